@@ -1,0 +1,147 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcredit.data import imagenet, preprocessing
+from tfcredit.errors import UserError
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def data(shards):
+    return imagenet.build(shards, image_size=SIZE, shuffle_buffer=4)
+
+
+def batches(dataset):
+    return [(images.numpy(), labels.numpy()) for images, labels in dataset]
+
+
+def encoded(height=50, width=80):
+    image = np.linspace(0, 255, height * width * 3).reshape(height, width, 3).astype(np.uint8)
+    return tf.io.encode_jpeg(image, quality=100), image
+
+
+def test_counts_and_shapes(data):
+    assert (data.train_examples, data.test_examples, data.classes) == (15, 5, 1000)
+    assert data.input_shape == (SIZE, SIZE, 3)
+    images, labels = batches(data.train(4, seed=0, epoch=0))[0]
+    assert images.shape == (4, SIZE, SIZE, 3) and images.dtype == np.float32
+    assert labels.shape == (4,) and labels.dtype == np.int32
+    assert data.train(4, seed=0, epoch=0).cardinality() == data.steps_per_epoch(4) == 3
+
+
+def test_an_epoch_holds_each_image_once_in_an_order_of_its_own(data):
+    orders = [
+        [label for _, labels in batches(data.train(5, seed, epoch)) for label in labels]
+        for seed, epoch in ((0, 0), (0, 1), (1, 0))
+    ]
+    for order in orders:
+        assert sorted(order) == list(range(15))
+    assert list(range(15)) not in orders and orders[0] != orders[1] != orders[2] != orders[0]
+
+
+@pytest.mark.parametrize("start", [0, 1, 3])
+def test_a_start_in_mid_epoch_is_exact(data, start):
+    whole = batches(data.train(4, seed=5, epoch=1))
+    keras.utils.set_random_seed(99)
+    rest = batches(data.train(4, seed=5, epoch=1, start_step=start))
+    assert len(rest) == 3 - start
+    for left, right in zip(whole[start:], rest, strict=True):
+        np.testing.assert_array_equal(left[0], right[0])
+        np.testing.assert_array_equal(left[1], right[1])
+
+
+def test_evaluation_covers_each_image_once_in_order(data):
+    seen = batches(data.evaluation(2))
+    assert [len(labels) for _, labels in seen] == [2, 2, 1]
+    assert [label for _, labels in seen for label in labels] == list(range(5))
+
+
+def test_without_augmentation_training_sees_evaluation_images(shards):
+    data = imagenet.build(shards, image_size=SIZE, augment=False)
+    first, second = (batches(data.train(15, seed=0, epoch=epoch))[0] for epoch in (0, 1))
+    for label in range(15):
+        left, right = (images[labels == label] for images, labels in (first, second))
+        np.testing.assert_array_equal(left, right)
+
+
+def test_evaluation_image_is_the_centre_of_the_resized_one():
+    jpeg, _ = encoded(50, 80)
+    decoded = tf.image.decode_jpeg(jpeg, channels=3)
+    resized = tf.image.resize(decoded, [256, 410]).numpy()  # round(80 * 256 / 50)
+    expected = (resized[16:240, 93:317] / 255 - preprocessing.MEAN) / preprocessing.STD
+    result = preprocessing.evaluation_image(jpeg, 224).numpy()
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_train_image_is_a_part_that_varies_with_the_seed():
+    jpeg, image = encoded()
+    results = [preprocessing.train_image(jpeg, [0, seed], SIZE).numpy() for seed in range(20)]
+    np.testing.assert_array_equal(results[3], preprocessing.train_image(jpeg, [0, 3], SIZE).numpy())
+    assert len({result.tobytes() for result in results}) == 20
+    low, high = (preprocessing.normalise(np.full(3, value)).numpy() for value in (0, 255))
+    assert all((result >= low).all() and (result <= high).all() for result in results)
+    # Brightness grows with the row: mirrored or not, the lowest row is the brightest.
+    assert all(result[-1].mean() > result[0].mean() for result in results)
+
+
+def test_about_half_of_the_train_images_are_mirrored():
+    ramp = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 3))
+    jpeg = tf.io.encode_jpeg(ramp, quality=100)
+    results = [preprocessing.train_image(jpeg, [7, seed], 8).numpy() for seed in range(60)]
+    mirrored = sum(result[:, 0].mean() > result[:, -1].mean() for result in results)
+    assert 15 < mirrored < 45
+
+
+def grey_image() -> np.ndarray:
+    return np.full((40, 40, 1), 128, np.uint8)
+
+
+def test_grey_jpegs_become_colour():
+    jpeg = tf.io.encode_jpeg(grey_image())
+    assert preprocessing.evaluation_image(jpeg, SIZE).shape == (SIZE, SIZE, 3)
+    assert preprocessing.train_image(jpeg, [0, 0], SIZE).shape == (SIZE, SIZE, 3)
+
+
+def test_no_shards_is_told(tmp_path):
+    with pytest.raises(UserError, match="no ImageNet in .*train-\\* and validation-\\*"):
+        imagenet.build(tmp_path)
+    with pytest.raises(UserError, match="no ImageNet in"):
+        imagenet.build(tmp_path / "missing")
+
+
+def test_a_missing_shard_is_told(shards, tmp_path):
+    for path in shards.iterdir():
+        if not path.name.startswith("train-00001"):
+            (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(UserError, match="holds 2 shards of train, but their names tell of 3"):
+        imagenet.build(tmp_path)
+
+
+def test_a_cut_shard_is_told(shards, tmp_path):
+    for path in shards.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    cut = tmp_path / "train-00000-of-00003"
+    cut.write_bytes(cut.read_bytes()[:-5])
+    with pytest.raises(UserError, match="ends in the middle of record 4"):
+        imagenet.build(tmp_path)
+
+
+@pytest.mark.parametrize("option", ["image_size", "shuffle_buffer"])
+def test_wrong_options_are_told(shards, option):
+    with pytest.raises(UserError, match=f"{option} 0 is not positive"):
+        imagenet.build(shards, **{option: 0})
+
+
+def test_the_whole_set_is_not_counted(monkeypatch, tmp_path):
+    def refuse(path):
+        raise AssertionError(f"{path} was counted")
+
+    monkeypatch.setattr(imagenet, "count_records", refuse)
+    for part, shards in (("train", 1024), ("validation", 128)):
+        for index in range(shards):
+            (tmp_path / f"{part}-{index:05d}-of-{shards:05d}").touch()
+    data = imagenet.build(tmp_path)
+    assert (data.train_examples, data.test_examples) == (1_281_167, 50_000)

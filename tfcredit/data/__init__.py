@@ -1,0 +1,13 @@
+"""Images and labels: ImageNet, the set inside the package, or the user's own arrays.
+
+data = tfcredit.data.get("auto")
+print(data.chosen_because)
+for images, labels in data.train(batch_size=128, seed=0, epoch=0):
+    ...
+"""
+
+from tfcredit.data.catalog import get, names
+from tfcredit.data.checks import check_images, check_labels
+from tfcredit.data.image_data import ImageData
+
+__all__ = ["ImageData", "check_images", "check_labels", "get", "names"]

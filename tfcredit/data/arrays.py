@@ -1,0 +1,180 @@
+"""Batches out of arrays in memory: order and augmentation drawn for the whole epoch at once."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.data.checks import check_images, check_labels
+from tfcredit.errors import UserError
+from tfcredit.seeding import derive
+
+MAX_SHIFT = 2
+"""Pixels by which augmentation moves an image in each direction."""
+
+
+def as_images(images: np.ndarray, name: str) -> np.ndarray:
+    """Checks an array of images.
+
+    Args:
+        images: uint8 (0 to 255) or floating point array of shape (n, h, w, c).
+        name: What to call it in an error.
+
+    Returns:
+        The array, uint8 or float32.
+
+    Raises:
+        UserError: If the rank or dtype is another one, or a pixel is not finite.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise UserError(
+            f"{name} has shape {images.shape}, but (examples, height, width, channels) was "
+            f"expected: reshape it (grey images with {name}[..., None])."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise UserError(
+            f"{name} has dtype {images.dtype}, but uint8 (0 to 255) or floating point was "
+            "expected: convert it."
+        )
+    images = images.astype(np.float32)
+    if not np.isfinite(images).all():
+        raise UserError(f"{name} holds NaN or infinity, but pixels must be finite: mend the array.")
+    return images
+
+
+def as_labels(labels: np.ndarray, examples: int, classes: int, name: str) -> np.ndarray:
+    """Checks an array of labels.
+
+    Args:
+        labels: Whole numbers of shape (n,) or (n, 1), as `keras.datasets` gives them.
+        examples: How many there must be.
+        classes: Number of classes.
+        name: What to call it in an error.
+
+    Returns:
+        int32 labels of shape (n,).
+
+    Raises:
+        UserError: If the shape is another one or a label is outside [0, `classes`).
+    """
+    labels = np.asarray(labels)
+    if labels.shape not in ((examples,), (examples, 1)):
+        raise UserError(
+            f"{name} has shape {labels.shape}, but ({examples},) was expected, one label per "
+            "image: give as many labels as images."
+        )
+    check_labels(labels, classes)
+    return labels.reshape(-1).astype(np.int32)
+
+
+class ArraySource:
+    """A data source over arrays, for `ImageData`."""
+
+    def __init__(
+        self,
+        train: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray],
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        augment: bool = False,
+    ) -> None:
+        """Checks nothing but image shapes; `ImageData` does.
+
+        Args:
+            train: Images (n, h, w, c), uint8 or float32, and int32 labels (n,).
+            test: Images (m, h, w, c) and labels (m,) likewise.
+            mean: What is subtracted of each channel, after uint8 pixels are divided by 255. The
+                training images' own by default.
+            std: What each channel is then divided by. The training images' own by default; a constant
+                channel counts as 1.
+            augment: Whether training images are flipped left to right (half of them) and moved by up
+                to `MAX_SHIFT` pixels, with zero pixels moving in.
+        """
+        check_images(test[0].shape, train[0].shape[1:])
+        self._examples = len(train[0])
+        self._augment = augment
+        self._scale = 255.0 if train[0].dtype == np.uint8 else 1.0
+        if mean is None or std is None:
+            own_mean, own_std = self._statistics(train[0])
+            mean = own_mean if mean is None else mean
+            std = own_std if std is None else std
+        # tf.data runs on the host: a tensor placed on a GPU would be copied back for each batch.
+        with tf.device("CPU"):
+            self._mean = tf.constant(mean, tf.float32)
+            self._std = tf.constant(std, tf.float32)
+            self._train = tf.constant(train[0]), tf.constant(train[1])
+            self._test = tf.constant(test[0]), tf.constant(test[1])
+        self._test_scale = 255.0 if test[0].dtype == np.uint8 else 1.0
+
+    def train(self, batch_size: int, seed: int, epoch: int, start_step: int) -> tf.data.Dataset:
+        """Batches of one epoch; see `ImageData.train`."""
+        steps = self._examples // batch_size
+        # RandomState and not default_rng: NumPy promises that its stream never changes. All draws
+        # are of one size, so an example's place and augmentation do not depend on the start.
+        order = np.random.RandomState(derive(seed, "data", "order", epoch))
+        order = order.permutation(self._examples).astype(np.int32)
+        order = order[: steps * batch_size].reshape(steps, batch_size)[start_step:]
+        if not self._augment:
+            batches = tf.data.Dataset.from_tensor_slices(order)
+            return batches.map(self._plain_batch).prefetch(tf.data.AUTOTUNE)
+        draws = np.random.RandomState(derive(seed, "data", "augment", epoch))
+        flips = draws.randint(0, 2, self._examples).astype(bool)
+        shifts = draws.randint(0, 2 * MAX_SHIFT + 1, (self._examples, 2)).astype(np.int32)
+        batches = tf.data.Dataset.from_tensor_slices((order, flips[order], shifts[order]))
+        batches = batches.map(self._augmented_batch, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+        """Batches of the test images in order; see `ImageData.evaluation`."""
+        batches = tf.data.Dataset.from_tensor_slices(self._test).batch(batch_size)
+        batches = batches.map(
+            lambda images, labels: (self._normalise(images, self._test_scale), labels)
+        )
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _statistics(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation per channel of scaled images."""
+        axes = (0, 1, 2)
+        # dtype=, not astype: no float64 copy of the whole set.
+        mean = images.mean(axes, dtype=np.float64) / self._scale
+        std = images.std(axes, dtype=np.float64) / self._scale
+        return mean, np.where(std > 0, std, 1.0)
+
+    def _normalise(self, images: tf.Tensor, scale: float) -> tf.Tensor:
+        return (tf.cast(images, tf.float32) / scale - self._mean) / self._std
+
+    def _plain_batch(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = (tf.gather(part, indices) for part in self._train)
+        return self._normalise(images, self._scale), labels
+
+    def _augmented_batch(
+        self, indices: tf.Tensor, flips: tf.Tensor, shifts: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = (tf.gather(part, indices) for part in self._train)
+        images = shift_and_flip(images, flips, shifts)
+        return self._normalise(images, self._scale), labels
+
+
+def shift_and_flip(images: tf.Tensor, flips: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:
+    """Moves and mirrors the images of a batch, all in one gather.
+
+    Args:
+        images: Shape (n, h, w, c).
+        flips: Shape (n,), bool: whether to mirror the image left to right.
+        shifts: Shape (n, 2), int32: top and left of the crop out of the image after padding it
+            with `MAX_SHIFT` zero pixels on each side; `MAX_SHIFT` leaves the image in place.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    height, width, channels = images.shape[1:]
+    side = [MAX_SHIFT, MAX_SHIFT]
+    padded = tf.pad(images, [[0, 0], side, side, [0, 0]])
+    padded_width = width + 2 * MAX_SHIFT
+    pixels = tf.reshape(padded, [-1, (height + 2 * MAX_SHIFT) * padded_width, channels])
+    columns = tf.where(flips[:, None], tf.range(width)[::-1], tf.range(width))
+    rows = tf.range(height) + shifts[:, :1]
+    columns = columns + shifts[:, 1:]
+    places = rows[:, :, None] * padded_width + columns[:, None, :]
+    return tf.ensure_shape(tf.gather(pixels, places, batch_dims=1), images.shape)

@@ -1,0 +1,175 @@
+"""`ImageData`: what the rest of the package knows of a set of images."""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.data.arrays import ArraySource, as_images, as_labels
+from tfcredit.errors import UserError
+
+
+class Source(Protocol):
+    """Where batches come from. `ImageData` has checked the arguments."""
+
+    def train(self, batch_size: int, seed: int, epoch: int, start_step: int) -> tf.data.Dataset:
+        """See `ImageData.train`."""
+        ...
+
+    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+        """See `ImageData.evaluation`."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """Labelled images for training and evaluation.
+
+    Attributes:
+        name: What the set is called.
+        classes: Number of classes.
+        input_shape: Height, width and channels of the images that `train` and `evaluation` give.
+        train_examples: Number of training images.
+        test_examples: Number of test images.
+        source: Where the batches come from.
+        chosen_because: A sentence that says which set this is and why it was taken.
+    """
+
+    name: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    train_examples: int
+    test_examples: int
+    source: Source = dataclasses.field(repr=False)
+    chosen_because: str = ""
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: np.ndarray,
+        y_train: np.ndarray,
+        x_test: np.ndarray,
+        y_test: np.ndarray,
+        classes: int,
+        *,
+        name: str = "arrays",
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        augment: bool = False,
+    ) -> "ImageData":
+        """Makes a set out of arrays in memory.
+
+        Args:
+            x_train: Training images (n, h, w, c): uint8 in 0 to 255, or floating point, which is
+                not scaled.
+            y_train: Labels in [0, `classes`) of shape (n,) or (n, 1).
+            x_test: Test images (m, h, w, c).
+            y_test: Labels of shape (m,) or (m, 1).
+            classes: Number of classes.
+            name: What to call the set.
+            mean: Subtracted per channel, after uint8 was divided by 255; by default the training
+                images' own.
+            std: Divided by per channel; by default the training images' own.
+            augment: Whether to flip and shift training images. Off by default, because a mirrored
+                digit or letter is another sign.
+
+        Returns:
+            The set.
+
+        Raises:
+            UserError: If a shape, dtype or label is wrong.
+
+        Example:
+            >>> import numpy as np
+            >>> images, labels = np.zeros((8, 4, 4, 1), "uint8"), np.arange(8) % 2
+            >>> data = ImageData.from_arrays(images, labels, images, labels, classes=2)
+            >>> data.steps_per_epoch(batch_size=3)
+            2
+        """
+        x_train, x_test = as_images(x_train, "x_train"), as_images(x_test, "x_test")
+        if len(x_train) == 0:
+            raise UserError("x_train holds 0 images, but at least 1 is needed: give some.")
+        y_train = as_labels(y_train, len(x_train), classes, "y_train")
+        y_test = as_labels(y_test, len(x_test), classes, "y_test")
+        source = ArraySource((x_train, y_train), (x_test, y_test), mean, std, augment)
+        shape = tuple(x_train.shape[1:])
+        return cls(name, classes, shape, len(x_train), len(x_test), source)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Number of whole batches in an epoch of training.
+
+        Args:
+            batch_size: Images per batch.
+
+        Returns:
+            At least 1; the images of a last, smaller batch are left out.
+
+        Raises:
+            UserError: If there is no training image, or the batch is larger than the set or no
+                positive number.
+        """
+        if self.train_examples == 0:
+            raise UserError(
+                f"data set {self.name!r} holds 0 training images, but at least 1 is needed: "
+                "check the data folder."
+            )
+        _check_positive(batch_size)
+        if batch_size > self.train_examples:
+            raise UserError(
+                f"batch size {batch_size} is larger than the {self.train_examples} training images "
+                f"of {self.name!r}: choose a batch size of at most {self.train_examples}."
+            )
+        return self.train_examples // batch_size
+
+    def train(self, batch_size: int, seed: int, epoch: int, start_step: int = 0) -> tf.data.Dataset:
+        """One epoch of training batches in a random order.
+
+        Order and augmentation are a function of `seed`, `epoch` and the place in the epoch alone:
+        an epoch that starts at `start_step` gives bit for bit what the whole one gives from there.
+
+        Args:
+            batch_size: Images per batch.
+            seed: Seed of order and augmentation.
+            epoch: Number of the epoch; each has an order of its own.
+            start_step: Batches to leave out at the start, without decoding them.
+
+        Returns:
+            A dataset of `steps_per_epoch(batch_size) - start_step` batches of normalised float32
+            images (batch_size, h, w, c) and int32 labels (batch_size,).
+
+        Raises:
+            UserError: If `steps_per_epoch` raises it, or `start_step` is outside the epoch.
+        """
+        steps = self.steps_per_epoch(batch_size)
+        if not 0 <= start_step <= steps:
+            raise UserError(
+                f"start step {start_step} is outside the epoch's {steps} steps: "
+                f"choose one in [0, {steps}]."
+            )
+        return self.source.train(batch_size, seed, epoch, start_step)
+
+    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+        """Every test image exactly once, in a fixed order and without augmentation.
+
+        Args:
+            batch_size: Images per batch; the last batch may hold fewer.
+
+        Returns:
+            A dataset of normalised float32 images (n, h, w, c) and int32 labels (n,).
+
+        Raises:
+            UserError: If there is no test image or the batch size is no positive number.
+        """
+        _check_positive(batch_size)
+        if self.test_examples == 0:
+            raise UserError(
+                f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
+                "evaluate: check the data folder."
+            )
+        return self.source.evaluation(batch_size)
+
+
+def _check_positive(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size} is not positive: choose one of at least 1.")

@@ -1,0 +1,224 @@
+"""What all feedback layers share: the extra variable, the routing of errors, the training call."""
+
+import keras
+import tensorflow as tf
+
+from tfcredit import rules
+from tfcredit.connections import Connection
+from tfcredit.errors import UserError
+from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.seeding import default_seed
+
+
+def route_error(
+    connection: Connection,
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    feedback_kernel: tf.Tensor,
+    y: tf.Tensor,
+    error_coefficient: float | tf.Tensor | None = None,
+) -> tf.Tensor:
+    """`y` = op(x; W), already computed, with an error that travels down through B.
+
+    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_coefficient * dW (none
+    if `None`). The one place where errors are routed.
+    """
+
+    @tf.custom_gradient
+    def route(x, w, b):
+        def gradient(dy):
+            dw = connection.hebbian(x, dy, w.shape)
+            db = None if error_coefficient is None else tf.cast(error_coefficient, dw.dtype) * dw
+            return connection.op_transpose(dy, b, tf.shape(x)), dw, db
+
+        return tf.identity(y), gradient
+
+    return route(x, kernel, feedback_kernel)
+
+
+class FeedbackLayer(keras.layers.Layer):
+    """Mixin of Keras layers with a kernel; stands before the Keras class in the bases.
+
+    Subclasses set `connection` in `build`.
+
+    Args:
+        rule: Anything that `tfcredit.rules.get` takes. Default `"backprop"`: the Keras layer.
+        feedback_initializer: Initializer of the feedback kernel. Default: the distribution of
+            `kernel_initializer`, drawn independently. `tfcredit.initializers.AtAngle` draws it at
+            an angle to the forward kernel.
+        seed: Integer seed of the feedback kernel and of the rule's noise. Default: drawn from
+            Python's generator, which `keras.utils.set_random_seed` controls.
+
+    Attributes:
+        rule: The layer's `Rule`.
+        connection: Its three products.
+        feedback_kernel: The variable B, of the shape of `kernel`; `None` for backprop.
+
+    Raises:
+        UserError: An unknown rule; a feedback initializer that repeats the kernel's values.
+    """
+
+    connection: Connection
+    feedback_kernel = None
+    _step = None
+
+    def __init__(self, *args, rule="backprop", feedback_initializer=None, seed=None, **kwargs):
+        self.rule = rules.get(rule)
+        super().__init__(*args, **kwargs)
+        if kwargs.get("lora_rank"):
+            self._refuse("LoRA")
+        self.seed = default_seed() if seed is None else int(seed)
+        self.feedback_initializer = independent_initializer(
+            feedback_initializer, self.kernel_initializer, self.seed
+        )
+
+    def add_weight(self, *args, name=None, **kwargs):
+        """See `keras.layers.Layer.add_weight`."""
+        if name == "kernel" and self.rule.has_feedback_kernel:
+            # Rules compare W and B, so both stay in the variable's dtype under mixed precision;
+            # `call` casts them for the products.
+            kwargs["autocast"] = False
+        return super().add_weight(*args, name=name, **kwargs)
+
+    def build(self, input_shape):
+        """Create the Keras layer's variables, and the feedback kernel where the rule has one."""
+        super().build(input_shape)
+        if not self.rule.has_feedback_kernel:
+            return
+        self.built = True  # Keras shows `kernel` from here on.
+        self.feedback_kernel = self.add_weight(
+            name="feedback_kernel",
+            shape=self.kernel.shape,
+            initializer=self._initial_feedback_kernel,
+            trainable=self.rule.learns,
+            autocast=False,
+            aggregation="none" if self.rule.learns else "only_first_replica",
+        )
+        self.feedback_kernel.follows_forward = self.rule.follows_forward
+        if self.rule.counts_steps:
+            self._step = self.add_weight(
+                name="alignment_step",
+                shape=(),
+                dtype="int32",
+                initializer="zeros",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
+
+    def _initial_feedback_kernel(self, shape, dtype=None):
+        if hasattr(self.feedback_initializer, "degrees"):
+            return self.feedback_initializer(shape, dtype, kernel=self.kernel)
+        return self.feedback_initializer(shape, dtype)
+
+    def call(self, inputs, training=None):
+        """The layer's output; a training call also adds R to `losses`, or renews B."""
+        if not self.rule.has_feedback_kernel:
+            return super().call(inputs)
+        x = tf.convert_to_tensor(inputs)
+        w, b = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.feedback_kernel)
+        step = None if self._step is None else tf.convert_to_tensor(self._step)
+        frozen = tf.stop_gradient(x)
+        y = self.connection.op(frozen, tf.stop_gradient(tf.cast(w, x.dtype)))
+        bias = self._shaped_bias()
+        if training:
+            b = self._learn(
+                rules.Synapse(
+                    connection=self.connection,
+                    x=frozen,
+                    y=y,
+                    kernel=w,
+                    feedback_kernel=b,
+                    bias=None if bias is None else tf.stop_gradient(bias),
+                    activation=self.activation,
+                    seed=self.seed,
+                    step=step,
+                )
+            )
+        outputs = route_error(
+            self.connection,
+            x,
+            tf.cast(w, x.dtype),
+            tf.cast(b, x.dtype),
+            y,
+            self.rule.error_coefficient(step),
+        )
+        if bias is not None:
+            outputs = outputs + bias
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _learn(self, synapse: rules.Synapse) -> tf.Tensor:
+        """What a training call does for B; returns the B that this call's errors travel through."""
+        renewed = self.rule.update(synapse)
+        if renewed is not None:
+            renewed = tf.stop_gradient(renewed)
+            self.feedback_kernel.assign(renewed)
+        loss = self.rule.loss(synapse)
+        if loss is not None:
+            self.add_loss(loss)
+        if self._step is not None:
+            self._step.assign_add(1)
+        return synapse.feedback_kernel if renewed is None else renewed
+
+    def _shaped_bias(self) -> tf.Tensor | None:
+        """The bias, shaped to be added to the product."""
+        if self.bias is None:
+            return None
+        bias = tf.convert_to_tensor(self.bias)
+        if getattr(self, "data_format", None) == "channels_first":
+            return tf.reshape(bias, [1, -1] + [1] * self.rank)
+        return bias
+
+    def enable_lora(self, *args, **kwargs):
+        """See Keras; refused for feedback layers."""
+        self._refuse("LoRA")
+        return super().enable_lora(*args, **kwargs)
+
+    def quantize(self, *args, **kwargs):
+        """See Keras; refused for feedback layers."""
+        self._refuse("quantisation")
+        return super().quantize(*args, **kwargs)
+
+    def _refuse(self, what: str):
+        if self.rule.has_feedback_kernel:
+            raise UserError(
+                f"layer {self.name!r} has rule {self.rule.name!r}, which does not support {what}: "
+                "its kernel would no longer be the one that the rule sees; use rule='backprop'."
+            )
+
+    def _named_variables(self) -> dict:
+        own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
+        own["alignment_step"] = self._step
+        return {name: variable for name, variable in own.items() if variable is not None}
+
+    def save_own_variables(self, store):
+        """Save all variables by name. (Keras' own method would save kernel and bias only.)"""
+        if not self.rule.has_feedback_kernel:
+            super().save_own_variables(store)
+            return
+        for name, variable in self._named_variables().items():
+            store[name] = variable
+
+    def load_own_variables(self, store):
+        """Load what `save_own_variables` saved."""
+        if not self.rule.has_feedback_kernel:
+            super().load_own_variables(store)
+            return
+        variables = self._named_variables()
+        if set(variables) != set(store.keys()):
+            raise UserError(
+                f"layer {self.name!r} (rule {self.rule.name!r}) has the variables "
+                f"{sorted(variables)}, the file has {sorted(store.keys())}: it was saved from a "
+                "layer with another rule; build the model with that rule."
+            )
+        for name, variable in variables.items():
+            variable.assign(store[name])
+
+    def get_config(self) -> dict:
+        """Constructor arguments, as plain data."""
+        config = super().get_config()
+        return {
+            **config,
+            "rule": rules.serialize(self.rule),
+            "feedback_initializer": keras.initializers.serialize(self.feedback_initializer),
+            "seed": self.seed,
+        }

@@ -1,0 +1,152 @@
+"""The six terms of the regularisation function R that teaches a feedback kernel.
+
+With forward kernel W, feedback kernel B, the layer's input x, its pre-activation y = op(x; W),
+the error dy that reaches y, batch size n, and R summed over space and features:
+
+| primitive | R                          | dR/dB                     | degree in B | reads    |
+|-----------|----------------------------|---------------------------|-------------|----------|
+| decay     | 1/2 |B|^2                  | B                         | 2           | B        |
+| amp       | -(1/n) <y, op(x; B)>       | -(1/n) H(x, y)            | 1           | x, y     |
+| null      | 1/(2n) |opT(y; B)|^2       | (1/n) H(opT(y; B), y)     | 2           | B, y     |
+| sparse    | 1/(2n) |op(x; B)|^2        | (1/n) H(x, op(x; B))      | 2           | B, x     |
+| self      | -<B, W>                    | -W                        | 1           | W        |
+| error     | <B, H(x, dy)>              | H(x, dy)                  | 1           | x, dy    |
+
+H is `Connection.hebbian`, opT is `Connection.op_transpose`. `amp`, `decay`, `null` and `error` are
+local to the synapse; `sparse` runs B forward and `self` reads W (weight transport). Source:
+Kunin et al. 2020, section 3 and table 1, here with half-squares; `error` is Kolen-Pollack's.
+
+All gradients are closed forms, so nothing differentiates R and only a tensor of the size of B
+outlives the forward pass. `amp` and `null` share the factor y, `amp` and `sparse` the factor x,
+and H is linear in each factor: a sum of them costs one product each of opT (or op) and one H.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfcredit.connections import Connection
+
+
+class WeightedSum(dict):
+    """Primitives with coefficients, `{name: number or schedule}`; what `2.0 * amp + null` gives."""
+
+    def __add__(self, other: "WeightedSum | Primitive") -> "WeightedSum":
+        total = WeightedSum(self)
+        for name, coefficient in _as_sum(other).items():
+            total[name] = total[name] + coefficient if name in total else coefficient
+        return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Primitive:
+    """One term of R.
+
+    Attributes:
+        name: As in coefficients and flags.
+        degree: R is homogeneous of this degree in B, so R = <B, dR/dB> / degree (Euler).
+        reads: Which of x, y, dy, W and B its gradient reads.
+        formula: R in words.
+    """
+
+    name: str
+    degree: int
+    reads: frozenset[str]
+    formula: str
+
+    def __mul__(self, coefficient) -> WeightedSum:
+        """`coefficient * primitive`, a sum of one term."""
+        return WeightedSum({self.name: coefficient})
+
+    __rmul__ = __mul__
+
+    def __add__(self, other: "WeightedSum | Primitive") -> WeightedSum:
+        """A sum of two terms, each with coefficient 1 where none was given."""
+        return _as_sum(self) + other
+
+
+def _as_sum(term: WeightedSum | Primitive) -> WeightedSum:
+    return 1.0 * term if isinstance(term, Primitive) else term
+
+
+decay = Primitive("decay", 2, frozenset("B"), "1/2 |B|^2")
+amp = Primitive("amp", 1, frozenset("xy"), "-(1/n) <y, op(x; B)>")
+null = Primitive("null", 2, frozenset("yB"), "1/(2n) |opT(y; B)|^2")
+sparse = Primitive("sparse", 2, frozenset("xB"), "1/(2n) |op(x; B)|^2")
+self_ = Primitive("self", 1, frozenset("W"), "-<B, W>")
+error = Primitive("error", 1, frozenset({"x", "dy"}), "<B, H(x, dy)>")
+
+PRIMITIVES = {p.name: p for p in (decay, amp, null, sparse, self_, error)}
+
+
+def value_and_gradient(
+    connection: Connection,
+    coefficients: Mapping[str, float | tf.Tensor],
+    x: tf.Tensor,
+    y: tf.Tensor,
+    kernel: tf.Tensor,
+    feedback_kernel: tf.Tensor,
+    x_backward: tf.Tensor | None = None,
+    y_amp: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """R = sum of coefficient * primitive, and dR/dB, in closed form with shared factors fused.
+
+    Products run in the dtype of `x`; sums over the kernel and the results are in the dtype of
+    `feedback_kernel`.
+
+    Args:
+        connection: The layer's three products.
+        coefficients: Name -> coefficient; `error` is ignored, since the backward pass adds it.
+        x: What R sees as the layer's input, `[n, ...]`.
+        y: What R sees as its pre-activation, `[n, ...]`.
+        kernel: W, in the dtype of `feedback_kernel`; read by `self` only.
+        feedback_kernel: B.
+        x_backward: The input of op(.; B) where it differs from `x`.
+        y_amp: The factor that `amp` pairs with op(x; B) where it differs from `y`.
+
+    Returns:
+        R (a scalar) and dR/dB (the shape of B).
+    """
+    dtype = feedback_kernel.dtype
+    small = tf.cast(feedback_kernel, x.dtype)
+    x = x if x_backward is None else x_backward
+    y_amp = y if y_amp is None else y_amp
+    n = tf.cast(tf.shape(x)[0], dtype)
+
+    def weight(name):
+        # Divided by n before the products, so that half precision sums means, not totals.
+        return tf.cast(tf.cast(coefficients[name], dtype) / n, x.dtype)
+
+    def hebbian(left, right):
+        return tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
+
+    def half_square(z):
+        return tf.nn.l2_loss(tf.cast(z, dtype))
+
+    # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
+    gradient, second_degree = tf.zeros_like(feedback_kernel), tf.zeros([], dtype)
+    amp_pending = "amp" in coefficients
+    if "null" in coefficients:
+        reconstruction = connection.op_transpose(y, small, tf.shape(x))
+        left = weight("null") * reconstruction
+        if amp_pending and y_amp is y:
+            left, amp_pending = left - weight("amp") * x, False
+        gradient += hebbian(left, y)
+        second_degree += tf.cast(coefficients["null"], dtype) / n * half_square(reconstruction)
+    if "sparse" in coefficients:
+        projection = connection.op(x, small)
+        right = weight("sparse") * projection
+        if amp_pending:
+            right, amp_pending = right - weight("amp") * y_amp, False
+        gradient += hebbian(x, right)
+        second_degree += tf.cast(coefficients["sparse"], dtype) / n * half_square(projection)
+    if amp_pending:
+        gradient -= hebbian(x, weight("amp") * y_amp)
+    if "self" in coefficients:
+        gradient -= tf.cast(coefficients["self"], dtype) * kernel
+    if "decay" in coefficients:
+        coefficient = tf.cast(coefficients["decay"], dtype)
+        gradient += coefficient * feedback_kernel
+        second_degree += coefficient * half_square(feedback_kernel)
+    return tf.reduce_sum(feedback_kernel * gradient) - second_degree, gradient

@@ -1,0 +1,41 @@
+"""Rules for feedback kernels. `get` turns a name, config, sum of primitives or rule into a rule."""
+
+from tfcredit.rules.alignment import AlignmentRule
+from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
+from tfcredit.rules.inputs import AlignmentInputs
+from tfcredit.rules.named import (
+    ActivationAlignment,
+    Backprop,
+    FeedbackAlignment,
+    InformationAlignment,
+    KolenPollack,
+    SymmetricAlignment,
+    WeightMirror,
+)
+from tfcredit.rules.registry import get, names, register, serialize
+from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
+
+__all__ = [
+    "BRSF",
+    "FRSF",
+    "USF",
+    "ActivationAlignment",
+    "AlignmentInputs",
+    "AlignmentRule",
+    "Backprop",
+    "CalibratedActivation",
+    "CalibratedMirror",
+    "FeedbackAlignment",
+    "InformationAlignment",
+    "KolenPollack",
+    "Rule",
+    "SignSymmetry",
+    "SymmetricAlignment",
+    "Synapse",
+    "WeightMirror",
+    "get",
+    "names",
+    "register",
+    "serialize",
+]

@@ -1,0 +1,219 @@
+"""Rules that are a weighted sum of primitives: the user's own, and the base of the named ones."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
+
+from tfcredit.errors import UserError
+from tfcredit.primitives import PRIMITIVES, value_and_gradient
+from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.inputs import AlignmentInputs
+from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
+from tfcredit.rules.registry import closest, register
+
+Coefficient = float | LearningRateSchedule
+
+
+@register("alignment")
+class AlignmentRule(Rule):
+    """R = rate * (sum of coefficient * primitive); errors travel through B, which descends R.
+
+    Args:
+        coefficients: Primitive name (`amp`, `decay`, `null`, `sparse`, `self`, `error`) -> number
+            >= 0, or a schedule of the step (`keras.optimizers.schedules.LearningRateSchedule`; the
+            step is the layer's count of training calls). `0.002 * amp + 0.001 * null` is one too.
+        inputs: What R sees: an `AlignmentInputs`, a mapping of its options, or `None` for the
+            layer's activity as it is.
+        rate: Factor on all of R (not on `error`), a number >= 0 or a schedule.
+
+    Raises:
+        UserError: An unknown primitive, or a coefficient that is negative or not finite.
+
+    Example:
+        >>> from tfcredit.primitives import amp, null
+        >>> AlignmentRule(0.002 * amp + 0.001 * null).coefficients
+        {'amp': 0.002, 'null': 0.001}
+    """
+
+    feedback_optimizer = ("adam", 1e-3)
+
+    def __init__(
+        self,
+        coefficients: Mapping[str, Coefficient],
+        *,
+        inputs: AlignmentInputs | Mapping | None = None,
+        rate: Coefficient = 1.0,
+    ):
+        self.coefficients = {
+            key.rstrip("_"): _coefficient(key, value) for key, value in coefficients.items()
+        }
+        for key in self.coefficients:
+            if key not in PRIMITIVES:
+                raise UserError(
+                    f"coefficient {key!r} is unknown{closest(key, list(PRIMITIVES))} Known "
+                    f"primitives: {', '.join(PRIMITIVES)}."
+                )
+        self.inputs = AlignmentInputs.get(inputs)
+        self.rate = _coefficient("rate", rate)
+
+    @property
+    def learns(self) -> bool:
+        """See `Rule.learns`."""
+        return bool(self.coefficients)
+
+    @property
+    def counts_steps(self) -> bool:
+        """See `Rule.counts_steps`."""
+        scheduled = [*self.coefficients.values(), self.rate]
+        return self.inputs.noise is not None or any(callable(value) for value in scheduled)
+
+    def error_coefficient(self, step):
+        """See `Rule.error_coefficient`."""
+        coefficient = self.coefficients.get("error")
+        return coefficient(step) if callable(coefficient) else coefficient
+
+    def loss(self, synapse: Synapse):
+        """See `Rule.loss`."""
+        names = [name for name in self.coefficients if name != "error"]
+        if not names:
+            return None
+        rate = _at(self.rate, synapse.step)
+        coefficients = {name: rate * _at(self.coefficients[name], synapse.step) for name in names}
+        return self._regularisation(synapse, coefficients)
+
+    def primitive_values(self, synapse: Synapse) -> dict[str, tf.Tensor]:
+        """The value of each primitive of the sum (without coefficient), for monitoring."""
+        names = [name for name in self.coefficients if name != "error"]
+        return {name: self._regularisation(synapse, {name: 1.0}) for name in names}
+
+    def _regularisation(self, synapse: Synapse, coefficients) -> tf.Tensor:
+        options = self.inputs
+        x, y = self._activity(synapse, coefficients)
+        centred = batch_center(x) if options.batch_center_backward_input else None
+        own = options.activation is None
+        activation = synapse.activation if own else keras.activations.get(options.activation)
+        if y is not None:
+            if options.use_bias_forward and synapse.bias is not None:
+                y = y + synapse.bias
+            if options.activation_forward:
+                y = activation(y)
+        if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
+            kernel = synapse.kernel
+            return objective(
+                synapse.connection,
+                coefficients,
+                options,
+                x,
+                y,
+                kernel if options.update_forward else tf.stop_gradient(kernel),
+                synapse.feedback_kernel,
+                synapse.bias if options.use_bias_backward else None,
+                activation if options.activation_backward else None,
+                centred,
+            )
+        y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
+        return _descending(
+            lambda b: value_and_gradient(
+                synapse.connection, coefficients, x, y, synapse.kernel, b, centred, y_amp
+            ),
+            synapse.feedback_kernel,
+        )
+
+    def _activity(self, synapse: Synapse, coefficients):
+        """The input that R sees and the product op(x; W) for it, or `None` where none is read."""
+        options, x, y = self.inputs, synapse.x, synapse.y
+        if options.noise is not None:
+            x = options.stddev * synapse.noise(tf.shape(x), x.dtype, options.noise)
+            x = tf.ensure_shape(x, synapse.x.shape)
+        x = alter_input(x, options)
+        if x is synapse.x and not options.update_forward:
+            return x, y
+        if not {"amp", "null", "sparse"} & set(coefficients):
+            return x, y
+        kernel = tf.cast(synapse.kernel, x.dtype)
+        if not options.update_forward:
+            kernel = tf.stop_gradient(kernel)
+        return x, synapse.connection.op(x, kernel)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        config = {"coefficients": {k: _plain(v) for k, v in self.coefficients.items()}}
+        return config | self._common_config()
+
+    def _common_config(self) -> dict:
+        config = {}
+        if self.inputs != AlignmentInputs():
+            config["inputs"] = self.inputs.get_config()
+        if self.rate != 1.0:
+            config["rate"] = _plain(self.rate)
+        return config
+
+
+class NamedAlignmentRule(AlignmentRule):
+    """An `AlignmentRule` whose primitives are fixed and whose coefficients have defaults."""
+
+    defaults: Mapping[str, float] = {}
+
+    def __init__(
+        self,
+        *,
+        inputs: AlignmentInputs | Mapping | None = None,
+        rate: Coefficient = 1.0,
+        **coefficients: Coefficient,
+    ):
+        given = {key.rstrip("_"): value for key, value in coefficients.items()}
+        for key in given:
+            if key not in self.defaults:
+                known = list(self.defaults)
+                raise UserError(
+                    f"{self.name} has no coefficient {key!r}{closest(key, known)} It takes "
+                    f"{', '.join(known) or 'none'}; AlignmentRule takes any sum."
+                )
+        super().__init__({**self.defaults, **given}, inputs=inputs, rate=rate)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        coefficients = {
+            "self_" if key == "self" else key: _plain(value)
+            for key, value in self.coefficients.items()
+        }
+        return coefficients | self._common_config()
+
+
+def _descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
+    """A scalar whose gradient in `variable` is the closed form that came with its value."""
+
+    @tf.custom_gradient
+    def attach(b):
+        value, gradient = value_and_gradient_of(tf.stop_gradient(b))
+        return value, lambda upstream: upstream * gradient
+
+    return attach(variable)
+
+
+def _coefficient(name: str, value):
+    """A number >= 0 or a schedule, checked."""
+    if isinstance(value, Mapping):
+        value = keras.optimizers.schedules.deserialize(value)
+    if isinstance(value, LearningRateSchedule):
+        return value
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not number or not np.isfinite(value) or value < 0:
+        raise UserError(
+            f"coefficient {name}={value!r} must be a finite number >= 0 or a "
+            "keras.optimizers.schedules.LearningRateSchedule."
+        )
+    return float(value)
+
+
+def _at(coefficient, step):
+    return coefficient(step) if callable(coefficient) else coefficient
+
+
+def _plain(coefficient):
+    if callable(coefficient):
+        return keras.optimizers.schedules.serialize(coefficient)
+    return coefficient

@@ -1,0 +1,126 @@
+"""What a rule is: how errors travel, and what teaches the feedback kernel."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tfcredit.connections import Connection
+
+
+@dataclasses.dataclass(frozen=True)
+class Synapse:
+    """What a rule may look at in one layer, in one training call.
+
+    Attributes:
+        connection: The layer's three products.
+        x: The layer's input `[n, ...]`, behind a stop-gradient, in the compute dtype.
+        y: The product op(x; W) without bias, likewise.
+        kernel: The forward kernel W in the variable's dtype.
+        feedback_kernel: The feedback kernel B, likewise.
+        bias: The layer's bias (compute dtype), shaped to be added to `y`, or `None`.
+        activation: The layer's activation, a function.
+        seed: The layer's integer seed.
+        step: The number of training calls of this layer before this one: an int32 scalar, or
+            `None` where the rule does not need it (`Rule.counts_steps`).
+    """
+
+    connection: Connection
+    x: tf.Tensor
+    y: tf.Tensor
+    kernel: tf.Tensor
+    feedback_kernel: tf.Tensor
+    bias: tf.Tensor | None
+    activation: Callable
+    seed: int
+    step: tf.Tensor | None
+
+    def noise(
+        self,
+        shape: Sequence[int] | tf.Tensor,
+        dtype: tf.DType,
+        distribution: str = "normal",
+        alike: bool = False,
+    ) -> tf.Tensor:
+        """Unit-variance, zero-mean noise: a function of (seed, step) and nothing else.
+
+        Args:
+            shape: Its shape.
+            dtype: Its floating dtype; it is drawn in float32.
+            distribution: `"normal"` or `"uniform"`.
+            alike: Whether all replicas draw the same values; otherwise each draws its own.
+        """
+        seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
+        replica = tf.distribute.get_replica_context()
+        if not alike and replica is not None and replica.num_replicas_in_sync > 1:
+            index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
+            seed = tf.random.experimental.stateless_fold_in(seed, index)
+        if distribution == "uniform":
+            half_width = 3.0**0.5
+            values = tf.random.stateless_uniform(shape, seed, -half_width, half_width)
+        else:
+            values = tf.random.stateless_normal(shape, seed)
+        return tf.cast(values, dtype)
+
+
+class Rule:
+    """Base of all rules. A rule holds no state: layers hold the kernels, steps and seeds.
+
+    Three things may be overridden, and two facts stated:
+
+    Attributes:
+        name: As `--rule` takes it.
+        has_feedback_kernel: Whether errors travel through B at all (all but backprop).
+        follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
+        feedback_optimizer: Name and learning rate of the optimizer for B that the command line
+            uses unless told otherwise; `None` where no optimizer updates B.
+    """
+
+    name = "rule"
+    has_feedback_kernel = True
+    follows_forward = False
+    feedback_optimizer: tuple[str, float] | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether a gradient reaches B, so that B is a trainable variable."""
+        return False
+
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the rule depends on the step: schedules and random draws."""
+        return False
+
+    def loss(self, synapse: Synapse) -> tf.Tensor | None:
+        """The layer's R, whose gradient reaches B (only), or `None`."""
+        return None
+
+    def error_coefficient(self, step: tf.Tensor | None) -> float | tf.Tensor | None:
+        """What dB gets of the forward kernel's gradient H(x, dy); `None` for nothing."""
+        return None
+
+    def update(self, synapse: Synapse) -> tf.Tensor | None:
+        """A new value of B that the training call itself assigns; `None` for none.
+
+        Errors of the same call already travel through it. It must be the same on all replicas.
+        """
+        return None
+
+    def get_config(self) -> dict:
+        """Constructor arguments, as plain data."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Rule":
+        """The inverse of `get_config`."""
+        return cls(**config)
+
+    def __eq__(self, other) -> bool:
+        return type(self) is type(other) and self.get_config() == other.get_config()
+
+    def __hash__(self) -> int:
+        return hash((type(self), repr(self.get_config())))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"

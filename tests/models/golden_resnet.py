@@ -1,4 +1,4 @@
-"""The authors' variables in our names, and the made-up weights that the golden numbers belong to."""
+"""The authors' variables in our names, and the made-up weights of the golden numbers."""
 
 import json
 from pathlib import Path

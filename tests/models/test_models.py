@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from golden_resnet import NETWORKS, our_path, weights_by_path
+from tests.models.golden_resnet import NETWORKS, our_path, weights_by_path
 from tfcredit import models, rules
 from tfcredit.errors import UserError
 

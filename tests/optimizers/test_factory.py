@@ -30,7 +30,7 @@ def test_schedule_as_rate():
 @pytest.mark.parametrize(
     ("name", "rate", "options", "message"),
     [
-        ("adma", 0.1, {}, "known are .*did you mean 'adam'"),
+        ("momentun", 0.1, {}, "known are .*did you mean 'momentum'"),
         ("zzz", 0.1, {}, "Unknown optimizer 'zzz'"),
         (None, 0.1, {}, "Unknown optimizer None"),
         ("lossscaleoptimizer", 0.1, {}, "Unknown optimizer"),

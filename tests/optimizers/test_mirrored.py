@@ -30,7 +30,7 @@ for name, make in CASES.items():
     for variable in mirrored.weights:
         for replica, copy in enumerate(strategy.experimental_local_results(variable.value)):
             results[f"{name}/{variable.path}/{replica}"] = copy.numpy()
-    results[f"{name}/steps"] = [int(mirrored.optimizer.iterations)]
+    results[f"{name}/steps"] = mirrored.optimizer.iterations.value.numpy()
 np.savez(sys.argv[1], **results)
 """
 

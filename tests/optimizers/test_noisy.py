@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 import toy
+
 from tfcredit.errors import UserError
 from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 
@@ -26,7 +26,9 @@ def step_changes(optimizer, variables, steps=1):
 
 
 def two_variables(size=20_000):
-    return [keras.Variable(np.zeros(size, "float32"), name=n) for n in ("kernel", "feedback_kernel")]
+    return [
+        keras.Variable(np.zeros(size, "float32"), name=n) for n in ("kernel", "feedback_kernel")
+    ]
 
 
 @pytest.mark.parametrize(("distribution", "kurtosis"), [("normal", 3.0), ("uniform", 1.8)])
@@ -63,8 +65,8 @@ def test_seed_and_nothing_else_decides():
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_modes_agree(mode, distribution):
     def run(**options):
-        optimizer = NoisyOptimizer(PartitionedOptimizer("momentum", "adam"), distribution, 0.1)
-        optimizer.seed = 3
+        inner = PartitionedOptimizer("momentum", "adam")
+        optimizer = NoisyOptimizer(inner, distribution, variance=0.1, seed=3)
         return toy.weights(toy.fit(toy.model(optimizer, **options)))
 
     toy.assert_same(run(**mode), run(), atol=2e-6)

@@ -115,36 +115,40 @@ class FeedbackLayer(keras.layers.Layer):
         if not self.rule.has_feedback_kernel:
             return super().call(inputs)
         x = tf.convert_to_tensor(inputs)
-        w, b = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.feedback_kernel)
-        step = None if self._step is None else tf.convert_to_tensor(self._step)
-        frozen = tf.stop_gradient(x)
-        y = self.connection.op(frozen, tf.stop_gradient(tf.cast(w, x.dtype)))
-        bias = self._shaped_bias()
-        if training:
-            b = self._learn(
-                rules.Synapse(
-                    connection=self.connection,
-                    x=frozen,
-                    y=y,
-                    kernel=w,
-                    feedback_kernel=b,
-                    bias=None if bias is None else tf.stop_gradient(bias),
-                    activation=self.activation,
-                    seed=self.seed,
-                    step=step,
-                )
-            )
+        synapse = self.synapse(x)
+        b = self._learn(synapse) if training else synapse.feedback_kernel
         outputs = route_error(
             self.connection,
             x,
-            tf.cast(w, x.dtype),
+            tf.cast(tf.convert_to_tensor(self.kernel), x.dtype),
             tf.cast(b, x.dtype),
-            y,
-            self.rule.error_coefficient(step),
+            synapse.y,
+            self.rule.error_coefficient(synapse.step),
         )
+        bias = self._shaped_bias()
         if bias is not None:
             outputs = outputs + bias
         return outputs if self.activation is None else self.activation(outputs)
+
+    def synapse(self, inputs: tf.Tensor) -> rules.Synapse:
+        """What the rule sees of this layer for `inputs`, behind a stop-gradient but for kernels.
+
+        Args:
+            inputs: The layer's input `[n, ...]` in the compute dtype.
+        """
+        x, w = tf.stop_gradient(inputs), tf.convert_to_tensor(self.kernel)
+        bias = self._shaped_bias()
+        return rules.Synapse(
+            connection=self.connection,
+            x=x,
+            y=self.connection.op(x, tf.stop_gradient(tf.cast(w, x.dtype))),
+            kernel=w,
+            feedback_kernel=tf.convert_to_tensor(self.feedback_kernel),
+            bias=None if bias is None else tf.stop_gradient(bias),
+            activation=self.activation,
+            seed=self.seed,
+            step=None if self._step is None else tf.convert_to_tensor(self._step),
+        )
 
     def _learn(self, synapse: rules.Synapse) -> tf.Tensor:
         """What a training call does for B; returns the B that this call's errors travel through."""

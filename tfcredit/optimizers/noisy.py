@@ -125,12 +125,19 @@ class NoisyOptimizer(DelegatingOptimizer):
             distribution.extended.update(raw, add, args=(scale, step), group=False)
 
     def _noise(self, shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
-        """Float32 noise of mean 0; Philox by name, as the default depends on the device."""
-        if self.distribution == "normal":
-            noise = tf.random.stateless_normal(shape, seed, alg="philox")
-            return math.sqrt(self.variance) * noise
-        width = math.sqrt(3 * self.variance)
-        return tf.random.stateless_uniform(shape, seed, minval=-width, maxval=width, alg="philox")
+        """Float32 noise of mean 0 and the variance asked for.
+
+        Made from random bits: TensorFlow's own floats differ between graph mode and XLA at equal
+        seeds (2.21, whatever the algorithm), the bits of Philox do not.
+        """
+        bits = tf.random.stateless_uniform(
+            shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        )
+        integers = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32)
+        centred = (integers + 0.5) * 2.0**-22 - 1.0  # exact, symmetric and never -1 or 1
+        if self.distribution == "uniform":
+            return math.sqrt(3 * self.variance) * centred
+        return math.sqrt(2 * self.variance) * tf.math.erfinv(centred)
 
     def get_config(self) -> dict[str, Any]:
         """The inner optimizer's config and the arguments, with the seed in use."""

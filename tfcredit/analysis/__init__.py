@@ -1,0 +1,5 @@
+"""Measures of credit assignment."""
+
+from tfcredit.analysis.alignment import alignment, angle, feedback_layers
+
+__all__ = ["alignment", "angle", "feedback_layers"]

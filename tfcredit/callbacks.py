@@ -1,0 +1,132 @@
+"""Keras callbacks that watch credit assignment."""
+
+import csv
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from tfcredit.analysis import alignment, feedback_layers
+from tfcredit.rules import AlignmentRule
+
+
+class AlignmentMonitor(keras.callbacks.Callback):
+    """Writes alignment and R of every layer to TensorBoard at the end of each epoch.
+
+    Scalars: `angle/LAYER` (between W and B, degrees), `norm_ratio/LAYER` (|B| / |W|),
+    `angle/mean`, and, with a probe batch, `R/LAYER` and `PRIMITIVE/LAYER` (without coefficients)
+    in evaluation mode. Works under plain `model.fit`.
+
+    Args:
+        log_dir: Folder of the event files.
+        probe: A batch of inputs `[n, ...]` on which R is measured, or `None`.
+        histograms: Whether to write histograms of both kernels.
+    """
+
+    def __init__(self, log_dir: str, probe=None, histograms: bool = False):
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._probe = probe
+        self._histograms = histograms
+        self._regularisation = None
+
+    def on_train_begin(self, logs=None):
+        """Measure the start."""
+        self._record(int(self.model.optimizer.iterations))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure and write."""
+        self._record(int(self.model.optimizer.iterations))
+
+    def _record(self, step: int):
+        records = alignment(self.model)
+        if not records:
+            return
+        with self._writer.as_default(step):
+            for record in records:
+                tf.summary.scalar(f"angle/{record['layer']}", record["angle"])
+                tf.summary.scalar(f"norm_ratio/{record['layer']}", record["norm_ratio"])
+            mean = sum(record["angle"] for record in records) / len(records)
+            tf.summary.scalar("angle/mean", mean)
+            for name, value in self._regularisation_values().items():
+                tf.summary.scalar(name, value)
+            if self._histograms:
+                for layer in feedback_layers(self.model):
+                    tf.summary.histogram(f"W/{layer.name}", tf.convert_to_tensor(layer.kernel))
+                    feedback = tf.convert_to_tensor(layer.feedback_kernel)
+                    tf.summary.histogram(f"B/{layer.name}", feedback)
+        self._writer.flush()
+
+    def _regularisation_values(self) -> dict:
+        """R and each primitive's value, per layer, on the probe batch."""
+        if self._probe is None:
+            return {}
+        if self._regularisation is None:
+            self._regularisation = _regularisation_function(self.model)
+        return self._regularisation(self._probe)
+
+
+def _regularisation_function(model: keras.Model):
+    layers = [layer for layer in feedback_layers(model) if isinstance(layer.rule, AlignmentRule)]
+    if not layers:
+        return lambda probe: {}
+    inputs = keras.Model(model.inputs, [layer.input for layer in layers])
+
+    @tf.function
+    def values(probe):
+        result = {}
+        for layer, x in zip(layers, tf.nest.flatten(inputs(probe, training=False)), strict=True):
+            synapse = layer.synapse(tf.cast(x, layer.compute_dtype))
+            loss = layer.rule.loss(synapse)
+            if loss is not None:
+                result[f"R/{layer.name}"] = loss
+            for name, value in layer.rule.primitive_values(synapse).items():
+                result[f"{name}/{layer.name}"] = value
+        return result
+
+    return values
+
+
+class EpochTable(keras.callbacks.Callback):
+    """Appends a row per epoch to a CSV file, and the same numbers to TensorBoard as scalars.
+
+    Args:
+        path: The CSV file; rows of an earlier part of the run are kept.
+        log_dir: Folder of the event files, or `None`.
+        columns: Names in the order of the columns; the rest of the epoch's logs follows.
+    """
+
+    def __init__(self, path: str, log_dir: str | None = None, columns=()):
+        super().__init__()
+        self._path = pathlib.Path(path)
+        self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        self._columns = list(columns)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the row."""
+        row = {"epoch": epoch + 1, **(logs or {})}
+        names = [*self._columns, *(name for name in row if name not in self._columns)]
+        rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]]
+        with self._path.open("w", newline="") as file:
+            table = csv.DictWriter(file, names, extrasaction="ignore")
+            table.writeheader()
+            table.writerows([*rows, row])
+        if self._writer is not None:
+            with self._writer.as_default(int(row.get("step", row["epoch"]))):
+                for name, value in row.items():
+                    tf.summary.scalar(_tag(name), value)
+            self._writer.flush()
+
+    def _rows(self) -> list[dict]:
+        if not self._path.exists():
+            return []
+        with self._path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+def _tag(name: str) -> str:
+    """The TensorBoard tag of a column, grouped by kind."""
+    if name.startswith("test_"):
+        return f"test/{name[5:]}"
+    training = ("loss", "task_loss", "l2_loss", "alignment_loss", "top1", "top5")
+    return f"train/{name}" if name in training else f"run/{name}"

@@ -1,0 +1,1 @@
+"""Runs from recipes: flags, training step, checkpoints, run directory."""

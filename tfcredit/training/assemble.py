@@ -1,0 +1,229 @@
+"""From a recipe to the parts of a run: complete recipe, rule, network, optimizer."""
+
+import dataclasses
+import math
+
+import keras
+
+from tfcredit import models, optimizers, rules, seeding
+from tfcredit.data import ImageData
+from tfcredit.errors import UserError
+from tfcredit.rules import AlignmentInputs, AlignmentRule, Rule
+from tfcredit.schedules import (
+    AlignmentRate,
+    CoefficientSchedule,
+    TaskRate,
+    WarmupStepDecay,
+    scale_learning_rate,
+)
+from tfcredit.training.recipe import PRECISIONS, Recipe
+
+COEFFICIENTS = ("amp", "decay", "null", "sparse", "self")
+SMALL = {
+    "model": "resnet8",
+    "batch_size": 128,
+    "epochs": 5.0,
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+}
+IMAGENET = {
+    "model": "resnet18",
+    "batch_size": 256,
+    "epochs": 90.0,
+    "learning_rate": 0.1,
+    "schedule": "steps",
+    "warmup_epochs": 5.0,
+}
+
+
+def complete(recipe: Recipe, data: ImageData) -> Recipe:
+    """The recipe with all that the data set and the rule decide filled in.
+
+    Raises:
+        UserError: What the flags ask of the rule does not fit it.
+    """
+    defaults = dict(IMAGENET if data.name == "imagenet" else SMALL)
+    if recipe.steps is not None:
+        del defaults["epochs"]
+    changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
+    own = base_rule(recipe).feedback_optimizer
+    separate = _has_separate_optimizer(base_rule(recipe))
+    for flag in ("feedback_optimizer", "feedback_learning_rate"):
+        if getattr(recipe, flag) is not None and not separate:
+            raise UserError(
+                f"--{flag}={getattr(recipe, flag)} and --rule={recipe.rule} contradict each other: "
+                "no optimizer of its own updates this rule's feedback kernels; leave the flag out."
+            )
+    if separate:
+        changes["feedback_optimizer"] = recipe.feedback_optimizer or own[0]
+        if recipe.feedback_learning_rate is None:
+            changes["feedback_learning_rate"] = own[1]
+    return dataclasses.replace(recipe, dataset=data.name, **changes)
+
+
+def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Optimizer steps of the run."""
+    if recipe.steps is not None:
+        return recipe.steps
+    return max(1, round(recipe.epochs * steps_per_epoch))
+
+
+def base_rule(recipe: Recipe) -> Rule:
+    """The rule with the coefficients and inputs of the flags, without schedules."""
+    rule = rules.get(recipe.rule)
+    given = {
+        name: getattr(recipe, name) for name in COEFFICIENTS if getattr(recipe, name) is not None
+    }
+    inputs = _parse_inputs(recipe.inputs)
+    if not given and not inputs:
+        return rule
+    if not isinstance(rule, AlignmentRule):
+        flag = f"--{next(iter(given))}" if given else "--inputs"
+        raise UserError(
+            f"{flag} and --rule={recipe.rule} contradict each other: this rule has no coefficients "
+            "and no alignment inputs; leave the flag out."
+        )
+    config = rule.get_config()
+    if inputs:
+        config["inputs"] = {**config.get("inputs", {}), **inputs}
+    if "coefficients" in config:
+        config["coefficients"] = {**config["coefficients"], **given}
+    else:
+        config |= {"self_" if name == "self" else name: value for name, value in given.items()}
+    return type(rule).from_config(config)
+
+
+def rule_of(recipe: Recipe, steps_per_epoch: int) -> Rule:
+    """The rule of a complete recipe, with its schedules of coefficients and rate."""
+    rule = base_rule(recipe)
+    window = (recipe.coefficient_start, recipe.coefficient_stop)
+    scheduled = window != (0.0, 1.0) or recipe.coefficient_change != "none"
+    phases = recipe.delay_epochs or recipe.alternate_steps
+    if not (scheduled or phases):
+        return rule
+    if not isinstance(rule, AlignmentRule):
+        raise UserError(
+            f"--rule={recipe.rule} has no coefficients, so that schedules of coefficients and "
+            "phases of alignment (--coefficient_*, --delay_epochs, --alternate_steps) say nothing; "
+            "leave these flags out."
+        )
+    if scheduled:
+        change = None if recipe.coefficient_change == "none" else recipe.coefficient_change
+        epochs = total_steps(recipe, steps_per_epoch) / steps_per_epoch
+        rule.coefficients = {
+            name: value
+            if name == "error"
+            else CoefficientSchedule(
+                value,
+                steps_per_epoch,
+                epochs,
+                *window,
+                change,
+                recipe.coefficient_rate,
+                recipe.coefficient_cycle,
+            )
+            for name, value in rule.coefficients.items()
+        }
+    if phases:
+        rule.rate = AlignmentRate(**_phases(recipe, steps_per_epoch))
+    return rule
+
+
+def task_rate(recipe: Recipe, steps_per_epoch: int) -> TaskRate | None:
+    """The factor on the task loss and L2 as a function of the step; `None` for 1."""
+    if not (recipe.delay_epochs or recipe.alternate_steps):
+        return None
+    return TaskRate(**_phases(recipe, steps_per_epoch))
+
+
+def network(recipe: Recipe, data: ImageData) -> keras.Model:
+    """The network of a complete recipe, not compiled."""
+    keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
+    options = {} if recipe.width is None else {"width": recipe.width}
+    return models.get(
+        recipe.model,
+        classes=data.classes,
+        input_shape=data.input_shape,
+        rule=rule_of(recipe, data.steps_per_epoch(recipe.batch_size)),
+        seed=seeding.derive(recipe.seed, "network"),
+        l2=recipe.l2,
+        **options,
+    )
+
+
+def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer of a complete recipe."""
+    forward = optimizers.get(
+        recipe.optimizer, learning_rate(recipe, steps_per_epoch), momentum=recipe.momentum
+    )
+    result = forward
+    if _has_separate_optimizer(base_rule(recipe)):
+        feedback = optimizers.get(recipe.feedback_optimizer, recipe.feedback_learning_rate)
+        result = optimizers.PartitionedOptimizer(forward=forward, feedback=feedback)
+    if recipe.noise != "none":
+        result = optimizers.NoisyOptimizer(
+            result,
+            distribution=recipe.noise,
+            variance=recipe.noise_variance,
+            variables=recipe.noise_variables,
+            seed=seeding.derive(recipe.seed, "noise"),
+        )
+    return result
+
+
+def learning_rate(recipe: Recipe, steps_per_epoch: int):
+    """The schedule of the forward weights' learning rate."""
+    peak = scale_learning_rate(recipe.learning_rate, recipe.batch_size)
+    steps = total_steps(recipe, steps_per_epoch)
+    if recipe.schedule == "cosine":
+        warmup = min(round(recipe.warmup_epochs * steps_per_epoch), steps // 2)
+        return keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else peak, max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
+        )
+    epochs = steps / steps_per_epoch
+    drops = (1 / 3, 2 / 3, 8 / 9) if recipe.schedule == "steps" else ()
+    return WarmupStepDecay(
+        peak,
+        steps_per_epoch,
+        warmup_epochs=recipe.warmup_epochs,
+        boundaries=tuple(epochs * drop for drop in drops),
+        factors=tuple(10.0 ** -(i + 1) for i in range(len(drops))),
+        delay_epochs=recipe.delay_epochs,
+    )
+
+
+def _has_separate_optimizer(rule: Rule) -> bool:
+    return rule.learns and not rule.follows_forward
+
+
+def _phases(recipe: Recipe, steps_per_epoch: int) -> dict:
+    return {
+        "steps_per_epoch": steps_per_epoch,
+        "delay_epochs": recipe.delay_epochs,
+        "alternate_steps": recipe.alternate_steps,
+    }
+
+
+def _parse_inputs(text: str) -> dict:
+    """`noise=normal,center_input=true` as options of `AlignmentInputs`."""
+    fields = {field.name: field for field in dataclasses.fields(AlignmentInputs)}
+    options = {}
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition("=")
+        if name not in fields:
+            raise UserError(f"--inputs={text}: {name!r} is no option; known: {', '.join(fields)}.")
+        default = fields[name].default
+        if isinstance(default, bool):
+            if value.lower() not in ("", "true", "false"):
+                raise UserError(f"--inputs={text}: {name} must be true or false.")
+            options[name] = value.lower() != "false"
+        elif isinstance(default, float):
+            try:
+                options[name] = float(value)
+            except ValueError:
+                options[name] = math.nan
+        else:
+            options[name] = value
+    AlignmentInputs.get(options)
+    return options

@@ -1,3 +1,16 @@
-"""Learning without weight transport: Keras networks whose errors travel through feedback kernels."""
+"""Learning without weight transport: Keras networks with separate feedback kernels."""
+
+from tfcredit import analysis, callbacks, data, initializers, layers, models, optimizers, rules
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "analysis",
+    "callbacks",
+    "data",
+    "initializers",
+    "layers",
+    "models",
+    "optimizers",
+    "rules",
+]

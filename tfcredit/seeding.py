@@ -1,4 +1,4 @@
-"""Seeds that belong to a name, so that no two random draws of a network are the same by accident."""
+"""Seeds that belong to a name, so that no two random draws of a network are the same."""
 
 import random
 import zlib

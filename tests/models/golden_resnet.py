@@ -1,5 +1,6 @@
 """The authors' variables in our names, and the made-up weights of the golden numbers."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def weights_by_path(model: keras.Model) -> dict[str, keras.Variable]:
     return {w.path: w for w in model.variables if w.path.rsplit("/")[-1] in wanted}
 
 
+@functools.cache
 def made_up_weights(network: str) -> dict[str, np.ndarray]:
     """The values that the golden runs used, by our path; see golden/README.md."""
     variables = NETWORKS[network]["variables"]

@@ -1,9 +1,11 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 from tests.models.golden_resnet import NETWORKS, our_path, weights_by_path
-from tfcredit import models, rules
+from tfcredit import models, primitives, rules
 from tfcredit.errors import UserError
 
 SMALL_IMAGE = (28, 28, 1)
@@ -28,6 +30,11 @@ def kernels(model):
     return {path: np.array(w) for path, w in found if path.endswith("kernel")}
 
 
+@functools.cache
+def backprop_kernels(name, shape):
+    return kernels(small(name, input_shape=shape))
+
+
 def feedback_layers(model):
     return {layer.name: layer for layer in model.layers if hasattr(layer, "rule")}
 
@@ -43,7 +50,11 @@ def test_names_are_sorted_and_hold_every_network():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_resnets_have_the_authors_variables(name):
+def test_resnets_have_the_authors_variables(name, monkeypatch):
+    # Drawing up to 129 million random numbers would take most of the time.
+    zeros = keras.initializers.Zeros()
+    draw = "keras.initializers.VarianceScaling.__call__"
+    monkeypatch.setattr(draw, lambda self, *shape, **options: zeros(*shape))
     model = models.get(name, input_shape=(64, 64, 3), rule="feedback_alignment", seed=1)
     expected = {our_path(n): tuple(shape) for n, shape in NETWORKS[name]["variables"]}
     expected["dense/feedback_kernel"] = expected["dense/feedback_kernel"][::-1]
@@ -59,7 +70,7 @@ def test_resnets_have_the_authors_variables(name):
     assert parameters(*not_forward, exclude=True) == NETWORKS[name]["forward_parameters"]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50v2", *SMALL_NETWORKS[:3]])
+@pytest.mark.parametrize("name", ["resnet18v2", *SMALL_NETWORKS[:3]])
 @pytest.mark.parametrize("rule", RULES)
 def test_every_network_is_built_with_every_rule(name, rule):
     shape = SMALL_IMAGE if name in SMALL_NETWORKS else (64, 64, 3)
@@ -68,7 +79,7 @@ def test_every_network_is_built_with_every_rule(name, rule):
     assert {layer.rule for layer in feedback_layers(model).values()} == {rules.get(rule)}
     # One builder: the rule changes nothing about the forward network.
     forward = {p: v for p, v in kernels(model).items() if "feedback" not in p}
-    plain = kernels(small(name, input_shape=shape))
+    plain = backprop_kernels(name, shape)
     assert forward.keys() == plain.keys()
     assert all(np.array_equal(forward[p], plain[p]) for p in plain)
 
@@ -79,6 +90,21 @@ def test_small_networks_compute_finite_logits(name):
     logits = np.array(small(name, rule="feedback_alignment")(images, training=True))
     assert logits.shape == (2, 10)
     assert np.isfinite(logits).all() and logits.std() > 0
+
+
+@pytest.mark.parametrize("name", ["resnet8", "fc", "conv"])
+def test_networks_learn_with_fit_and_are_the_same_after_saving(name, tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(8, *SMALL_IMAGE)).astype("float32")
+    model = small(name, rule={"conv0|dense0": "backprop", ".*": "symmetric_alignment"})
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = model.fit(images, np.arange(8), epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model(images), loaded(images))
+    rules_of = [[x.rule for x in feedback_layers(m).values()] for m in (model, loaded)]
+    assert rules_of[0] == rules_of[1]
 
 
 @pytest.mark.parametrize("name", ["resnet8", "fc", "conv"])
@@ -124,7 +150,7 @@ def test_a_mapping_gives_rules_by_layer_name_and_the_first_match_wins():
         rules.serialize(rules.WeightMirror(amp=0.5)),
         "weight_mirror(amp=0.5)",
         rules.get("0.5*amp + 0.002*decay"),
-        rules.WeightMirror(amp=0.5).coefficients and rules.AlignmentRule({"amp": 0.5}),
+        0.5 * primitives.amp + 0.002 * primitives.decay,
     ],
 )
 def test_a_single_rule_in_any_form_goes_to_all_layers(rule):

@@ -195,7 +195,7 @@ class FeedbackLayer(keras.layers.Layer):
         return {name: variable for name, variable in own.items() if variable is not None}
 
     def save_own_variables(self, store):
-        """Save all variables by name. (Keras' own method would save kernel and bias only.)"""
+        """Save all variables by name; Keras would save kernel and bias only."""
         if not self.rule.has_feedback_kernel:
             super().save_own_variables(store)
             return

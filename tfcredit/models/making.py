@@ -21,19 +21,21 @@ class LayerMaker:
     A builder knows shapes and names only. What depends on a layer's name comes from here: its
     rule, a fresh kernel initializer, and the seeds of its random draws, so that no two layers
     and no forward and feedback kernel start with the same numbers by accident.
-
-    Args:
-        rule: Anything that `tfcredit.rules.get` takes, for all layers; or a mapping from regular
-            expressions to such rules. An expression has to match a layer's whole name, the first
-            that does wins, and a layer that none matches is trained by backprop.
-        seed: The network's seed.
-
-    Raises:
-        UserError: If a rule is unknown or a pattern is no regular expression.
     """
 
     def __init__(self, rule: Any, seed: int) -> None:
-        """Resolves the rule, once for all layers."""
+        """Resolves the rule, once for all layers.
+
+        Args:
+            rule: Anything that `tfcredit.rules.get` takes, for all layers; or a mapping from
+                regular expressions to such rules. An expression has to match a layer's whole
+                name, the first that does wins, and a layer that none matches is trained by
+                backprop.
+            seed: The network's seed.
+
+        Raises:
+            UserError: If a rule is unknown or a pattern is no regular expression.
+        """
         self._seed = seed
         single = not isinstance(rule, Mapping) or isinstance(rule, WeightedSum)
         if single or _CONFIG_KEYS & set(rule):

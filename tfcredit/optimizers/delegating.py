@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfcredit.errors import UserError
 
@@ -11,6 +12,22 @@ from tfcredit.errors import UserError
 def is_feedback_kernel(variable: Any) -> bool:
     """Whether a Keras or TensorFlow variable is a layer's feedback kernel, by its name."""
     return variable.name.split("/")[-1].split(":")[0] == "feedback_kernel"
+
+
+def _all_at_once(gradients: list[Any]) -> list[Any]:
+    """The same gradients, none of them available before all are.
+
+    Every gradient must be that of the weights before the step. TensorFlow 2.21 drops the control
+    edge from a variable's read to its `assign_sub` from optimized graphs, so a kernel that an
+    alignment term reads on its own is sometimes read after its update (6 % of the steps of a small
+    network in deterministic mode). A data dependency on all gradients stays.
+    """
+    if tf.executing_eagerly():
+        return gradients
+    flat = tf.nest.flatten(gradients, expand_composites=True)
+    joint = iter(tf.identity_n([tensor for tensor in flat if tensor is not None]))
+    flat = [None if tensor is None else next(joint) for tensor in flat]
+    return tf.nest.pack_sequence_as(gradients, flat, expand_composites=True)
 
 
 def skip_step(optimizer: keras.optimizers.Optimizer) -> None:
@@ -116,7 +133,7 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         if self.loss_scale_factor is not None:
             grads = [g if g is None else g / self.loss_scale_factor for g in grads]
         with keras.name_scope(self.name, caller=self):
-            self._update(grads, variables)
+            self._update(_all_at_once(grads), variables)
         self._iterations.assign_add(1)
 
     def _known_variables(self, grads: list[Any], variables: Sequence[Any] | None) -> list[Any]:

@@ -63,7 +63,7 @@ class Checkpoints:
             return 0
         try:
             self._checkpoint.restore(self.latest).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError) as problem:
+        except (tf.errors.OpError, AssertionError, ValueError, LookupError) as problem:
             raise UserError(
                 f"checkpoint {self.latest} is damaged or of another network "
                 f"({str(problem).splitlines()[0][:200]}): delete its files to continue from the "

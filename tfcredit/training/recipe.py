@@ -1,7 +1,8 @@
-"""All that defines a run, in one place: the fields of `Recipe` are the flags of the command line."""
+"""All that defines a run: the fields of `Recipe` are the flags of the command line."""
 
 import dataclasses
 import math
+import textwrap
 from typing import Any, get_args, get_type_hints
 
 from absl import flags
@@ -253,5 +254,8 @@ def usage(program: str) -> str:
             lines += ["", f"{group}:"]
         default = "" if field.default in (None, "") else f" [{field.default}]"
         choices = f" ({', '.join(field.metadata['choices'])})" if field.metadata["choices"] else ""
-        lines.append(f"  --{field.name:<24}{field.metadata['help']}{choices}{default}")
+        text = f"{field.metadata['help']}{choices}{default}"
+        lines += textwrap.wrap(
+            text, 100, initial_indent=f"  --{field.name:<24}", subsequent_indent=" " * 28
+        )
     return "\n".join(lines)

@@ -62,9 +62,11 @@ class Run:
         if step:
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
         started = time.time()
-        with tf.device(None):
+        try:
             self._fit(trainer, checkpoints, step)
-        network.save(self.directory.model)
+            network.save(self.directory.model)
+        except OSError as problem:
+            raise self.directory.unwritable(problem) from None
         results = trainer.evaluate(self.data.evaluation(recipe.batch_size))
         summary = self._summary(network, results, time.time() - started)
         self.directory.write_json(self.directory.summary, summary)
@@ -117,7 +119,7 @@ class Run:
             model=trainer.network,
             verbose=1 if sys.stdout.isatty() else 2,
             epochs=epochs,
-            steps=size,
+            steps=min(size, self.total_steps),
         )
         callbacks.on_train_begin()
         for epoch in range(step // size, epochs):

@@ -72,8 +72,8 @@ class Trainer:
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """One optimizer step; returns whether loss and gradients were finite.
 
-        Gradients that are not finite are not applied, so that the kernels that led to them can
-        be looked at. (Under float16 the loss scale handles those of overflow.)
+        A step whose loss or gradients are not finite is not taken, so that the kernels that led to
+        it can be looked at. (Under float16 the loss scale handles gradients that overflow.)
         """
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
@@ -83,8 +83,8 @@ class Trainer:
         finite = tf.math.is_finite(terms["loss"])
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
-            gradients = [tf.where(finite, g, tf.zeros_like(g)) for g in gradients]
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if finite:  # a tf.cond
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self.metrics["loss"].update_state(terms["loss"])
         self.metrics["task_loss"].update_state(terms["task"])
         self.metrics["l2_loss"].update_state(terms["l2"])

@@ -1,0 +1,161 @@
+"""What the command line answers to mistakes: one sentence, exit code 2, nothing overwritten."""
+
+import contextlib
+import resource
+import signal
+
+import pytest
+
+from tfcredit.training import cli
+
+# flags -> words that the sentence must hold
+MISTAKES = {
+    "--rule=info_aligment": ["info_aligment", "info_alignment"],
+    "--rule=weight_mirror(amp=": ["weight_mirror(amp=", "can't be read"],
+    "--rule=weight_mirror(null=1)": ["null", "amp, decay"],
+    "--rule=0.1*ampp": ["0.1*ampp", "amp"],
+    "--rule=backprop --amp=1": ["--amp", "--rule=backprop"],
+    "--rule=weight_mirror --null=1": ["null", "amp, decay"],
+    "--amp=nan": ["--amp=nan", "finite"],
+    "--amp=-1": ["amp=-1", ">= 0"],
+    "--decy=1": ["decy", "--help"],
+    "--amp=much": ["amp", "much"],
+    "--model=resnet9": ["resnet9", "resnet8"],
+    "--model=fc --width=3": ["width", "fc"],
+    "--dataset=embeded": ["embeded", "embedded"],
+    "--dataset=imagenet --data_dir=/nowhere": ["/nowhere", "train-*"],
+    "--optimizer=adaam": ["adaam", "adam"],
+    "--feedback_optimizer=adaam": ["adaam", "adam"],
+    "--rule=backprop --feedback_optimizer=adam": ["--feedback_optimizer", "--rule=backprop"],
+    "--rule=kolen_pollack --feedback_learning_rate=1": ["--feedback_learning_rate", "kolen"],
+    "--epochs=1 --steps=3": ["--epochs=1", "--steps=3", "contradict"],
+    "--resume=auto --overwrite": ["--overwrite", "--resume=auto", "contradict"],
+    "--deterministic --jit_compile": ["--deterministic", "--jit_compile", "contradict"],
+    "--mode=evaluate --overwrite": ["--mode=evaluate", "--overwrite", "contradict"],
+    "--noise_variance=1": ["--noise=none", "--noise_variance", "contradict"],
+    "--coefficient_start=0.5 --coefficient_stop=0.5": ["--coefficient_start", "contradict"],
+    "--rule=backprop --delay_epochs=1": ["backprop", "--delay_epochs"],
+    "--steps=0": ["--steps=0", "at least 1"],
+    "--epochs=0": ["--epochs=0", "greater than 0"],
+    "--learning_rate=-1": ["--learning_rate=-1", "greater than 0"],
+    "--learning_rate=inf": ["--learning_rate=inf", "finite"],
+    "--batch_size=12001": ["12001", "12000"],
+    "--batch_size=0": ["--batch_size=0", "at least 1"],
+    "--num_replicas=2": ["--num_replicas=2", "one device"],
+    "--precision=int8": ["--precision=int8", "float32"],
+    "--inputs=noise=pink": ["pink", "normal"],
+    "--inputs=nose=normal": ["nose", "noise"],
+    "--rule=backprop --inputs=noise=normal": ["--inputs", "--rule=backprop"],
+    "--resume=must": ["no run to continue", "--resume=auto"],
+    "--mode=evaluate": ["no run to evaluate", "--run_dir"],
+    "--flagfile=/nowhere.cfg": ["/nowhere.cfg"],
+    "info_alignment": ["info_alignment", "--name=value"],
+}
+
+
+@pytest.mark.parametrize("flags", MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(flags, tmp_path, capsys):
+    folder = tmp_path / "run"
+    code = cli.train_main([*flags.split(), f"--run_dir={folder}"])
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert "Traceback" not in error
+    assert len(error.strip().splitlines()) == 1
+    for words in MISTAKES[flags]:
+        assert words in error
+    assert not folder.exists()
+
+
+def run(folder, *flags):
+    return cli.train_main(
+        ["--model=fc", "--steps=2", "--batch_size=16", f"--run_dir={folder}", *flags]
+    )
+
+
+def test_a_run_directory_is_not_overwritten_by_accident(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert run(folder, "--seed=1") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(folder, "--seed=1", "--resume=auto") == 2
+    assert "--seed=0, not 1" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert run(folder, "--seed=1", "--overwrite") == 0
+
+
+def test_foreign_files_are_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("all my work")
+    assert run(tmp_path, "--overwrite") == 2
+    assert "nothing was touched" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_as_run_directory(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("x")
+    assert run(file) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def full_disk(size=50_000):
+    """No file can grow beyond `size` bytes, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_said_and_keeps_what_was_saved(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    flags = folder / "flags.txt"
+    flags.write_text(flags.read_text().replace("--steps=2", "--steps=4"))
+    saved = {p: p.read_bytes() for p in (folder / "checkpoints").iterdir()}
+    with full_disk():
+        assert run(folder, "--resume=auto", "--steps=4") == 2
+    error = capsys.readouterr().err
+    assert "can't be written" in error and "ckpt-2" in error and "Traceback" not in error
+    assert all(path.read_bytes() == content for path, content in saved.items())
+    assert run(folder, "--resume=auto", "--steps=4") == 0
+
+
+def test_an_unwritable_folder_is_said(tmp_path, capsys):
+    # Even root can create nothing below /proc.
+    assert run("/proc/run") == 2
+    assert "/proc/run can't be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage"])
+def test_a_damaged_checkpoint_is_said(damage, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    data = next((folder / "checkpoints").glob("*.data-*"))
+    content = data.read_bytes()
+    if damage == "truncate":
+        data.write_bytes(content[: len(content) // 2])
+    else:
+        data.write_bytes(b"\x00" * len(content))
+    assert run(folder, "--mode=evaluate") == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_help_is_grouped_and_short(capsys):
+    assert cli.train_main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(group in text for group in ("Rule:", "Network:", "Data:", "Training:", "Run:"))
+    assert len(text.splitlines()) < 90
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_the_console_script_knows_its_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    assert "train" in capsys.readouterr().out
+    assert cli.main(["tran"]) == 2
+    assert "did you mean 'train'" in capsys.readouterr().err
+    assert cli.main(["train", "--steps=0"]) == 2

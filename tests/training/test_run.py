@@ -1,0 +1,183 @@
+"""Real runs on the embedded set: what they write, that they repeat and continue exactly."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tfcredit.training import cli
+from tfcredit.training.recipe import parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3"]
+
+
+def command(folder, *flags):
+    return [sys.executable, str(ROOT / "run_imagenet.py"), *SMALL, f"--run_dir={folder}", *flags]
+
+
+def run(folder, *flags):
+    done = subprocess.run(command(folder, *flags), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def weights(folder):
+    model = keras.models.load_model(folder / "model.keras")
+    return [np.array(w) for w in (*model.weights, *model.optimizer.variables)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two epochs, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    out = run(
+        folder,
+        "--epochs=2",
+        "--batch_size=1000",
+        "--histograms",
+        "--null=0.001",
+        "--learning_rate=0.02",
+    )
+    return folder, out
+
+
+def test_a_run_says_what_it_does(finished):
+    folder, out = finished
+    assert "EMBEDDED" in out and "NOT ImageNet" in out
+    assert f"Run directory: {folder}" in out and "tensorboard --logdir" in out
+    assert out.count("angle of W and B") == 4
+
+
+def test_metrics_have_a_row_per_epoch(finished):
+    folder, _ = finished
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["step"] for row in rows] == ["12", "24"]
+    expected = ["epoch", "step", "loss", "top1", "top5", "images_per_second"]
+    assert list(rows[0])[:6] == expected
+    for row in rows:
+        parts = sum(float(row[name]) for name in ("task_loss", "l2_loss", "alignment_loss"))
+        assert float(row["loss"]) == pytest.approx(parts, rel=1e-5)
+
+
+def test_the_summary_tells_the_results(finished):
+    folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["step"] == 24 and summary["seed"] == 0 and summary["rule"] == "info_alignment"
+    assert 0.3 < summary["top1"] <= summary["top5"] <= 1
+    assert set(summary["angles"]) == {"dense0", "dense1", "dense2", "dense_output"}
+    assert summary["versions"]["tensorflow"] == tf.__version__
+    model = keras.models.load_model(folder / "model.keras")
+    assert model.get_layer("dense0").rule.coefficients["null"] == 0.001
+
+
+def test_tensorboard_gets_grouped_scalars_and_histograms(finished):
+    folder, _ = finished
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    tags = set(events.Tags()["tensors"])
+    expected = {"train/loss", "train/task_loss", "train/l2_loss", "train/alignment_loss"}
+    expected |= {"train/top1", "test/top1", "test/top5", "run/images_per_second"}
+    expected |= {"run/learning_rate", "run/feedback_learning_rate", "angle/mean", "angle/dense0"}
+    expected |= {"norm_ratio/dense0", "R/dense0", "amp/dense0", "null/dense0", "decay/dense0"}
+    expected |= {"W/dense0", "B/dense0", "_hparams_/session_start_info"}
+    assert expected <= tags
+    assert [e.step for e in events.Tensors("train/loss")] == [12, 24]
+    angles = [float(tf.make_ndarray(e.tensor_proto)) for e in events.Tensors("angle/mean")]
+    assert len(angles) == 3 and abs(angles[0] - 90) < 5 and angles[-1] < angles[0]
+
+
+def test_the_flagfile_repeats_the_run(finished, tmp_path):
+    folder, _ = finished
+    again, _ = parse([f"--flagfile={folder / 'flags.txt'}"])
+    assert (again.dataset, again.model, again.null) == ("embedded", "fc", 0.001)
+    repeated = tmp_path / "again"
+    code = cli.train_main([f"--flagfile={folder / 'flags.txt'}", f"--run_dir={repeated}"])
+    assert code == 0
+    first, second = (json.loads((d / "summary.json").read_text()) for d in (folder, repeated))
+    assert second["top1"] == pytest.approx(first["top1"], abs=0.02)
+    assert second["flags"] == first["flags"]
+
+
+def test_evaluation_finds_the_result_again(finished, capsys):
+    folder, _ = finished
+    flags = [f"--flagfile={folder / 'flags.txt'}", f"--run_dir={folder}", "--mode=evaluate"]
+    assert cli.train_main(flags) == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert f"top-1 {summary['top1']:.4f}" in capsys.readouterr().out
+
+
+def test_two_deterministic_runs_are_bit_identical(tmp_path):
+    for name in ("a", "b"):
+        run(tmp_path / name, "--steps=7", "--deterministic", "--rule=calibrated_mirror")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    run(tmp_path / "c", "--steps=7", "--deterministic", "--rule=calibrated_mirror", "--seed=1")
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("rule", ["info_alignment", "brsf"])
+def test_a_killed_run_continues_bit_for_bit(rule, tmp_path):
+    flags = ["--steps=400", "--deterministic", f"--rule={rule}"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(whole, *flags)
+    process = subprocess.Popen(
+        command(broken, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not (broken / "checkpoints" / "checkpoint").exists() and time.time() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (broken / "model.keras").exists()
+    out = run(broken, *flags, "--resume=auto")
+    assert "Continuing at step" in out
+    assert same(weights(whole), weights(broken))
+    rows = [(d / "metrics.csv").read_text().splitlines() for d in (whole, broken)]
+    without_speed = [[line.split(",")[:5] for line in table] for table in rows]
+    assert without_speed[0] == without_speed[1]
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
+    folder = tmp_path / "run"
+    flags = [*SMALL, "--steps=50", "--learning_rate=1e20", "--schedule=constant"]
+    code = cli.train_main([*flags, "--warmup_epochs=0", f"--run_dir={folder}"])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert "not finite at step" in error and "dense" in error
+    assert "last good checkpoint" in error
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--rule=symmetric_alignment --precision=float16",
+        "--rule=calibrated_activation --precision=bfloat16",
+        "--rule=kolen_pollack --noise=normal --noise_variance=1e-6",
+        "--rule=weight_mirror --inputs=noise=normal --delay_epochs=0.01 --alternate_steps=2",
+        "--rule=0.002*amp+0.001*null --coefficient_change=linear --coefficient_rate=0.1",
+        "--rule=frsf --model=conv",
+        "--model=resnet8 --width=4 --jit_compile",
+        "--rule=backprop --model=resnet20 --width=4 --schedule=steps --optimizer=adam",
+    ],
+)
+def test_flags_train(flags, tmp_path):
+    folder = tmp_path / "run"
+    small = ["--model=fc", "--batch_size=32", "--steps=4", f"--run_dir={folder}"]
+    assert cli.train_main([*small, *flags.split()]) == 0
+    assert json.loads((folder / "summary.json").read_text())["step"] == 4
+    keras.mixed_precision.set_dtype_policy("float32")

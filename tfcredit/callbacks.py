@@ -105,6 +105,8 @@ class EpochTable(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Write the row."""
         row = {"epoch": epoch + 1, **(logs or {})}
+        if "step" in row:  # Keras hands all logs over as floats.
+            row["step"] = int(row["step"])
         names = [*self._columns, *(name for name in row if name not in self._columns)]
         rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]]
         with self._path.open("w", newline="") as file:

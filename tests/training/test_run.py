@@ -45,14 +45,9 @@ def same(a, b):
 def finished(tmp_path_factory):
     """A run of two epochs, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    out = run(
-        folder,
-        "--epochs=2",
-        "--batch_size=1000",
-        "--histograms",
-        "--null=0.001",
-        "--learning_rate=0.02",
-    )
+    rule = "--rule=0.1*decay+0.1*self+0.0001*amp+0.0001*null"
+    flags = ["--null=0.0002", "--learning_rate=0.02", "--feedback_learning_rate=0.003"]
+    out = run(folder, rule, "--epochs=2", "--batch_size=1000", "--histograms", *flags)
     return folder, out
 
 
@@ -79,12 +74,12 @@ def test_metrics_have_a_row_per_epoch(finished):
 def test_the_summary_tells_the_results(finished):
     folder, _ = finished
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["step"] == 24 and summary["seed"] == 0 and summary["rule"] == "info_alignment"
+    assert summary["step"] == 24 and summary["seed"] == 0 and summary["rule"] == "alignment"
     assert 0.3 < summary["top1"] <= summary["top5"] <= 1
     assert set(summary["angles"]) == {"dense0", "dense1", "dense2", "dense_output"}
     assert summary["versions"]["tensorflow"] == tf.__version__
     model = keras.models.load_model(folder / "model.keras")
-    assert model.get_layer("dense0").rule.coefficients["null"] == 0.001
+    assert model.get_layer("dense0").rule.coefficients["null"] == 0.0002
 
 
 def test_tensorboard_gets_grouped_scalars_and_histograms(finished):
@@ -105,7 +100,7 @@ def test_tensorboard_gets_grouped_scalars_and_histograms(finished):
 def test_the_flagfile_repeats_the_run(finished, tmp_path):
     folder, _ = finished
     again, _ = parse([f"--flagfile={folder / 'flags.txt'}"])
-    assert (again.dataset, again.model, again.null) == ("embedded", "fc", 0.001)
+    assert (again.dataset, again.model, again.null) == ("embedded", "fc", 0.0002)
     repeated = tmp_path / "again"
     code = cli.train_main([f"--flagfile={folder / 'flags.txt'}", f"--run_dir={repeated}"])
     assert code == 0

@@ -4,30 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from tfcredit.errors import UserError
+from tfcredit.optimizers.synchronous import all_at_once
 
 
 def is_feedback_kernel(variable: Any) -> bool:
     """Whether a Keras or TensorFlow variable is a layer's feedback kernel, by its name."""
     return variable.name.split("/")[-1].split(":")[0] == "feedback_kernel"
-
-
-def _all_at_once(gradients: list[Any]) -> list[Any]:
-    """The same gradients, none of them available before all are.
-
-    Every gradient must be that of the weights before the step. TensorFlow 2.21 drops the control
-    edge from a variable's read to its `assign_sub` from optimized graphs, so a kernel that an
-    alignment term reads on its own is sometimes read after its update (6 % of the steps of a small
-    network in deterministic mode). A data dependency on all gradients stays.
-    """
-    if tf.executing_eagerly():
-        return gradients
-    flat = tf.nest.flatten(gradients, expand_composites=True)
-    joint = iter(tf.identity_n([tensor for tensor in flat if tensor is not None]))
-    flat = [None if tensor is None else next(joint) for tensor in flat]
-    return tf.nest.pack_sequence_as(gradients, flat, expand_composites=True)
 
 
 def skip_step(optimizer: keras.optimizers.Optimizer) -> None:
@@ -50,14 +34,15 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
     Subclasses set `inner_optimizers` through a property over *attributes*, which is what makes
     `.keras` files and `tf.train.Checkpoint` hold the inner optimizers' variables, and define
     `_update`.
-
-    Args:
-        name: The optimizer's name.
-        loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
     """
 
     def __init__(self, name: str, loss_scale_factor: float | None) -> None:
-        """Make the shell; its own learning rate is only a link to the leading optimizer's."""
+        """Make the shell; its own learning rate is only a link to the leading optimizer's.
+
+        Args:
+            name: The optimizer's name.
+            loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
+        """
         super().__init__(
             learning_rate=lambda: self.learning_rate, loss_scale_factor=loss_scale_factor, name=name
         )
@@ -80,6 +65,9 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
 
         Args:
             variable: One of the variables that this optimizer was built on.
+
+        Returns:
+            A Keras optimizer that is no `DelegatingOptimizer`.
         """
         owner = self._owner(variable)
         return owner.optimizer_of(variable) if isinstance(owner, DelegatingOptimizer) else owner
@@ -133,7 +121,7 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         if self.loss_scale_factor is not None:
             grads = [g if g is None else g / self.loss_scale_factor for g in grads]
         with keras.name_scope(self.name, caller=self):
-            self._update(_all_at_once(grads), variables)
+            self._update(all_at_once(grads), variables)
         self._iterations.assign_add(1)
 
     def _known_variables(self, grads: list[Any], variables: Sequence[Any] | None) -> list[Any]:
@@ -182,7 +170,10 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
             inner.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Set all variables, given in the order of `variables`.
+        """Set all variables.
+
+        Args:
+            weights: One array per variable, in the order of `variables`.
 
         Raises:
             UserError: If the optimizer is not built or the number of weights is wrong.

@@ -18,26 +18,12 @@ CHOICES = ("all", "feedback")
 
 @keras.saving.register_keras_serializable("tfcredit")
 class NoisyOptimizer(DelegatingOptimizer):
-    """Adds learning rate * noise to the weights after each step (PAPER, training, noisy updates).
+    """Adds learning rate * noise to the weights after each step (Kunin et al. 2020).
 
     The learning rate is that of the optimizer that updates the variable, in that step. Only
     variables with a gradient get noise, with gradient accumulation only in the steps that change
     them, and a constraint is applied once more. The noise is a function of seed, position of the
     variable in the model and step alone: alike on all replicas, and the same after a resume.
-
-    Args:
-        inner: The optimizer to follow, a `PartitionedOptimizer` for example: an instance, a config
-            or a name.
-        distribution: "normal" or "uniform", both with mean 0.
-        variance: Variance of the noise before the learning rate multiplies it, >= 0.
-        variables: "all", or "feedback" for the feedback kernels alone, also those that follow the
-            forward optimizer.
-        seed: Seed of the noise; None draws one that `keras.utils.set_random_seed` controls.
-        name: The optimizer's name.
-        loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
-
-    Raises:
-        UserError: If an argument is none of these.
 
     Example:
         >>> NoisyOptimizer("sgd", variance=1e-4, seed=3).distribution
@@ -54,7 +40,22 @@ class NoisyOptimizer(DelegatingOptimizer):
         name: str = "noisy",
         loss_scale_factor: float | None = None,
     ) -> None:
-        """Make the optimizer; see the class."""
+        """Make the optimizer.
+
+        Args:
+            inner: The optimizer to follow, such as a `PartitionedOptimizer`: an instance, a config
+                or a name.
+            distribution: "normal" or "uniform", both with mean 0.
+            variance: Variance of the noise before the learning rate multiplies it, >= 0.
+            variables: "all", or "feedback" for the feedback kernels alone, those that follow the
+                forward optimizer included.
+            seed: Seed of the noise; None draws one that `keras.utils.set_random_seed` controls.
+            name: The optimizer's name.
+            loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
+
+        Raises:
+            UserError: If an argument is none of these.
+        """
         super().__init__(name=name, loss_scale_factor=loss_scale_factor)
         self.inner = resolve(inner, "inner")
         for key, value, known in (
@@ -160,5 +161,8 @@ class NoisyOptimizer(DelegatingOptimizer):
         Args:
             config: What `get_config` returned.
             custom_objects: Classes by name that the inner optimizer needs.
+
+        Returns:
+            A new optimizer with no steps done.
         """
         return cls(**{**config, "inner": resolve(config["inner"], "inner", custom_objects)})

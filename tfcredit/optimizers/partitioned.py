@@ -16,23 +16,13 @@ class PartitionedOptimizer(DelegatingOptimizer):
 
     A variable goes to `feedback` if its name is "feedback_kernel", unless it has a true attribute
     `follows_forward`: the kernels that Kolen-Pollack learns must get exactly the forward kernels'
-    update (PAPER, training). Clipping, weight decay, moving averages and gradient accumulation are
+    update (Kunin et al. 2020). Clipping, weight decay, moving averages and gradient accumulation are
     the inner optimizers' own and act within a group; a global norm is the group's.
 
     Why not `keras.optimizers.MultiOptimizer` (measured with Keras 3.15.1): of 9 variables of an
     Adam and SGD pair, `tf.train.Checkpoint` stores 2 and restoring the others does nothing, while
     `assert_consumed` passes; it has no learning rate; and a group whose gradients are all None, as
     under backprop or feedback alignment, raises.
-
-    Args:
-        forward: Optimizer of the forward weights: an instance, a config or a name. Its learning
-            rate is this optimizer's `learning_rate`, the one that Keras callbacks read and set.
-        feedback: Optimizer of the feedback kernels, of the same kinds.
-        name: The optimizer's name.
-        loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
-
-    Raises:
-        UserError: If an optimizer cannot be made or wrapped, or both are the same instance.
 
     Example:
         >>> optimizer = PartitionedOptimizer(forward="sgd", feedback="adam")
@@ -47,7 +37,18 @@ class PartitionedOptimizer(DelegatingOptimizer):
         name: str = "partitioned",
         loss_scale_factor: float | None = None,
     ) -> None:
-        """Make the optimizer; see the class."""
+        """Make the optimizer.
+
+        Args:
+            forward: Optimizer of the forward weights: an instance, a config or a name. Its learning
+                rate is this optimizer's `learning_rate`, the one that Keras callbacks read and set.
+            feedback: Optimizer of the feedback kernels, of the same kinds.
+            name: The optimizer's name.
+            loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
+
+        Raises:
+            UserError: If an optimizer cannot be made or wrapped, or both are the same instance.
+        """
         super().__init__(name=name, loss_scale_factor=loss_scale_factor)
         self.forward = resolve(forward, "forward")
         self.feedback = resolve(feedback, "feedback")
@@ -110,6 +111,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
         Args:
             config: What `get_config` returned.
             custom_objects: Classes by name that the inner optimizers need.
+
+        Returns:
+            A new optimizer with no steps done.
         """
         inner = {
             role: resolve(config[role], role, custom_objects) for role in ("forward", "feedback")

@@ -30,9 +30,9 @@ def names() -> list[str]:
 
 
 def closest(word: str, known: list[str]) -> str:
-    """`; did you mean ...?` where a known word is near, else nothing."""
+    """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
     near = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def get(identifier) -> Rule:

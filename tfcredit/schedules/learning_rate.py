@@ -10,7 +10,7 @@ from tfcredit.schedules.base import StepSchedule, check_alternation, check_numbe
 
 
 def scale_learning_rate(learning_rate: float, batch_size: int, base_batch_size: int = 256) -> float:
-    """Scale a learning rate linearly with the batch size (PAPER, training; Goyal et al. 2017).
+    """Scale a learning rate linearly with the batch size (Goyal et al. 2017).
 
     Args:
         learning_rate: The rate that suits `base_batch_size`.
@@ -32,7 +32,7 @@ def scale_learning_rate(learning_rate: float, batch_size: int, base_batch_size: 
 @keras.saving.register_keras_serializable("tfcredit")
 @dataclasses.dataclass(frozen=True)
 class WarmupStepDecay(StepSchedule):
-    """Learning rate with a linear warm-up and step drops (PAPER, training).
+    """Learning rate with a linear warm-up and step drops (Kunin et al. 2020).
 
     The rate climbs from 0 to `learning_rate` over the warm-up, and from each boundary on it is
     `learning_rate` times that boundary's factor.

@@ -42,7 +42,7 @@ class _PhaseRate(StepSchedule):
 
 @keras.saving.register_keras_serializable("tfcredit")
 class TaskRate(_PhaseRate):
-    """Multiplier of the task loss: 0 while the task waits and in alignment steps (PAPER, options).
+    """Multiplier of the task loss: 0 while the task waits and in alignment steps (Kunin et al. 2020).
 
     Give `AlignmentRate` the same delay and alternation, and the two make a training in phases:
     first only the alignment learns, then one alignment step ("mirror") takes turns with

@@ -117,34 +117,34 @@ class FeedbackLayer(keras.layers.Layer):
         x = tf.convert_to_tensor(inputs)
         synapse = self.synapse(x)
         b = self._learn(synapse) if training else synapse.feedback_kernel
+        # Every variable is read once per call, in `synapse`: TensorFlow 2.21's graph optimizer may
+        # move a second reading past the variable's update in the same step.
         outputs = route_error(
             self.connection,
             x,
-            tf.cast(tf.convert_to_tensor(self.kernel), x.dtype),
+            tf.cast(synapse.kernel, x.dtype),
             tf.cast(b, x.dtype),
             synapse.y,
             self.rule.error_coefficient(synapse.step),
         )
-        bias = self._shaped_bias()
-        if bias is not None:
-            outputs = outputs + bias
+        if synapse.bias is not None:
+            outputs = outputs + synapse.bias
         return outputs if self.activation is None else self.activation(outputs)
 
     def synapse(self, inputs: tf.Tensor) -> rules.Synapse:
-        """What the rule sees of this layer for `inputs`, behind a stop-gradient but for kernels.
+        """What the rule sees of this layer for `inputs`; activity is behind a stop-gradient.
 
         Args:
             inputs: The layer's input `[n, ...]` in the compute dtype.
         """
         x, w = tf.stop_gradient(inputs), tf.convert_to_tensor(self.kernel)
-        bias = self._shaped_bias()
         return rules.Synapse(
             connection=self.connection,
             x=x,
             y=self.connection.op(x, tf.stop_gradient(tf.cast(w, x.dtype))),
             kernel=w,
             feedback_kernel=tf.convert_to_tensor(self.feedback_kernel),
-            bias=None if bias is None else tf.stop_gradient(bias),
+            bias=self._shaped_bias(),
             activation=self.activation,
             seed=self.seed,
             step=None if self._step is None else tf.convert_to_tensor(self._step),
@@ -160,7 +160,8 @@ class FeedbackLayer(keras.layers.Layer):
         if loss is not None:
             self.add_loss(loss)
         if self._step is not None:
-            self._step.assign_add(1)
+            # Not assign_add, which the graph could run before the reading that the noise needs.
+            self._step.assign(synapse.step + 1)
         return synapse.feedback_kernel if renewed is None else renewed
 
     def _shaped_bias(self) -> tf.Tensor | None:

@@ -31,6 +31,7 @@ class Parts:
 
     conv: Callable[..., Tensor]
     norm: Callable[..., Tensor]
+    zero_gamma: bool
 
 
 def block_v1(
@@ -38,7 +39,7 @@ def block_v1(
 ) -> Tensor:
     """Convolution, batch norm, relu; the last relu comes after the sum.
 
-    The last batch norm starts with gamma 0: the block begins as its shortcut.
+    With `parts.zero_gamma` the last batch norm starts with gamma 0: the block begins as its shortcut.
     """
     shortcut = x
     if project:
@@ -46,8 +47,9 @@ def block_v1(
         shortcut = parts.norm(shortcut, name=f"{name}_conv0", relu=False)
     for number, convolution in enumerate(convolutions, start=1):
         last = number == len(convolutions)
+        zero = last and parts.zero_gamma
         x = parts.conv(x, convolution, name=f"{name}_conv{number}")
-        x = parts.norm(x, name=f"{name}_conv{number}", relu=not last, zero_gamma=last)
+        x = parts.norm(x, name=f"{name}_conv{number}", relu=not last, zero_gamma=zero)
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 

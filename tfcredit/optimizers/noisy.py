@@ -129,7 +129,7 @@ class NoisyOptimizer(DelegatingOptimizer):
         """Float32 noise of mean 0 and the variance asked for.
 
         Made from random bits: TensorFlow's own floats differ between graph mode and XLA at equal
-        seeds (2.21, whatever the algorithm), the bits of Philox do not.
+        seeds (2.21 on a CPU, Philox), the bits that they are made from do not.
         """
         bits = tf.random.stateless_uniform(
             shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"

@@ -16,8 +16,8 @@ class PartitionedOptimizer(DelegatingOptimizer):
 
     A variable goes to `feedback` if its name is "feedback_kernel", unless it has a true attribute
     `follows_forward`: the kernels that Kolen-Pollack learns must get exactly the forward kernels'
-    update (Kunin et al. 2020). Clipping, weight decay, moving averages and gradient accumulation are
-    the inner optimizers' own and act within a group; a global norm is the group's.
+    update (Akrout et al. 2019). Clipping, weight decay, moving averages and gradient accumulation
+    are the inner optimizers' own and act within a group; a global norm is the group's.
 
     Why not `keras.optimizers.MultiOptimizer` (measured with Keras 3.15.1): of 9 variables of an
     Adam and SGD pair, `tf.train.Checkpoint` stores 2 and restoring the others does nothing, while

@@ -91,13 +91,14 @@ class AlignmentRule(Rule):
 
     def _regularisation(self, synapse: Synapse, coefficients) -> tf.Tensor:
         options = self.inputs
+        bias = None if synapse.bias is None else tf.stop_gradient(synapse.bias)
         x, y = self._activity(synapse, coefficients)
         centred = batch_center(x) if options.batch_center_backward_input else None
         own = options.activation is None
         activation = synapse.activation if own else keras.activations.get(options.activation)
         if y is not None:
-            if options.use_bias_forward and synapse.bias is not None:
-                y = y + synapse.bias
+            if options.use_bias_forward and bias is not None:
+                y = y + bias
             if options.activation_forward:
                 y = activation(y)
         if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
@@ -110,7 +111,7 @@ class AlignmentRule(Rule):
                 y,
                 kernel if options.update_forward else tf.stop_gradient(kernel),
                 synapse.feedback_kernel,
-                synapse.bias if options.use_bias_backward else None,
+                bias if options.use_bias_backward else None,
                 activation if options.activation_backward else None,
                 centred,
             )

@@ -15,11 +15,11 @@ CHANGES = (None, "linear", "exponential")
 @keras.saving.register_keras_serializable("tfcredit")
 @dataclasses.dataclass(frozen=True)
 class CoefficientSchedule(StepSchedule):
-    """A rule's coefficient over the training: 0 outside a window, changing inside (Kunin et al. 2020).
+    """A rule's coefficient over the training: 0 outside a window, changing inside.
 
     With t the epochs since the window opened, the coefficient is `value + rate * t` (linear) or
     `value * exp(rate * t)` (exponential). A `cycle` replaces t by a triangle wave that climbs from
-    0 to half a cycle and back.
+    0 to half a cycle and back. As in the code of Kunin et al. 2020.
 
     Args:
         value: The coefficient where the window opens.

@@ -42,11 +42,11 @@ class _PhaseRate(StepSchedule):
 
 @keras.saving.register_keras_serializable("tfcredit")
 class TaskRate(_PhaseRate):
-    """Multiplier of the task loss: 0 while the task waits and in alignment steps (Kunin et al. 2020).
+    """Multiplier of the task loss: 0 while the task waits and in alignment steps.
 
     Give `AlignmentRate` the same delay and alternation, and the two make a training in phases:
     first only the alignment learns, then one alignment step ("mirror") takes turns with
-    `alternate_steps` task steps ("engaged").
+    `alternate_steps` task steps ("engaged"), as in Akrout et al. 2019 and Kunin et al. 2020.
 
     Args:
         rate: The multiplier when the loss acts.

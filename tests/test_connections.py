@@ -1,0 +1,132 @@
+"""The three products of each connection: what they compute, and that they are adjoint."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.connection_cases import case, cases, conv_settings, convolve, examples
+from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.errors import UserError
+
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
+
+
+def assert_adjoint(case, tolerance):
+    """<op(x; W), v> = <x, opT(v; W)> = <W, H(x, v)> for a v that has nothing to do with y."""
+    x, w = case.x, case.kernel
+    v = tf.cast(np.random.default_rng(1).normal(size=case.y.shape), x.dtype)
+    down = case.connection.op_transpose(v, w, tf.shape(x))
+    product = case.connection.hebbian(x, v, w.shape)
+    assert down.shape == x.shape and product.shape == w.shape
+    assert down.dtype == product.dtype == x.dtype
+    pairs = [(case.y, v), (x, down), (w, product)]
+    inner = [np.vdot(np.float64(left), np.float64(right)) for left, right in pairs]
+    scale = max(np.linalg.norm(np.float64(a)) * np.linalg.norm(np.float64(b)) for a, b in pairs)
+    np.testing.assert_allclose(inner[1:], inner[0], rtol=0, atol=tolerance * scale)
+
+
+@examples(80)
+@given(cases(("float64", "float32")))
+def test_products_are_adjoint(case):
+    assert_adjoint(case, TOLERANCE[case.x.dtype.name])
+
+
+@examples(50)
+@given(conv_settings(), st.integers(1, 2))
+def test_convolution_equals_its_definition(setting, batch):
+    arguments, shape, kernel_shape = setting
+    made = case(Conv2DConnection(*arguments), shape, kernel_shape, batch=batch)
+    expected = convolve(made.x.numpy(), made.kernel.numpy(), *arguments)
+    np.testing.assert_allclose(made.y, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("strides, dilation", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_convolution_equals_keras(padding, strides, dilation, groups, dtype):
+    connection = Conv2DConnection((strides,) * 2, padding, (dilation,) * 2, groups=groups)
+    made = case(connection, (7, 6, 4), (3, 2, 4 // groups, 6), dtype)
+    expected = keras.ops.conv(made.x, made.kernel, strides, padding, "channels_last", dilation)
+    np.testing.assert_allclose(made.y, expected, rtol=0, atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 5)])
+def test_dense_product_acts_on_the_last_axis(shape):
+    made = case(DenseConnection(), shape, (5, 4))
+    assert made.y.shape == (2, *shape[:-1], 4)
+    np.testing.assert_allclose(made.y, made.x.numpy() @ made.kernel.numpy(), atol=1e-12)
+    assert_adjoint(made, 1e-12)
+
+
+# TensorFlow's own filter gradient ends the process here (float32 and bfloat16, batch 1).
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("size", [28, 5])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("strides", [(2, 2), (3, 2), (1, 2)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_strided_pointwise_convolution(padding, strides, batch, size, dtype):
+    connection = Conv2DConnection(strides, padding)
+    made = case(connection, (size, size, 8), (1, 1, 8, 16), dtype, batch)
+    pixels = made.x[:, :: strides[0], :: strides[1]].numpy()
+    expected = np.float64(pixels) @ np.float64(made.kernel[0, 0])
+    tolerance = {**TOLERANCE, "bfloat16": 1e-2, "float16": 2e-3}[dtype]
+    np.testing.assert_allclose(np.float64(made.y), expected, atol=10 * tolerance, rtol=tolerance)
+    assert_adjoint(made, tolerance)
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_products_know_sizes_only_at_run_time(data_format):
+    connection = Conv2DConnection((2, 2), "same", data_format=data_format)
+    shape = (3, 5, 4) if data_format == "channels_first" else (5, 4, 3)
+    for kernel_shape in [(1, 1, 3, 2), (3, 2, 3, 2)]:
+        made = case(connection, shape, kernel_shape)
+        unknown = [None if i != connection._axes[3] else 3 for i in range(4)]
+
+        @tf.function(input_signature=[tf.TensorSpec(unknown, tf.float64)])
+        def products(x, made=made, kernel_shape=kernel_shape):
+            y = connection.op(x, made.kernel)
+            down = connection.op_transpose(y, made.kernel, tf.shape(x))
+            return y, down, connection.hebbian(x, y, kernel_shape)
+
+        down = connection.op_transpose(made.y, made.kernel, tf.shape(made.x))
+        product = connection.hebbian(made.x, made.y, kernel_shape)
+        for actual, expected in zip(products(made.x), (made.y, down, product), strict=True):
+            np.testing.assert_allclose(actual, expected, atol=1e-12)
+
+
+@examples(40)
+@given(conv_settings())
+def test_overlaps_are_counts(setting):
+    """With ones for x and y, H counts at each tap the positions where it meets the input."""
+    arguments, shape, kernel_shape = setting
+    connection = Conv2DConnection(*arguments)
+    ones = tf.ones((1, *shape), tf.float64)
+    y = tf.ones_like(connection.op(ones, tf.ones(kernel_shape, tf.float64)))
+    rows, columns = connection.overlaps(shape, kernel_shape)
+    counts = connection.hebbian(ones, y, kernel_shape).numpy()
+    assert (counts == np.outer(rows.sum(0), columns.sum(0))[:, :, None, None]).all()
+    sizes = y.shape[2:] if connection.channels_first else y.shape[1:3]
+    assert (len(rows), len(columns)) == tuple(sizes)
+
+
+@pytest.mark.parametrize("shape, positions", [((5,), 1), ((3, 5), 3), ((2, 3, 5), 6)])
+def test_overlaps_of_a_dense_layer_are_its_positions(shape, positions):
+    (overlaps,) = DenseConnection().overlaps(shape, (5, 4))
+    assert overlaps.tolist() == [[1.0]] * positions
+
+
+@pytest.mark.parametrize(
+    "connection, shape, kernel_shape",
+    [
+        (DenseConnection(), (None, 5), (5, 4)),
+        (Conv2DConnection(), (None, 8, 3), (3, 3, 3, 4)),
+        (Conv2DConnection(data_format="channels_first"), (3, 8, None), (3, 3, 3, 4)),
+    ],
+)
+def test_overlaps_need_known_sizes(connection, shape, kernel_shape):
+    with pytest.raises(UserError, match="full input shape"):
+        connection.overlaps(shape, kernel_shape)

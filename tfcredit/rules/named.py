@@ -56,6 +56,7 @@ class InformationAlignment(NamedAlignmentRule):
     """
 
     defaults = {"amp": 2e-3, "null": 2e-3, "decay": 2e-3}
+    feedback_optimizer = ("adam", 5e-3)
 
 
 @register("symmetric_alignment")

@@ -26,6 +26,7 @@ SMALL = {
     "learning_rate": 0.1,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
+    "augment": False,
 }
 IMAGENET = {
     "model": "resnet18",
@@ -34,6 +35,7 @@ IMAGENET = {
     "learning_rate": 0.1,
     "schedule": "steps",
     "warmup_epochs": 5.0,
+    "augment": True,
 }
 
 

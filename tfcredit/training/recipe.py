@@ -63,7 +63,9 @@ class Recipe:
     batch_size: int | None = _flag(
         None, "Data", "images per step; default 128, ImageNet 256", (), 1
     )
-    augment: bool = _flag(True, "Data", "random crops and flips")
+    augment: bool | None = _flag(
+        None, "Data", "random crops and flips; default: for ImageNet, not for the embedded set"
+    )
 
     epochs: float | None = _flag(
         None, "Training", "passes over the training images; default 5, ImageNet 90", above=0.0

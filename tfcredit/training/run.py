@@ -40,9 +40,9 @@ class Run:
                 f"--num_replicas={recipe.num_replicas}: this version trains on one device; leave "
                 "the flag out."
             )
-        options = {"augment": recipe.augment}
-        self.data = datasets.get(recipe.dataset, recipe.data_dir, **options)
-        self.recipe = recipe = assemble.complete(recipe, self.data)
+        wanted = (recipe.dataset, recipe.data_dir)
+        self.recipe = recipe = assemble.complete(recipe, datasets.get(*wanted))
+        self.data = datasets.get(*wanted, augment=recipe.augment)
         self.steps_per_epoch = self.data.steps_per_epoch(recipe.batch_size)
         self.total_steps = assemble.total_steps(recipe, self.steps_per_epoch)
         assemble.rule_of(recipe, self.steps_per_epoch)  # errors first, before any file

@@ -136,9 +136,14 @@ class Trainer:
         gradients = tape.gradient(total, variables)
         # Errors travel down, so the topmost layer is the one where they went wrong first.
         for variable, gradient in reversed(list(zip(variables, gradients, strict=True))):
-            if gradient is not None and not _finite(gradient):
+            if not _finite(gradient):
                 return f"the gradient of {variable.path!r} is not finite"
-        return "no layer shows a value that is not finite any more"
+        sizes = [float(tf.reduce_max(tf.abs(g))) for g in gradients]
+        largest = int(np.argmax(sizes))
+        return (
+            f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that the "
+            "norm of all gradients overflows"
+        )
 
 
 def _finite(tensor) -> bool:

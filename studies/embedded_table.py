@@ -1,0 +1,176 @@
+"""Every rule on the embedded set: accuracy, alignment angle, step time; 3 seeds with spread.
+
+Each run is the command line's, from `configs/embedded/RULE.cfg`, in a process of its own:
+
+    python studies/embedded_table.py --output=studies/results/embedded.csv
+
+Step times are measured apart from the runs: one process takes 20 steps with each rule in turn, 5
+rounds, and gives each rule's median ratio to backprop of the same round. Runs that the output file
+holds are not repeated. `--update` writes the results into README.md and the configs.
+"""
+
+import argparse
+import csv
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs" / "embedded"
+FIELDS = ["rule", "seed", "top1", "mean_angle", "step_ratio", "seconds"]
+
+
+def rules() -> list[str]:
+    """The rules that have a config, backprop first."""
+    names = sorted(path.stem for path in CONFIGS.glob("*.cfg"))
+    return sorted(names, key=lambda name: name != "backprop")
+
+
+def train(rule: str, seed: int) -> dict:
+    """One run of the command line; returns its row."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "run_imagenet.py")]
+        command += [f"--flagfile={CONFIGS / rule}.cfg", f"--seed={seed}", f"--run_dir={folder}/run"]
+        subprocess.run(command, check=True, capture_output=True)
+        summary = json.loads(pathlib.Path(folder, "run", "summary.json").read_text())
+    angle = summary["mean_angle"]
+    return {
+        "rule": rule,
+        "seed": seed,
+        "top1": summary["top1"],
+        "mean_angle": "" if angle is None else angle,
+        "seconds": summary["seconds"],
+    }
+
+
+def step_ratios(names: list[str], rounds: int = 5, steps: int = 20) -> dict[str, float]:
+    """Median over interleaved rounds of each rule's step time over backprop's."""
+    import keras
+
+    from tfcredit import data
+    from tfcredit.training import assemble
+    from tfcredit.training.recipe import parse
+    from tfcredit.training.trainer import Trainer
+
+    images = data.get("embedded", augment=False)
+    trainers, batch = {}, None
+    for name in names:
+        recipe = assemble.complete(parse([f"--flagfile={CONFIGS / name}.cfg"])[0], images)
+        network = assemble.network(recipe, images)
+        per_epoch = images.steps_per_epoch(recipe.batch_size)
+        network.compile(assemble.optimizer(recipe, per_epoch))
+        trainers[name] = Trainer(network)
+        batch = next(iter(images.train(recipe.batch_size, 0, 0)))
+        trainers[name].step(*batch)  # tracing is not counted
+    ratios = {name: [] for name in names}
+    for _ in range(rounds):
+        seconds = {}
+        for name, trainer in trainers.items():
+            started = time.perf_counter()
+            for _ in range(steps):
+                bool(trainer.step(*batch))
+            seconds[name] = time.perf_counter() - started
+        for name in names:
+            ratios[name].append(seconds[name] / seconds["backprop"])
+    keras.backend.clear_session()
+    return {name: statistics.median(values) for name, values in ratios.items()}
+
+
+def summary_of(rows: list[dict], rule: str) -> dict[str, str]:
+    """Mean and spread (half range) of a rule's runs, as text."""
+
+    def spread(key, scale=1.0, digits=1):
+        values = [scale * float(row[key]) for row in rows if row["rule"] == rule and row[key] != ""]
+        if not values:
+            return "-"
+        half = (max(values) - min(values)) / 2
+        return f"{statistics.mean(values):.{digits}f} +- {half:.{digits}f}"
+
+    mine = [row for row in rows if row["rule"] == rule]
+    return {
+        "top1": spread("top1", 100),
+        "angle": spread("mean_angle"),
+        "ratio": f"{float(mine[0]['step_ratio']):.2f}",
+        "seconds": f"{statistics.median(float(row['seconds']) for row in mine):.0f}",
+        "runs": str(len(mine)),
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown."""
+    lines = ["| rule | test top-1, % | mean angle of W and B, degrees | step time / backprop |"]
+    lines.append("|---|---|---|---|")
+    for rule in rules():
+        if any(row["rule"] == rule for row in rows):
+            of = summary_of(rows, rule)
+            lines.append(f"| `{rule}` | {of['top1']} | {of['angle']} | {of['ratio']} |")
+    return "\n".join(lines)
+
+
+def update(rows: list[dict]) -> None:
+    """Write the results into README.md and the opening lines of the configs."""
+    readme = ROOT / "README.md"
+    begin, end = "<!-- TABLE:embedded -->\n", "<!-- END -->"
+    head, rest = readme.read_text().split(begin)
+    tail = rest.split(end, 1)[1]
+    readme.write_text(f"{head}{begin}{table(rows)}\n{end}{tail}")
+    for rule in rules():
+        of = summary_of(rows, rule)
+        cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
+        result = f"# Result: test top-1 {of['top1']} %, mean angle {of['angle']} degrees"
+        result += f" (mean +- half range, {of['runs']} seeds)"
+        path = CONFIGS / f"{rule}.cfg"
+        lines = path.read_text().splitlines()
+        lines = [cost if line.startswith("# Cost:") else line for line in lines]
+        lines = [result if line.startswith("# Result:") else line for line in lines]
+        path.write_text("\n".join(lines) + "\n")
+
+
+def write(path: pathlib.Path, rows: list[dict]) -> None:
+    """Write the rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    """Run what is missing, measure step times, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=ROOT / "studies/results/embedded.csv"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--update", action="store_true", help="write README.md and configs")
+    flags = parser.parse_args()
+    rows = []
+    if flags.output.exists():
+        with flags.output.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    for seed in range(flags.seeds):
+        for rule in rules():
+            if any(row["rule"] == rule and int(row["seed"]) == seed for row in rows):
+                continue
+            rows.append(train(rule, seed))
+            write(flags.output, rows)
+            print(rows[-1], flush=True)
+    if any(row.get("step_ratio", "") in ("", None) for row in rows):
+        ratios = step_ratios(rules())
+        for row in rows:
+            row["step_ratio"] = round(ratios[row["rule"]], 3)
+        write(flags.output, rows)
+    print(table(rows))
+    if flags.update:
+        update(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,8 @@ def block_v1(
 ) -> Tensor:
     """Convolution, batch norm, relu; the last relu comes after the sum.
 
-    With `parts.zero_gamma` the last batch norm starts with gamma 0: the block begins as its shortcut.
+    With `parts.zero_gamma` the last batch norm starts with gamma 0: the block begins as its
+    shortcut.
     """
     shortcut = x
     if project:

@@ -141,8 +141,8 @@ class Trainer:
         sizes = [float(tf.reduce_max(tf.abs(g))) for g in gradients]
         largest = int(np.argmax(sizes))
         return (
-            f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that the "
-            "norm of all gradients overflows"
+            f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that "
+            "the norm of all gradients overflows"
         )
 
 

@@ -84,17 +84,18 @@ def test_products_know_sizes_only_at_run_time(data_format):
     shape = (3, 5, 4) if data_format == "channels_first" else (5, 4, 3)
     for kernel_shape in [(1, 1, 3, 2), (3, 2, 3, 2)]:
         made = case(connection, shape, kernel_shape)
+        assert_adjoint(made, 1e-12)
         unknown = [None if i != connection._axes[3] else 3 for i in range(4)]
 
-        @tf.function(input_signature=[tf.TensorSpec(unknown, tf.float64)])
-        def products(x, made=made, kernel_shape=kernel_shape):
-            y = connection.op(x, made.kernel)
-            down = connection.op_transpose(y, made.kernel, tf.shape(x))
-            return y, down, connection.hebbian(x, y, kernel_shape)
+        def products(x, kernel):
+            y = connection.op(x, kernel)
+            down = connection.op_transpose(y, kernel, tf.shape(x))
+            return y, down, connection.hebbian(x, y, kernel.shape)
 
-        down = connection.op_transpose(made.y, made.kernel, tf.shape(made.x))
-        product = connection.hebbian(made.x, made.y, kernel_shape)
-        for actual, expected in zip(products(made.x), (made.y, down, product), strict=True):
+        specs = [tf.TensorSpec(unknown, tf.float64), tf.TensorSpec(kernel_shape, tf.float64)]
+        traced = tf.function(products, input_signature=specs)
+        tensors = made.x, made.kernel
+        for actual, expected in zip(traced(*tensors), products(*tensors), strict=True):
             np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 

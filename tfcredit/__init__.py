@@ -1,6 +1,16 @@
 """Learning without weight transport: Keras networks with separate feedback kernels."""
 
-from tfcredit import analysis, callbacks, data, initializers, layers, models, optimizers, rules
+from tfcredit import (
+    analysis,
+    callbacks,
+    data,
+    initializers,
+    layers,
+    models,
+    optimizers,
+    rules,
+    schedules,
+)
 
 __version__ = "0.1.0"
 
@@ -13,4 +23,5 @@ __all__ = [
     "models",
     "optimizers",
     "rules",
+    "schedules",
 ]

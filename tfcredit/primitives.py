@@ -80,6 +80,11 @@ error = Primitive("error", 1, frozenset({"x", "dy"}), "<B, H(x, dy)>")
 PRIMITIVES = {p.name: p for p in (decay, amp, null, sparse, self_, error)}
 
 
+def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """A coefficient as a tensor; `tf.cast` alone would round a Python number to float32."""
+    return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
+
+
 def value_and_gradient(
     connection: Connection,
     coefficients: Mapping[str, float | tf.Tensor],
@@ -116,7 +121,7 @@ def value_and_gradient(
 
     def weight(name):
         # Divided by n before the products, so that half precision sums means, not totals.
-        return tf.cast(tf.cast(coefficients[name], dtype) / n, x.dtype)
+        return tf.cast(scalar(coefficients[name], dtype) / n, x.dtype)
 
     def hebbian(left, right):
         return tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
@@ -133,20 +138,20 @@ def value_and_gradient(
         if amp_pending and y_amp is y:
             left, amp_pending = left - weight("amp") * x, False
         gradient += hebbian(left, y)
-        second_degree += tf.cast(coefficients["null"], dtype) / n * half_square(reconstruction)
+        second_degree += scalar(coefficients["null"], dtype) / n * half_square(reconstruction)
     if "sparse" in coefficients:
         projection = connection.op(x, small)
         right = weight("sparse") * projection
         if amp_pending:
             right, amp_pending = right - weight("amp") * y_amp, False
         gradient += hebbian(x, right)
-        second_degree += tf.cast(coefficients["sparse"], dtype) / n * half_square(projection)
+        second_degree += scalar(coefficients["sparse"], dtype) / n * half_square(projection)
     if amp_pending:
         gradient -= hebbian(x, weight("amp") * y_amp)
     if "self" in coefficients:
-        gradient -= tf.cast(coefficients["self"], dtype) * kernel
+        gradient -= scalar(coefficients["self"], dtype) * kernel
     if "decay" in coefficients:
-        coefficient = tf.cast(coefficients["decay"], dtype)
+        coefficient = scalar(coefficients["decay"], dtype)
         gradient += coefficient * feedback_kernel
         second_degree += coefficient * half_square(feedback_kernel)
     return tf.reduce_sum(feedback_kernel * gradient) - second_degree, gradient

@@ -19,26 +19,23 @@ def study():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("angle", [3.0, 5.0, 10.0, 20.0])
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
 def test_the_mirror_settles_at_the_angle_asked_for(study, network, angle):
-    row = study.train(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-4)
+    row = study.train(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-5)
     assert row["finite"]
     if row["least_ratio"] != "":
         assert 0.75 <= row["least_ratio"] and row["largest_ratio"] <= 1.25
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
 def test_calibrated_activation_ends_below_two_degrees(study, network):
-    row = study.train(network, rules.CalibratedActivation(), 0, 500, 1e-4)
+    row = study.train(network, rules.CalibratedActivation(), 0, 500, 1e-5)
     assert row["finite"] and row["mean_angle"] < 2.0
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed")
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
 def test_calibrated_rules_are_at_least_as_accurate(study, network):
     calibrated = [rules.CalibratedMirror(), rules.CalibratedActivation()]

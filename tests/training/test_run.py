@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tfcredit import models
 from tfcredit.training import cli
 from tfcredit.training.recipe import parse
 
@@ -33,7 +34,7 @@ def run(folder, *flags):
 
 
 def weights(folder):
-    model = keras.models.load_model(folder / "model.keras")
+    model = models.load(folder / "model.keras")
     return [np.array(w) for w in (*model.weights, *model.optimizer.variables)]
 
 
@@ -45,7 +46,7 @@ def same(a, b):
 def finished(tmp_path_factory):
     """A run of two epochs, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    rule = "--rule=0.1*decay+0.1*self+0.0001*amp+0.0001*null"
+    rule = "--rule=0.1 * decay + 0.1 * self + 0.0001 * amp + null * 0.0001"
     flags = ["--null=0.0002", "--learning_rate=0.02", "--feedback_learning_rate=0.003"]
     out = run(folder, rule, "--epochs=2", "--batch_size=1000", "--histograms", *flags)
     return folder, out
@@ -115,6 +116,15 @@ def test_evaluation_finds_the_result_again(finished, capsys):
     assert cli.train_main(flags) == 0
     summary = json.loads((folder / "summary.json").read_text())
     assert f"top-1 {summary['top1']:.4f}" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_trained_again(finished, capsys):
+    folder, _ = finished
+    before = (folder / "metrics.csv").read_text()
+    flags = [f"--flagfile={folder / 'flags.txt'}", f"--run_dir={folder}", "--resume=must"]
+    assert cli.train_main(flags) == 0
+    assert "Continuing at step 24" in capsys.readouterr().out
+    assert (folder / "metrics.csv").read_text() == before
 
 
 def test_two_deterministic_runs_are_bit_identical(tmp_path):

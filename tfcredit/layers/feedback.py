@@ -7,6 +7,7 @@ from tfcredit import rules
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.primitives import scalar
 from tfcredit.seeding import default_seed
 
 
@@ -28,10 +29,10 @@ def route_error(
     def route(x, w, b):
         def gradient(dy):
             dw = connection.hebbian(x, dy, w.shape)
-            db = None if error_coefficient is None else tf.cast(error_coefficient, dw.dtype) * dw
+            db = None if error_coefficient is None else scalar(error_coefficient, dw.dtype) * dw
             return connection.op_transpose(dy, b, tf.shape(x)), dw, db
 
-        return tf.identity(y), gradient
+        return tf.stop_gradient(y), gradient
 
     return route(x, kernel, feedback_kernel)
 
@@ -205,10 +206,10 @@ class FeedbackLayer(keras.layers.Layer):
 
     def load_own_variables(self, store):
         """Load what `save_own_variables` saved."""
-        if not self.rule.has_feedback_kernel:
+        variables = self._named_variables()
+        if not self.rule.has_feedback_kernel and "feedback_kernel" not in store:
             super().load_own_variables(store)
             return
-        variables = self._named_variables()
         if set(variables) != set(store.keys()):
             raise UserError(
                 f"layer {self.name!r} (rule {self.rule.name!r}) has the variables "

@@ -1,9 +1,10 @@
 """Networks made of feedback layers: one builder per architecture, used for every rule.
 
 `get("resnet18", rule="symmetric_alignment")` returns an ordinary functional `keras.Model`
-that `compile` and `fit` train; `names()` lists what there is.
+that `compile` and `fit` train; `names()` lists what there is; `load` reads a saved one.
 """
 
+from tfcredit.models.loading import load
 from tfcredit.models.registry import get, names
 
-__all__ = ["get", "names"]
+__all__ = ["get", "load", "names"]

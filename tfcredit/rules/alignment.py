@@ -190,7 +190,8 @@ def _descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def attach(b):
         value, gradient = value_and_gradient_of(tf.stop_gradient(b))
-        return value, lambda upstream: upstream * gradient
+        # Eagerly a tape also sees through the closure, to W in `self`.
+        return tf.stop_gradient(value), lambda upstream: upstream * gradient
 
     return attach(variable)
 

@@ -117,7 +117,7 @@ class CalibratedMirror(CalibratedRule):
         """See `CalibratedRule.samples`."""
         averaging = self.gain / (2.0 - self.gain)
         k = averaging * geometry.variance / math.tan(math.radians(self.angle)) ** 2
-        return min(max(math.ceil(k), 1), MAX_SAMPLES)
+        return min(max(round(k), 1), MAX_SAMPLES)
 
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""

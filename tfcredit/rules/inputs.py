@@ -1,6 +1,7 @@
 """What the regularisation function R sees of a layer: its activity, altered, or noise."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import keras
 
@@ -77,7 +78,8 @@ class AlignmentInputs:
                 f"noise={self.noise!r} is unknown: give one of {', '.join(NOISES)}, or None for "
                 "the layer's activity."
             )
-        if not 0 < self.stddev < float("inf"):
+        number = isinstance(self.stddev, (int, float)) and not isinstance(self.stddev, bool)
+        if not number or not 0 < self.stddev < float("inf"):
             raise UserError(f"stddev={self.stddev!r} must be a positive finite number.")
         try:
             keras.activations.get(self.activation)
@@ -123,6 +125,11 @@ class AlignmentInputs:
         """An instance from `None`, an instance, a mapping of options or a serialised object."""
         if isinstance(identifier, cls):
             return identifier
+        if not isinstance(identifier, Mapping | None):
+            raise UserError(
+                f"inputs={identifier!r} is none: give an AlignmentInputs, a mapping of its options "
+                "or None for the layer's activity."
+            )
         options = dict(identifier or {})
         if "class_name" in options:
             return keras.saving.deserialize_keras_object(options)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from tfcredit.connections import Connection
+from tfcredit.primitives import scalar
 from tfcredit.rules.inputs import AlignmentInputs
 
 
@@ -118,5 +119,5 @@ def objective(
             value = -tf.reduce_sum(feedback_kernel * kernel)
         else:
             continue
-        total += tf.cast(coefficient, dtype) * value
+        total += scalar(coefficient, dtype) * value
     return total

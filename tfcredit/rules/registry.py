@@ -61,7 +61,7 @@ def get(identifier) -> Rule:
         return _RULES["alignment"](identifier)
     if isinstance(identifier, Mapping):
         if "class_name" in identifier:
-            return keras.saving.deserialize_keras_object(identifier)
+            return _deserialize(identifier)
         config = dict(identifier)
         return _create(config.pop("name", None), config)
     if isinstance(identifier, str):
@@ -75,6 +75,16 @@ def get(identifier) -> Rule:
 def serialize(rule: Rule) -> dict:
     """The rule as plain data that `get` takes back."""
     return keras.saving.serialize_keras_object(rule)
+
+
+def _deserialize(config: Mapping) -> Rule:
+    try:
+        rule = keras.saving.deserialize_keras_object(config)
+    except TypeError as problem:  # Keras knows no such class.
+        raise UserError(f"rule {config['class_name']!r} can't be made: {problem}") from None
+    if not isinstance(rule, Rule):
+        raise UserError(f"rule={config!r} is the config of {rule!r}, which is no rule.")
+    return rule
 
 
 def _create(name, arguments: dict) -> Rule:
@@ -113,7 +123,10 @@ def _sum(tree: ast.expr) -> WeightedSum:
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Add):
         return _sum(tree.left) + _sum(tree.right)
     if isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.Mult):
-        return PRIMITIVES[_primitive_name(tree.right)] * ast.literal_eval(tree.left)
+        number, primitive = tree.left, tree.right
+        if isinstance(number, ast.Name):
+            number, primitive = primitive, number
+        return PRIMITIVES[_primitive_name(primitive)] * ast.literal_eval(number)
     return PRIMITIVES[_primitive_name(tree)] * 1.0
 
 

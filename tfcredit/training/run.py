@@ -139,10 +139,10 @@ class Run:
                 if step % self.recipe.checkpoint_every_steps == 0 and step % size:
                     checkpoints.save(step)
             seconds = time.perf_counter() - started
-            checkpoints.save(step)
             logs = self._epoch_logs(trainer, step)
             logs["images_per_second"] = (step - first) * self.recipe.batch_size / seconds
             callbacks.on_epoch_end(epoch, logs)
+            checkpoints.save(step)  # after the row of the epoch, which a resume would not write
         callbacks.on_train_end()
 
     def _batch_logs(self, trainer: Trainer, step: int) -> dict[str, float]:
@@ -201,7 +201,7 @@ class Run:
             "data": self.data.chosen_because,
             "seed": self.recipe.seed,
             "seconds": round(seconds, 1),
-            "flags": self.recipe.flagfile().split(),
+            "flags": self.recipe.flagfile().splitlines(),
             **environment(),
         }
 

@@ -113,7 +113,7 @@ class RunDirectory:
             )
 
     def _check_same(self, recipe: Recipe):
-        stored, _ = parse(self.flags.read_text().split())
+        stored, _ = parse(self.flags.read_text().splitlines())
         for name in vars(recipe):
             if name in FREE:
                 continue

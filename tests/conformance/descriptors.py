@@ -1,0 +1,107 @@
+"""Every layer and every rule, listed once; the files beside this one hold a promise each."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcredit import layers, rules
+
+# A builder and the shape of one sample.
+LAYERS = {
+    "dense": (lambda **kw: layers.Dense(4, "tanh", **kw), (5,)),
+    "dense rank 3": (lambda **kw: layers.Dense(4, use_bias=False, **kw), (3, 5)),
+    "conv": (lambda **kw: layers.Conv2D(4, 3, padding="same", activation="tanh", **kw), (5, 4, 2)),
+    "pointwise": (lambda **kw: layers.Conv2D(4, 1, 2, **kw), (5, 4, 2)),
+    "grouped": (lambda **kw: layers.Conv2D(4, (2, 3), (2, 1), groups=2, **kw), (5, 4, 2)),
+}
+
+# "alignment" has no default: a sum of all primitives stands for it.
+SUM = "0.02*amp + 0.01*null + 0.03*sparse + 0.05*self + 0.1*decay + 0.5*error"
+RULES = {name: SUM if name == "alignment" else name for name in rules.names()}
+
+# How a rule's feedback kernel comes by its values.
+LEARN = [
+    "activation_alignment",
+    "alignment",
+    "info_alignment",
+    "kolen_pollack",
+    "symmetric_alignment",
+    "weight_mirror",
+]
+UPDATE = [
+    "brsf",
+    "calibrated_activation",
+    "calibrated_mirror",
+    "frsf",
+    "sign_symmetry",
+    "usf",
+]
+FIXED = ["backprop", "feedback_alignment"]
+
+
+def layer(name, rule, batch=3, **options):
+    """A built layer and a batch for it."""
+    make, shape = LAYERS[name]
+    keras.utils.set_random_seed(0)  # the forward kernel
+    made = make(rule=RULES[rule], **{"seed": 3, **options})
+    made.build((None, *shape))
+    x = np.random.default_rng(0).normal(size=(batch, *shape))
+    return made, tf.constant(x, made.compute_dtype)
+
+
+def network(rule, dtype=None, seed=1):
+    """A small network with each kind of product; the same weights each time."""
+    keras.utils.set_random_seed(seed)
+    options = {"rule": RULES.get(rule, rule), "dtype": dtype}
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(4, 3, padding="same", activation="tanh", **options),
+            layers.Conv2D(4, 1, 2, use_bias=False, **options),
+            keras.layers.Flatten(),
+            layers.Dense(5, "relu", **options),
+            layers.Dense(3, **options),
+            keras.layers.Activation("linear", dtype="float32"),
+        ]
+    )
+
+
+def feedback_layers(model):
+    return [each for each in model.layers if isinstance(each, layers.FeedbackLayer)]
+
+
+def data(steps, batch=8, first=0):
+    """The batches of `steps` steps from step `first` on."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=((first + steps) * batch, 6, 6, 2)).astype("float32")
+    y = (x[..., 0].mean((1, 2)) > 0).astype("int32") + (x[:, 0, 0, 1] > 0)
+    return x[first * batch :], y[first * batch :]
+
+
+def cross_entropy():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compile_network(model, optimizer=None, **options):
+    optimizer = keras.optimizers.SGD(0.05, 0.9) if optimizer is None else optimizer
+    model.compile(optimizer, cross_entropy(), **options)
+    return model
+
+
+def train(model, steps, first=0):
+    """Losses of `steps` steps on the data from step `first` on."""
+    x, y = data(steps, first=first)
+    history = model.fit(x, y, 8, shuffle=False, verbose=0).history["loss"]
+    return history[-1]
+
+
+def state(model):
+    """All variables of model and optimizer, as arrays."""
+    variables = list(model.weights) + list(model.optimizer.variables)
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def assert_close(actual, expected, tolerance=0.0):
+    assert len(actual) == len(expected) > 0
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)

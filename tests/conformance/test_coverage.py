@@ -1,0 +1,22 @@
+"""The tables list every rule and layer."""
+
+from tests.conformance.descriptors import FIXED, LAYERS, LEARN, RULES, UPDATE, layer
+from tfcredit import layers, rules
+
+
+def test_every_rule_is_listed():
+    assert sorted(RULES) == rules.names()
+    assert sorted(LEARN + UPDATE + FIXED) == rules.names()
+    assert set(rules.get(RULES["alignment"]).coefficients) == set(rules.alignment.PRIMITIVES)
+
+
+def test_every_layer_is_listed():
+    known = {getattr(layers, name) for name in layers.__all__} - {layers.FeedbackLayer}
+    assert known == {type(layer(name, "backprop")[0]) for name in LAYERS}
+
+
+def test_rules_are_listed_by_what_they_do():
+    for name in RULES:
+        rule = rules.get(RULES[name])
+        assert rule.learns == (name in LEARN), name
+        assert (type(rule).update is not rules.Rule.update) == (name in UPDATE), name

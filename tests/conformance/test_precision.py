@@ -1,0 +1,74 @@
+"""Mixed precision: half-precision products, float32 kernels, the update of float32."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.descriptors import (
+    LAYERS,
+    LEARN,
+    RULES,
+    compile_network,
+    feedback_layers,
+    layer,
+    network,
+    train,
+)
+
+POLICIES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_dtypes_of_a_layer(name, rule, policy):
+    made, x = layer(name, rule, dtype=policy)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = made(x, training=True)
+        total = tf.reduce_sum(tf.cast(y, "float32")) + sum(made.losses)
+    assert x.dtype == y.dtype == tape.gradient(total, x).dtype == POLICIES[policy]
+    assert all(loss.dtype == "float32" for loss in made.losses)
+    assert all(weight.dtype in ("float32", "int32") for weight in made.weights)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rule", RULES)
+def test_network_trains_as_in_float32(rule, policy):
+    networks = []
+    for dtype in (None, policy):
+        model = compile_network(network(rule, dtype), keras.optimizers.SGD(0.05, 0.9))
+        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        if dtype == "mixed_float16" and not scaled:  # compile looks at the global policy
+            model = compile_network(
+                network(rule, dtype),
+                keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, 0.9), 1024.0),
+            )
+        before = [each.numpy() for each in model.weights]
+        loss = train(model, 2)
+        networks.append((model, before, loss))
+    (full, before, loss), (half, _, half_loss) = networks
+    np.testing.assert_allclose(half_loss, loss, rtol=0.05)
+    for one, other, old in zip(full.weights, half.weights, before, strict=True):
+        change, expected = other.numpy() - old, one.numpy() - old
+        assert np.isfinite(change).all()
+        if np.abs(expected).max() > 1e-7:
+            error = np.linalg.norm(change - expected) / np.linalg.norm(expected)
+            assert error < 0.15, other.path
+    if rule in LEARN:
+        assert all(each.feedback_kernel.dtype == "float32" for each in feedback_layers(half))
+
+
+def test_loss_scaling_is_automatic_under_the_global_policy():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = compile_network(network("info_alignment"), jit_compile=False)
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        before = [each.feedback_kernel.numpy() for each in feedback_layers(model)]
+        assert np.isfinite(train(model, 2))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    for each, old in zip(feedback_layers(model), before, strict=True):
+        moved = np.abs(each.feedback_kernel.numpy() - old).max()
+        assert 0 < moved < 0.1, "R's gradient is unscaled before the update"

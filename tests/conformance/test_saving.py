@@ -1,0 +1,131 @@
+"""What was saved goes on elsewhere as if it had not been: same outputs, same training."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.descriptors import (
+    RULES,
+    assert_close,
+    compile_network,
+    data,
+    network,
+    state,
+    train,
+)
+from tests.conftest import ROOT
+from tfcredit import layers
+from tfcredit.errors import UserError
+
+CONTINUE = """
+import sys
+import keras, numpy as np
+import tfcredit.layers
+from tests.conformance.descriptors import data, state, train
+folder = sys.argv[1]
+for rule in sys.argv[2:]:
+    model = keras.models.load_model(f"{folder}/{rule}.keras")
+    outputs = model.predict(data(1)[0], verbose=0)
+    train(model, 2, first=2)
+    np.savez(f"{folder}/{rule}.npz", outputs, *state(model))
+"""
+
+SERVE = """
+import sys
+import numpy as np, tensorflow as tf
+x = np.load(sys.argv[1] + "/x.npy")
+for rule in sys.argv[2:]:
+    loaded = tf.saved_model.load(f"{sys.argv[1]}/{rule}")
+    np.save(f"{sys.argv[1]}/{rule}_served.npy", loaded.serve(x))
+assert not any(name.startswith("tfcredit") for name in sys.modules)
+"""
+
+
+def elsewhere(script, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Each rule's network after two steps, saved and loaded in another process, and continued."""
+    folder = tmp_path_factory.mktemp("saved")
+    expected = {}
+    x = data(1)[0]
+    np.save(folder / "x.npy", x)
+    for rule in RULES:
+        model = compile_network(network(rule), keras.optimizers.Adam(0.01))
+        train(model, 2)
+        model.save(folder / f"{rule}.keras")
+        model.export(folder / rule, verbose=False)
+        outputs = model.predict(x, verbose=0)
+        train(model, 2, first=2)
+        expected[rule] = [outputs, *state(model)]
+    elsewhere(CONTINUE, str(folder), *RULES)
+    elsewhere(SERVE, str(folder), *RULES)
+    return folder, expected
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_keras_file_continues_in_another_process(saved, rule):
+    folder, expected = saved
+    with np.load(folder / f"{rule}.npz") as found:
+        assert_close([found[name] for name in found.files], expected[rule], 1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_saved_model_serves_without_the_package(saved, rule):
+    folder, expected = saved
+    served = np.load(folder / f"{rule}_served.npy")
+    np.testing.assert_allclose(served, expected[rule][0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_file(rule, tmp_path):
+    model, other = network(rule), network(rule, seed=2)
+    for layer in model.layers:
+        for variable in layer.weights:
+            variable.assign(variable + tf.cast(1, variable.dtype))
+    model.save_weights(tmp_path / "model.weights.h5")
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert_close(other.get_weights(), model.get_weights())
+
+
+@pytest.mark.parametrize(
+    "saved_rule, loaded_rule",
+    [
+        ("info_alignment", "backprop"),
+        ("backprop", "info_alignment"),
+        ("info_alignment", "calibrated_mirror"),
+        ("calibrated_mirror", "feedback_alignment"),
+    ],
+)
+def test_weights_of_another_rule_are_refused(saved_rule, loaded_rule, tmp_path):
+    network(saved_rule).save_weights(tmp_path / "model.weights.h5")
+    model = network(loaded_rule)
+    before = model.get_weights()
+    with pytest.raises(UserError, match="saved from a layer with another rule"):
+        model.load_weights(tmp_path / "model.weights.h5")
+    assert_close(model.get_weights(), before)
+
+
+def test_backprop_exchanges_weights_with_keras_layers(tmp_path):
+    mine, theirs = (
+        keras.Sequential([keras.Input((5,)), module.Dense(4), module.Dense(2)])
+        for module in (layers, keras.layers)
+    )
+    for source, target in [(mine, theirs), (theirs, mine)]:
+        source.set_weights([weight + 1 for weight in source.get_weights()])
+        source.save_weights(tmp_path / "model.weights.h5")
+        target.load_weights(tmp_path / "model.weights.h5")
+        assert_close(target.get_weights(), source.get_weights())

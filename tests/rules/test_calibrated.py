@@ -1,0 +1,184 @@
+"""Calibrated rules on single layers: what `Geometry` predicts is what is measured."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.errors import UserError
+from tfcredit.rules import CalibratedActivation, CalibratedMirror, Synapse
+from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
+
+# Connection, input, kernel. On small maps some taps meet few positions or, on 1x1, none.
+LAYERS = {
+    "dense": (DenseConnection(), (30,), (30, 20)),
+    "dense rank 3": (DenseConnection(), (4, 12), (12, 20)),
+    "same": (Conv2DConnection(padding="same"), (6, 6, 4), (3, 3, 4, 8)),
+    "valid": (Conv2DConnection(), (6, 6, 4), (3, 3, 4, 8)),
+    "strided": (Conv2DConnection((2, 2), "same"), (6, 6, 4), (3, 3, 4, 8)),
+    "dilated": (Conv2DConnection((1, 1), "same", (2, 2)), (3, 3, 4), (3, 3, 4, 8)),
+    "grouped": (Conv2DConnection(padding="same", groups=2), (5, 5, 4), (3, 3, 2, 8)),
+    "one channel": (Conv2DConnection(padding="same"), (6, 6, 1), (3, 3, 1, 16)),
+    "2x2 map": (Conv2DConnection(padding="same"), (2, 2, 6), (3, 3, 6, 8)),
+    "1x1 map": (Conv2DConnection(padding="same"), (1, 1, 16), (3, 3, 16, 16)),
+    "2x2 map, one channel": (Conv2DConnection(padding="same"), (2, 2, 1), (3, 3, 1, 16)),
+    "channels first": (
+        Conv2DConnection(padding="same", data_format="channels_first"),
+        (4, 5, 5),
+        (3, 3, 4, 8),
+    ),
+}
+
+
+class Learner:
+    """One layer's W and B under a rule, both drawn at random; errors on taps that meet the input.
+
+    W and B at other taps act on nothing, forward or backward.
+    """
+
+    def __init__(self, name, rule):
+        self.connection, self.shape, kernel_shape = LAYERS[name]
+        self.rule, self.geometry = rule, geometry(self.connection, self.shape, kernel_shape)
+        self.met = np.broadcast_to(self.geometry.met, kernel_shape) > 0
+        rng = np.random.default_rng(0)
+        self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))
+        self.step, self.update = 0, tf.function(self._update)
+
+    def _update(self, b, step):
+        return self.rule.update(
+            Synapse(
+                connection=self.connection,
+                x=tf.zeros((1, *self.shape)),
+                y=None,
+                kernel=self.w,
+                feedback_kernel=b,
+                bias=None,
+                activation=None,
+                seed=3,
+                step=step,
+            )
+        )
+
+    def run(self, steps):
+        """The square error relative to |W|^2 after each step."""
+        errors = []
+        for _ in range(steps):
+            self.b = self.update(self.b, tf.constant(self.step))
+            self.step += 1
+            difference = (self.b - self.w).numpy()[self.met]
+            errors.append(np.sum(difference**2) / np.sum(self.w.numpy()[self.met] ** 2))
+        return np.array(errors)
+
+
+@pytest.mark.parametrize("angle", [3, 5, 10, 20])
+@pytest.mark.parametrize("name", LAYERS)
+def test_mirror_settles_at_the_predicted_angle(name, angle):
+    gain = 0.2
+    learner = Learner(name, CalibratedMirror(angle, gain))
+    k = learner.rule.samples(learner.geometry)
+    tangent = np.tan(np.radians(angle))
+    assert k in (1, MAX_SAMPLES) or k == np.ceil(
+        gain / (2 - gain) * learner.geometry.variance / tangent**2
+    )
+    learner.run(40)
+    measured = np.sqrt(learner.run(160).mean())
+    predicted = np.sqrt(gain / (2 - gain) * learner.geometry.variance / k)
+    np.testing.assert_allclose(measured, predicted, rtol=0.15)
+    if k > 4:  # Rounding k up is then no more than some 12 %.
+        np.testing.assert_allclose(measured, tangent, rtol=0.2)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_estimate_is_unbiased(name):
+    """With gain 1/t B is the mean of t estimates: its error falls as variance / t."""
+    learner = Learner(name, CalibratedMirror(20, 1e-6))
+    assert learner.rule.samples(learner.geometry) == 1
+    errors = learner.run(400) * np.arange(1, 401) / learner.geometry.variance
+    assert errors[-100:].mean() < 1.6, "a bias would grow with the number of draws"
+    difference = (learner.b - learner.w).numpy()
+    never_met = ~learner.met
+    np.testing.assert_allclose(learner.b.numpy()[never_met], 0.0)
+    assert np.abs(difference[learner.met].mean()) < 4 * np.sqrt(
+        learner.geometry.variance / 400 / learner.met.shape[-1]
+    )
+
+
+def test_first_step_is_the_first_estimate():
+    """The drawn B is forgotten at once: 1/t is 1 at first."""
+    learner = Learner("dense", CalibratedMirror())
+    other = Learner("dense", CalibratedMirror())
+    other.b = 100.0 * other.b
+    learner.run(1), other.run(1)
+    np.testing.assert_allclose(learner.b, other.b, atol=1e-4)
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", LAYERS)
+def test_activation_becomes_w(name, gain):
+    learner = Learner(name, CalibratedActivation(gain))
+    k, growth = learner.rule.samples(learner.geometry), learner.geometry.growth
+    own_gain = k / (k + growth)
+    assert own_gain >= gain * (1 - 1e-9)
+    drawn = learner.b.numpy()
+    initial = np.sum((learner.b - learner.w).numpy()[learner.met] ** 2)
+    initial /= np.sum(learner.w.numpy()[learner.met] ** 2)
+    errors = learner.run(int(np.ceil(20 / own_gain)))
+    assert errors.max() < 1.5 * initial, "diverges"
+    assert np.degrees(np.sqrt(errors[-1])) < 0.1
+    # The mean square error falls by the gain in each step, as the class says.
+    fallen = np.argmax(errors < 1e-5 * initial)
+    rate = np.log(errors[fallen] / initial) / (fallen + 1)
+    assert 0.8 < rate / np.log1p(-own_gain) < 1.6
+    assert (learner.b.numpy()[~learner.met] == drawn[~learner.met]).all()
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.9])
+def test_worst_direction_shrinks_too(gain):
+    """An error at the one tap with the greatest amplification, in a single channel."""
+    for name in LAYERS:
+        learner = Learner(name, CalibratedActivation(gain))
+        taps = np.argmin(np.where(learner.geometry.met > 0, learner.geometry.counts, np.inf))
+        error = np.zeros(learner.w.shape, "float32").reshape(-1, *learner.w.shape[-2:])
+        error[taps if len(error) > 1 else 0, 0] = 1.0
+        error = error.reshape(learner.w.shape)
+        learner.b = learner.w + error
+        gain_of_layer = learner.rule.samples(learner.geometry)
+        gain_of_layer /= gain_of_layer + learner.geometry.growth
+        assert learner.run(int(np.ceil(20 / gain_of_layer)))[-1] < 1e-3, name
+
+
+def test_geometry_of_full_overlap_is_the_formula():
+    for name, inputs, positions in [("dense", 30, 1), ("dense rank 3", 12, 4), ("valid", 36, 16)]:
+        found = geometry(*LAYERS[name])
+        np.testing.assert_allclose(found.variance, (inputs + 1) / positions)
+        np.testing.assert_allclose(found.growth, (inputs + 1) / positions)
+        assert (found.counts == positions).all() and (found.met == 1).all()
+
+
+def test_taps_that_never_meet_the_input_are_marked():
+    found = geometry(*LAYERS["1x1 map"])
+    expected = np.zeros((3, 3, 1, 1))
+    expected[1, 1] = 1
+    assert (found.met == expected).all() and (found.counts == 1).all()
+
+
+def test_samples_stay_within_bounds():
+    layer = geometry(*LAYERS["dense"])
+    assert CalibratedMirror(0.001, 1.0).samples(layer) == MAX_SAMPLES
+    assert CalibratedMirror(89, 0.001).samples(layer) == 1
+    assert CalibratedActivation(0.9999).samples(layer) == MAX_SAMPLES
+    assert CalibratedActivation(1e-6).samples(layer) == 1
+
+
+def test_replicas_draw_alike_and_steps_differ():
+    learner = Learner("same", CalibratedMirror())
+    draws = [learner.update(learner.b, tf.constant(step)).numpy() for step in (0, 0, 1)]
+    assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()
+
+
+@pytest.mark.parametrize("rule", [CalibratedMirror(), CalibratedActivation()])
+def test_unknown_input_sizes_are_refused(rule):
+    with pytest.raises(UserError, match="full input shape"):
+        geometry(Conv2DConnection(), (None, 6, 4), (3, 3, 4, 8))
+    with pytest.raises(UserError, match="full input shape"):
+        geometry(DenseConnection(), (None, 4), (4, 8))

@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--update", action="store_true", help="write the table into README.md")
     flags = parser.parse_args()
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -135,6 +136,10 @@ def main() -> None:
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
     print(environment())
+    if flags.update:
+        import readme_table  # a script's folder is on the path, a test's is not
+
+        readme_table.put("calibrated", table(rows))
 
 
 if __name__ == "__main__":

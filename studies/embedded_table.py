@@ -1,12 +1,14 @@
 """Every rule on the embedded set: accuracy, alignment angle, step time; 3 seeds with spread.
 
-Each run is the command line's, from `configs/embedded/RULE.cfg`, in a process of its own:
+Each run is the command line's, from `configs/embedded/RULE.cfg` (or `configs/demo.cfg`, which
+is not in the table), in a process of its own:
 
     python studies/embedded_table.py --output=studies/results/embedded.csv
 
 Step times are measured apart from the runs: one process takes 20 steps with each rule in turn, 5
 rounds, and gives each rule's median ratio to backprop of the same round. Runs that the output file
-holds are not repeated. `--update` writes the results into README.md and the configs.
+holds are not repeated. `--update`
+writes the results into README.md and the configs.
 """
 
 import argparse
@@ -23,21 +25,16 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / "configs" / "embedded"
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs" / "embedded").glob("*.cfg"))}
+CONFIGS = {"backprop": CONFIGS["backprop"], **CONFIGS, "demo": ROOT / "configs" / "demo.cfg"}
 FIELDS = ["rule", "seed", "top1", "mean_angle", "step_ratio", "seconds"]
-
-
-def rules() -> list[str]:
-    """The rules that have a config, backprop first."""
-    names = sorted(path.stem for path in CONFIGS.glob("*.cfg"))
-    return sorted(names, key=lambda name: name != "backprop")
 
 
 def train(rule: str, seed: int) -> dict:
     """One run of the command line; returns its row."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "run_imagenet.py")]
-        command += [f"--flagfile={CONFIGS / rule}.cfg", f"--seed={seed}", f"--run_dir={folder}/run"]
+        command += [f"--flagfile={CONFIGS[rule]}", f"--seed={seed}", f"--run_dir={folder}/run"]
         subprocess.run(command, check=True, capture_output=True)
         summary = json.loads(pathlib.Path(folder, "run", "summary.json").read_text())
     angle = summary["mean_angle"]
@@ -62,7 +59,7 @@ def step_ratios(names: list[str], rounds: int = 5, steps: int = 20) -> dict[str,
     images = data.get("embedded", augment=False)
     trainers, batch = {}, None
     for name in names:
-        recipe = assemble.complete(parse([f"--flagfile={CONFIGS / name}.cfg"])[0], images)
+        recipe = assemble.complete(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
         network = assemble.network(recipe, images)
         per_epoch = images.steps_per_epoch(recipe.batch_size)
         network.compile(assemble.optimizer(recipe, per_epoch))
@@ -107,8 +104,8 @@ def table(rows: list[dict]) -> str:
     """The rows as Markdown."""
     lines = ["| rule | test top-1, % | mean angle of W and B, degrees | step time / backprop |"]
     lines.append("|---|---|---|---|")
-    for rule in rules():
-        if any(row["rule"] == rule for row in rows):
+    for rule in CONFIGS:
+        if rule != "demo" and any(row["rule"] == rule for row in rows):
             of = summary_of(rows, rule)
             lines.append(f"| `{rule}` | {of['top1']} | {of['angle']} | {of['ratio']} |")
     return "\n".join(lines)
@@ -116,17 +113,15 @@ def table(rows: list[dict]) -> str:
 
 def update(rows: list[dict]) -> None:
     """Write the results into README.md and the opening lines of the configs."""
-    readme = ROOT / "README.md"
-    begin, end = "<!-- TABLE:embedded -->\n", "<!-- END -->"
-    head, rest = readme.read_text().split(begin)
-    tail = rest.split(end, 1)[1]
-    readme.write_text(f"{head}{begin}{table(rows)}\n{end}{tail}")
-    for rule in rules():
+    import readme_table  # a script's folder is on the path, a test's is not
+
+    readme_table.put("embedded", table(rows))
+    for rule in CONFIGS:
         of = summary_of(rows, rule)
         cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
         result = f"# Result: test top-1 {of['top1']} %, mean angle {of['angle']} degrees"
         result += f" (mean +- half range, {of['runs']} seeds)"
-        path = CONFIGS / f"{rule}.cfg"
+        path = CONFIGS[rule]
         lines = path.read_text().splitlines()
         lines = [cost if line.startswith("# Cost:") else line for line in lines]
         lines = [result if line.startswith("# Result:") else line for line in lines]
@@ -156,14 +151,14 @@ def main() -> None:
         with flags.output.open(newline="") as file:
             rows = list(csv.DictReader(file))
     for seed in range(flags.seeds):
-        for rule in rules():
+        for rule in CONFIGS:
             if any(row["rule"] == rule and int(row["seed"]) == seed for row in rows):
                 continue
             rows.append(train(rule, seed))
             write(flags.output, rows)
             print(rows[-1], flush=True)
     if any(row.get("step_ratio", "") in ("", None) for row in rows):
-        ratios = step_ratios(rules())
+        ratios = step_ratios(list(CONFIGS))
         for row in rows:
             row["step_ratio"] = round(ratios[row["rule"]], 3)
         write(flags.output, rows)

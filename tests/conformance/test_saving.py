@@ -19,7 +19,6 @@ from tests.conformance.descriptors import (
 )
 from tests.conftest import ROOT
 from tfcredit import layers
-from tfcredit.errors import UserError
 
 CONTINUE = """
 import sys
@@ -114,7 +113,7 @@ def test_weights_of_another_rule_are_refused(saved_rule, loaded_rule, tmp_path):
     network(saved_rule).save_weights(tmp_path / "model.weights.h5")
     model = network(loaded_rule)
     before = model.get_weights()
-    with pytest.raises(UserError, match="saved from a layer with another rule"):
+    with pytest.raises(ValueError, match="saved from a layer with another rule"):
         model.load_weights(tmp_path / "model.weights.h5")
     assert_close(model.get_weights(), before)
 

@@ -186,20 +186,6 @@ def test_values_of_the_primitives():
     assert_close(total, rule.loss(given))
 
 
-def test_noise_is_a_function_of_seed_and_step():
-    def noise(step, seed=5, distribution="normal"):
-        given = dataclasses.replace(synapse(step=step), seed=seed)
-        return given.noise([2000], tf.float32, distribution).numpy()
-
-    for distribution in ("normal", "uniform"):
-        first = noise(0, distribution=distribution)
-        assert (first == noise(0, distribution=distribution)).all()
-        assert abs(first.mean()) < 0.1 and abs(first.std() - 1) < 0.05
-        for other in (noise(1, 5, distribution), noise(0, 6, distribution)):
-            assert abs(np.corrcoef(first, other)[0, 1]) < 0.1
-    assert np.abs(noise(0, distribution="uniform")).max() <= 3**0.5
-
-
 def test_strings_sums_and_configs_are_one():
     rule = AlignmentRule({"amp": 0.002, "null": 1.0})
     sums = ["0.002*amp + null", {"name": "alignment", "coefficients": rule.coefficients}]

@@ -1,6 +1,7 @@
 """What a rule is: how errors travel, and what teaches the feedback kernel."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -50,18 +51,33 @@ class Synapse:
             distribution: `"normal"` or `"uniform"`.
             alike: Whether all replicas draw the same values; otherwise each draws its own.
         """
-        # A fixed algorithm: the automatic choice draws other values under XLA.
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
         replica = tf.distribute.get_replica_context()
         if not alike and replica is not None and replica.num_replicas_in_sync > 1:
             index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
             seed = tf.random.experimental.stateless_fold_in(seed, index)
-        if distribution == "uniform":
-            half_width = 3.0**0.5
-            values = tf.random.stateless_uniform(shape, seed, -half_width, half_width, alg="philox")
-        else:
-            values = tf.random.stateless_normal(shape, seed, alg="philox")
-        return tf.cast(values, dtype)
+        draw = _uniform if distribution == "uniform" else _normal
+        return tf.cast(tf.reshape(draw(tf.reduce_prod(shape), seed), shape), dtype)
+
+
+# Of TensorFlow's random numbers only Philox' integers are the same with and without XLA
+# (TensorFlow 2.21: its uniform and normal numbers of one seed differ), so these are made of them.
+def _fractions(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    bits = tf.random.stateless_uniform([count], seed, None, None, tf.uint32, alg="philox")
+    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-32
+
+
+def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return 3.0**0.5 * (2.0 * _fractions(count, seed) - 1.0)
+
+
+def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Box and Muller's: a radius and an angle make two normal numbers."""
+    pairs = (count + 1) // 2
+    fractions = _fractions(2 * pairs, seed)
+    radius = tf.sqrt(-2.0 * tf.math.log(fractions[:pairs]))
+    angle = 2.0 * math.pi * fractions[pairs:]
+    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
 
 
 class Rule:

@@ -1,0 +1,57 @@
+"""The noise of a layer: its distribution, and a function of (seed, step) everywhere."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.rules.test_alignment import synapse
+
+
+def draw(step=0, seed=5, distribution="normal", shape=(99, 101), **options):
+    given = dataclasses.replace(synapse(step=step), seed=seed)
+    return tf.function(
+        lambda: given.noise(shape, tf.float32, distribution), autograph=False, **options
+    )().numpy()
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_moments(distribution):
+    noise = draw(distribution=distribution)
+    fourth = {"normal": 3.0, "uniform": 9 / 5}[distribution]
+    assert noise.shape == (99, 101) and np.isfinite(noise).all()
+    for power, expected, spread in [(1, 0, 0.04), (2, 1, 0.05), (3, 0, 0.15), (4, fourth, 0.4)]:
+        assert abs((noise**power).mean() - expected) < spread
+    flat = noise.ravel()
+    for lag in (1, 2, 101, flat.size // 2):
+        assert abs(np.corrcoef(flat[:-lag], flat[lag:])[0, 1]) < 0.05
+    if distribution == "uniform":
+        assert np.abs(noise).max() <= 3**0.5
+    else:
+        assert np.abs(noise).max() > 3.3
+        assert abs((np.abs(noise) < 1).mean() - 0.6827) < 0.02
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_seed_and_step_decide(distribution):
+    first = draw(0, 5, distribution)
+    assert (first == draw(0, 5, distribution)).all()
+    for other in (draw(1, 5, distribution), draw(0, 6, distribution), draw(5, 0, distribution)):
+        assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_graph_eager_and_xla_agree(distribution):
+    expected = synapse(step=0).noise((99, 101), tf.float32, distribution).numpy()
+    assert (draw(distribution=distribution) == expected).all()
+    compiled = draw(distribution=distribution, jit_compile=True)
+    np.testing.assert_allclose(compiled, expected, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 1, 3)])
+def test_odd_counts_and_shapes_known_at_run_time(shape):
+    assert draw(shape=shape).shape == shape
+    given = synapse(step=0)
+    noise = tf.function(lambda like: given.noise(tf.shape(like), tf.float64))
+    assert noise(tf.zeros(shape)).shape == shape

@@ -1,14 +1,12 @@
 """Every rule on the embedded set: accuracy, alignment angle, step time; 3 seeds with spread.
 
-Each run is the command line's, from `configs/embedded/RULE.cfg` (or `configs/demo.cfg`, which
-is not in the table), in a process of its own:
+Each run is the command line's, from `configs/embedded/RULE.cfg`, in a process of its own:
 
     python studies/embedded_table.py --output=studies/results/embedded.csv
 
 Step times are measured apart from the runs: one process takes 20 steps with each rule in turn, 5
 rounds, and gives each rule's median ratio to backprop of the same round. Runs that the output file
-holds are not repeated. `--update`
-writes the results into README.md and the configs.
+holds are not repeated. `--update` writes the results into README.md and the configs.
 """
 
 import argparse
@@ -26,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs" / "embedded").glob("*.cfg"))}
-CONFIGS = {"backprop": CONFIGS["backprop"], **CONFIGS, "demo": ROOT / "configs" / "demo.cfg"}
+CONFIGS = {"backprop": CONFIGS["backprop"], **CONFIGS}
 FIELDS = ["rule", "seed", "top1", "mean_angle", "step_ratio", "seconds"]
 
 
@@ -105,7 +103,7 @@ def table(rows: list[dict]) -> str:
     lines = ["| rule | test top-1, % | mean angle of W and B, degrees | step time / backprop |"]
     lines.append("|---|---|---|---|")
     for rule in CONFIGS:
-        if rule != "demo" and any(row["rule"] == rule for row in rows):
+        if any(row["rule"] == rule for row in rows):
             of = summary_of(rows, rule)
             lines.append(f"| `{rule}` | {of['top1']} | {of['angle']} | {of['ratio']} |")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ Each run is the command line's, from `configs/embedded/RULE.cfg`, in a process o
 
     python studies/embedded_table.py --output=studies/results/embedded.csv
 
-Step times are measured apart from the runs: one process takes 20 steps with each rule in turn, 5
+Step times are measured apart from the runs: one process takes 10 steps with each rule in turn, 9
 rounds, and gives each rule's median ratio to backprop of the same round. Runs that the output file
 holds are not repeated. `--update` writes the results into README.md and the configs.
 """
@@ -45,7 +45,7 @@ def train(rule: str, seed: int) -> dict:
     }
 
 
-def step_ratios(names: list[str], rounds: int = 5, steps: int = 20) -> dict[str, float]:
+def step_ratios(names: list[str], rounds: int = 9, steps: int = 10) -> dict[str, float]:
     """Median over interleaved rounds of each rule's step time over backprop's."""
     import keras
 

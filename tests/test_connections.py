@@ -28,13 +28,13 @@ def assert_adjoint(case, tolerance):
     np.testing.assert_allclose(inner[1:], inner[0], rtol=0, atol=tolerance * scale)
 
 
-@examples(80)
+@examples(60)
 @given(cases(("float64", "float32")))
 def test_products_are_adjoint(case):
     assert_adjoint(case, TOLERANCE[case.x.dtype.name])
 
 
-@examples(50)
+@examples(40)
 @given(conv_settings(), st.integers(1, 2))
 def test_convolution_equals_its_definition(setting, batch):
     arguments, shape, kernel_shape = setting

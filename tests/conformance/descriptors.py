@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from tfcredit import layers, rules
@@ -37,6 +38,12 @@ UPDATE = [
     "usf",
 ]
 FIXED = ["backprop", "feedback_alignment"]
+
+# One of each mechanism: whole networks are trained under the others in slow tests only.
+QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "kolen_pollack"]
+QUICK_FIRST = [
+    pytest.param(rule, marks=[] if rule in QUICK else pytest.mark.slow) for rule in RULES
+]
 
 
 def layer(name, rule, batch=3, **options):

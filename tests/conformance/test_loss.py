@@ -75,15 +75,6 @@ def test_loss_weights_and_regularisers_do_not_scale_r(rule):
         assert_close(other, results[0], 1e-6)
 
 
-def test_r_is_not_differentiated_into_the_forward_kernel_eagerly():
-    """An eager tape sees through closures: symmetric alignment must not pull W towards B."""
-    made, x = layer("dense", "symmetric_alignment")
-    with tf.GradientTape() as tape:
-        made(x, training=True)
-        total = sum(made.losses)
-    assert tape.gradient(total, made.kernel.value) is None
-
-
 def test_update_forward_reaches_the_forward_kernel():
     """The one option that lets R act on W: Kolen-Pollack's decay of both kernels."""
     made = layers.Dense(4, rule="kolen_pollack(decay=0.5, inputs={'update_forward': True})")

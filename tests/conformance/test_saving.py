@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import (
+    QUICK,
     RULES,
     assert_close,
     compile_network,
@@ -55,38 +56,40 @@ def elsewhere(script, *arguments):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Each rule's network after two steps, saved and loaded in another process, and continued."""
-    folder = tmp_path_factory.mktemp("saved")
-    expected = {}
-    x = data(1)[0]
-    np.save(folder / "x.npy", x)
-    for rule in RULES:
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(QUICK, id="quick"),
+        pytest.param(
+            [rule for rule in RULES if rule not in QUICK], marks=pytest.mark.slow, id="others"
+        ),
+    ],
+)
+def test_saved_models_go_on_in_another_process(names, tmp_path):
+    """A `.keras` file gives the same outputs and training, a SavedModel without the package too.
+
+    Two processes for all rules: to start one takes longer than the rest.
+    """
+    expected, x = {}, data(1)[0]
+    np.save(tmp_path / "x.npy", x)
+    for rule in names:
         model = compile_network(network(rule), keras.optimizers.Adam(0.01))
         train(model, 2)
-        model.save(folder / f"{rule}.keras")
-        model.export(folder / rule, verbose=False)
+        model.save(tmp_path / f"{rule}.keras")
+        model.export(tmp_path / rule, verbose=False)
         outputs = model.predict(x, verbose=0)
         train(model, 2, first=2)
         expected[rule] = [outputs, *state(model)]
-    elsewhere(CONTINUE, str(folder), *RULES)
-    elsewhere(SERVE, str(folder), *RULES)
-    return folder, expected
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_keras_file_continues_in_another_process(saved, rule):
-    folder, expected = saved
-    with np.load(folder / f"{rule}.npz") as found:
-        assert_close([found[name] for name in found.files], expected[rule], 1e-6)
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_saved_model_serves_without_the_package(saved, rule):
-    folder, expected = saved
-    served = np.load(folder / f"{rule}_served.npy")
-    np.testing.assert_allclose(served, expected[rule][0], rtol=1e-5, atol=1e-6)
+    elsewhere(CONTINUE, str(tmp_path), *names)
+    elsewhere(SERVE, str(tmp_path), *names)
+    for rule in names:
+        served = np.load(tmp_path / f"{rule}_served.npy")
+        np.testing.assert_allclose(served, expected[rule][0], rtol=1e-5, atol=1e-6, err_msg=rule)
+        with np.load(tmp_path / f"{rule}.npz") as found:
+            continued = [found[name] for name in found.files]
+        assert len(continued) == len(expected[rule])
+        for mine, theirs in zip(continued, expected[rule], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6, err_msg=rule)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -62,8 +62,6 @@ def test_error_travels_through_the_feedback_kernel(name, rule):
     if rule == "backprop":
         np.testing.assert_allclose(actual[0], expected[0], rtol=0, atol=1e-6)
         return
-    # The same error dy as above, sent down by a Keras layer whose kernel is B; dy depends on y
-    # only through the activation, which is therefore left out of the twin that sends it.
     dy = error_at_product(layer, x)
     down = layer.connection.op_transpose(dy, layer.feedback_kernel.value, tf.shape(x))
     np.testing.assert_allclose(actual[0], down, rtol=0, atol=1e-5)

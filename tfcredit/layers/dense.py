@@ -17,7 +17,7 @@ class Dense(FeedbackLayer, keras.layers.Dense):
     Example:
         >>> layer = Dense(3, rule="info_alignment")
         >>> layer.build((None, 5))
-        >>> layer.feedback_kernel.shape
+        >>> tuple(layer.feedback_kernel.shape)
         (5, 3)
     """
 

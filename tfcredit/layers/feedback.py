@@ -68,6 +68,8 @@ class FeedbackLayer(keras.layers.Layer):
         super().__init__(*args, **kwargs)
         if kwargs.get("lora_rank"):
             self._refuse("LoRA")
+        if isinstance(self.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
+            self._refuse("quantisation")
         self.seed = default_seed() if seed is None else int(seed)
         self.feedback_initializer = independent_initializer(
             feedback_initializer, self.kernel_initializer, self.seed

@@ -190,7 +190,7 @@ def _descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def attach(b):
         value, gradient = value_and_gradient_of(tf.stop_gradient(b))
-        # Eagerly a tape also sees through the closure, to W in `self`.
+        # An eager tape that watches tensors would see through the closure, to W in `self`.
         return tf.stop_gradient(value), lambda upstream: upstream * gradient
 
     return attach(variable)

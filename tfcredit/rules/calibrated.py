@@ -33,7 +33,10 @@ class Geometry:
         variance: Mean square error of a one-sample estimate, relative to the mean square weight,
             averaged over taps: (fan_in + 1) / positions where every tap meets every position.
         growth: The factor by which one sample amplifies a mean square error of B in the worst
-            direction over taps; equals `variance` where every tap meets every position.
+            direction over taps; equals `variance` where every tap meets every position. Left out:
+            products of errors at taps that mirror each other, of either sign, at most a share
+            1 / channels more; an update with the gain k / (k + growth) shrinks the error up to
+            twice `growth`, so that it can't diverge.
     """
 
     counts: np.ndarray

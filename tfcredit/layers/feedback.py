@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfcredit import rules
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
+from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.primitives import scalar
 from tfcredit.seeding import default_seed
@@ -109,7 +110,7 @@ class FeedbackLayer(keras.layers.Layer):
             )
 
     def _initial_feedback_kernel(self, shape, dtype=None):
-        if hasattr(self.feedback_initializer, "degrees"):
+        if isinstance(self.feedback_initializer, AtAngle):
             return self.feedback_initializer(shape, dtype, kernel=self.kernel)
         return self.feedback_initializer(shape, dtype)
 

@@ -96,11 +96,10 @@ class AlignmentRule(Rule):
         centred = batch_center(x) if options.batch_center_backward_input else None
         own = options.activation is None
         activation = synapse.activation if own else keras.activations.get(options.activation)
-        if y is not None:
-            if options.use_bias_forward and bias is not None:
-                y = y + bias
-            if options.activation_forward:
-                y = activation(y)
+        if options.use_bias_forward and bias is not None:
+            y = y + bias
+        if options.activation_forward:
+            y = activation(y)
         if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
             kernel = synapse.kernel
             return objective(
@@ -124,7 +123,7 @@ class AlignmentRule(Rule):
         )
 
     def _activity(self, synapse: Synapse, coefficients):
-        """The input that R sees and the product op(x; W) for it, or `None` where none is read."""
+        """The input that R sees, and op(x; W) for it where a primitive reads that."""
         options, x, y = self.inputs, synapse.x, synapse.y
         if options.noise is not None:
             x = options.stddev * synapse.noise(tf.shape(x), x.dtype, options.noise)

@@ -33,9 +33,9 @@ class WeightMirror(NamedAlignmentRule):
         inputs: See `AlignmentRule`.
         rate: See `AlignmentRule`.
 
-    Local, but B's fixed point depends on the second moments of the activity, and on the layer's
-    own activity with default coefficients it collapses on most networks: the paper reports the
-    sensitivity, and the README's table measures it. `CalibratedMirror` is the cure.
+    Local, but B's fixed point depends on the second moments of the activity. With the default
+    coefficients on the layer's own activity the outcome hangs on the seed (the README's table
+    has the spread); the paper reports the sensitivity. `CalibratedMirror` is the cure.
     """
 
     defaults = {"amp": 1e-3, "decay": 2e-3}

@@ -66,7 +66,7 @@ def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: 
         batches = images.train(128, seed, epoch).take(steps - epoch * per_epoch)
         model.fit(batches, verbose=0, shuffle=False)
     logits = model.predict(images.evaluation(500), verbose=0)
-    labels = np.concatenate([labels for _, labels in images.evaluation(500)])
+    labels = np.concatenate([labels for _, labels, _ in images.evaluation(500)])
     records = analysis.alignment(model)
     free = [
         record["angle"] / rule.angle

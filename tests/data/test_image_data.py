@@ -58,20 +58,23 @@ def test_an_epoch_holds_each_image_once(arrays):
 
 
 def test_evaluation_covers_each_image_once_in_order(arrays, small):
-    seen = batches(small.evaluation(2))
-    assert [len(labels) for _, labels in seen] == [2, 2, 1]
+    seen = [[part.numpy() for part in batch] for batch in small.evaluation(2)]
+    weights = np.concatenate([weights for _, _, weights in seen])
+    np.testing.assert_array_equal(weights, [1, 1, 1, 1, 1, 0])
     scaled = arrays["x_train"] / 255.0
     mean, std = scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))
     expected = (arrays["x_test"] / 255.0 - mean) / std
-    np.testing.assert_allclose(np.concatenate([x for x, _ in seen]), expected, atol=1e-5)
-    np.testing.assert_array_equal(np.concatenate([y for _, y in seen]), arrays["y_test"])
+    images, labels = (np.concatenate(part) for part in list(zip(*seen, strict=True))[:2])
+    np.testing.assert_allclose(images[:5], expected, atol=1e-5)
+    np.testing.assert_array_equal(images[5], 0)
+    np.testing.assert_array_equal(labels, [*arrays["y_test"], 0])
 
 
 def test_float_images_are_not_scaled(arrays):
     for name in ("x_train", "x_test"):
         arrays[name] = arrays[name].astype(np.float64)
     data = ImageData.from_arrays(**arrays, classes=3, mean=(0, 0), std=(1, 2))
-    seen = np.concatenate([images for images, _ in batches(data.evaluation(5))])
+    seen = np.concatenate([images for images, _, _ in data.evaluation(5)])
     np.testing.assert_array_equal(seen, (arrays["x_test"] / [1, 2]).astype(np.float32))
 
 

@@ -54,9 +54,9 @@ def test_a_start_in_mid_epoch_is_exact(data, start):
 
 
 def test_evaluation_covers_each_image_once_in_order(data):
-    seen = batches(data.evaluation(2))
-    assert [len(labels) for _, labels in seen] == [2, 2, 1]
-    assert [label for _, labels in seen for label in labels] == list(range(5))
+    seen = list(data.evaluation(2))
+    assert [int(label) for _, labels, _ in seen for label in labels] == [0, 1, 2, 3, 4, 0]
+    assert [float(w) for _, _, weights in seen for w in weights] == [1, 1, 1, 1, 1, 0]
 
 
 def test_without_augmentation_training_sees_evaluation_images(shards):

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.checks import check_images, check_labels
+from tfcredit.data.share import Share
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
@@ -115,14 +116,21 @@ class ArraySource:
             self._train = tf.constant(train[0]), tf.constant(train[1])
             self._test = tf.constant(test[0]), tf.constant(test[1])
 
-    def train(self, batch_size: int, seed: int, epoch: int, start_step: int) -> tf.data.Dataset:
-        """Batches of one epoch; see `ImageData.train`."""
+    def train(
+        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+    ) -> tf.data.Dataset:
+        """Batches of one epoch; see `ImageData.train`.
+
+        A batch holds the same images however it is shared.
+        """
+        size = share.piece_size(batch_size)
         steps = self._examples // batch_size
         # RandomState and not default_rng: NumPy promises that its stream never changes. All draws
         # are of one size, so an example's place and augmentation do not depend on the start.
         order = np.random.RandomState(derive(seed, "data", "order", epoch))
         order = order.permutation(self._examples).astype(np.int32)
-        order = order[: steps * batch_size].reshape(steps, batch_size)[start_step:]
+        order = order[: steps * batch_size].reshape(steps, share.count, share.pieces, size)
+        order = order[start_step:, share.index].reshape(-1, size)
         if not self._augment:
             batches = tf.data.Dataset.from_tensor_slices(order)
             return batches.map(self._plain_batch).prefetch(tf.data.AUTOTUNE)
@@ -133,10 +141,16 @@ class ArraySource:
         batches = batches.map(self._augmented_batch, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
         """Batches of the test images in order; see `ImageData.evaluation`."""
-        batches = tf.data.Dataset.from_tensor_slices(self._test).batch(batch_size)
-        batches = batches.map(lambda images, labels: (self._normalise(images), labels))
+        total = len(self._test[0])
+        size, pieces = share.piece_size(batch_size), share.evaluation_pieces(batch_size, total)
+        indices = np.zeros(pieces * size, np.int32)
+        indices[: share.examples(total)] = np.arange(share.index, total, share.count)
+        weights = np.zeros(pieces * size, np.float32)
+        weights[: share.examples(total)] = 1
+        parts = (indices.reshape(pieces, size), weights.reshape(pieces, size))
+        batches = tf.data.Dataset.from_tensor_slices(parts).map(self._test_batch)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _statistics(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -149,6 +163,13 @@ class ArraySource:
 
     def _normalise(self, images: tf.Tensor) -> tf.Tensor:
         return (tf.cast(images, tf.float32) / self._scale - self._mean) / self._std
+
+    def _test_batch(
+        self, indices: tf.Tensor, weights: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        images, labels = (tf.gather(part, indices) for part in self._test)
+        images = self._normalise(images) * weights[:, None, None, None]
+        return images, labels * tf.cast(weights, labels.dtype), weights
 
     def _plain_batch(self, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = (tf.gather(part, indices) for part in self._train)

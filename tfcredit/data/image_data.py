@@ -7,17 +7,23 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.arrays import ArraySource, as_images, as_labels
+from tfcredit.data.share import Share
 from tfcredit.errors import UserError
+
+WHOLE = Share()
+"""The share of a host that is alone: whole batches."""
 
 
 class Source(Protocol):
     """Where batches come from. `ImageData` has checked the arguments."""
 
-    def train(self, batch_size: int, seed: int, epoch: int, start_step: int) -> tf.data.Dataset:
+    def train(
+        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+    ) -> tf.data.Dataset:
         """See `ImageData.train`."""
         ...
 
-    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
         """See `ImageData.evaluation`."""
         ...
 
@@ -122,24 +128,35 @@ class ImageData:
             )
         return self.train_examples // batch_size
 
-    def train(self, batch_size: int, seed: int, epoch: int, start_step: int = 0) -> tf.data.Dataset:
+    def train(
+        self,
+        batch_size: int,
+        seed: int,
+        epoch: int,
+        start_step: int = 0,
+        share: Share = WHOLE,
+    ) -> tf.data.Dataset:
         """One epoch of training batches in a random order.
 
         Order and augmentation are a function of `seed`, `epoch` and the place in the epoch alone:
         an epoch that starts at `start_step` gives bit for bit what the whole one gives from there.
 
         Args:
-            batch_size: Images per batch.
+            batch_size: Images per batch of all hosts together.
             seed: Seed of order and augmentation.
             epoch: Number of the epoch; each has an order of its own.
             start_step: Batches to leave out at the start, without decoding them.
+            share: Which part of every batch to give, and in how many pieces; all of it in one
+                piece by default.
 
         Returns:
-            A dataset of `steps_per_epoch(batch_size) - start_step` batches of normalised float32
-            images (batch_size, h, w, c) and int32 labels (batch_size,).
+            A dataset of `steps_per_epoch(batch_size) - start_step` times `share.pieces` pieces,
+            each of n = `share.piece_size(batch_size)` normalised float32 images (n, h, w, c) and
+            int32 labels (n,).
 
         Raises:
-            UserError: If `steps_per_epoch` raises it, or `start_step` is outside the epoch.
+            UserError: If `steps_per_epoch` raises it, `start_step` is outside the epoch, the batch
+                can't be cut into equal pieces, or there are fewer training files than hosts.
         """
         steps = self.steps_per_epoch(batch_size)
         if not 0 <= start_step <= steps:
@@ -147,19 +164,26 @@ class ImageData:
                 f"start step {start_step} is outside the epoch's {steps} steps: "
                 f"choose one in [0, {steps}]."
             )
-        return self.source.train(batch_size, seed, epoch, start_step)
+        return self.source.train(batch_size, seed, epoch, start_step, share)
 
-    def evaluation(self, batch_size: int) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Every test image exactly once, in a fixed order and without augmentation.
 
+        Host i of n takes images i, i + n, i + 2n and so on. Every host gives as many pieces, all
+        of one shape: where its images end, zeros with the weight 0 fill up its last batch.
+
         Args:
-            batch_size: Images per batch; the last batch may hold fewer.
+            batch_size: Images per batch of all hosts together.
+            share: Which part of every batch to give, and in how many pieces; all of it in one
+                piece by default.
 
         Returns:
-            A dataset of normalised float32 images (n, h, w, c) and int32 labels (n,).
+            A dataset of pieces of n = `share.piece_size(batch_size)` normalised float32 images
+            (n, h, w, c), int32 labels (n,) and float32 weights (n,): 1 for an image, 0 for padding.
 
         Raises:
-            UserError: If there is no test image or the batch size is no positive number.
+            UserError: If there is no test image, the batch size is no positive number, or the
+                batch can't be cut into equal pieces.
         """
         _check_positive(batch_size)
         if self.test_examples == 0:
@@ -167,7 +191,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
                 "evaluate: check the data folder."
             )
-        return self.source.evaluation(batch_size)
+        return self.source.evaluation(batch_size, share)
 
 
 def _check_positive(batch_size: int) -> None:

@@ -114,7 +114,7 @@ def build(
         )
     train, test = find_shards(folder, "train"), find_shards(folder, "validation")
     counts = _count("train", train), _count("validation", test)
-    source = RecordSource(train, test, counts[0], image_size, augment, shuffle_buffer)
+    source = RecordSource(train, test, *counts, image_size, augment, shuffle_buffer)
     return ImageData("imagenet", CLASSES, (image_size, image_size, 3), *counts, source)
 
 

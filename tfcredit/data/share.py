@@ -1,0 +1,87 @@
+"""`Share`: which part of every batch a host reads, and in how many pieces."""
+
+import dataclasses
+
+from tfcredit.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Host `index` of `count` reads its share of every batch, cut into `pieces` equal pieces.
+
+    Attributes:
+        index: Which host this is, counted from 0.
+        count: Number of hosts.
+        pieces: Pieces of the host's share of a batch: its replicas times the steps of gradient
+            accumulation.
+
+    Raises:
+        UserError: If `index` is outside [0, `count`), or `count` or `pieces` is not positive.
+
+    Example:
+        >>> Share(index=1, count=2, pieces=4).piece_size(batch_size=64)
+        8
+    """
+
+    index: int = 0
+    count: int = 1
+    pieces: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("count", "pieces"):
+            value = getattr(self, name)
+            if value < 1:
+                raise UserError(f"share {name} {value} is not positive: choose at least 1.")
+        if not 0 <= self.index < self.count:
+            raise UserError(
+                f"share index {self.index} is outside [0, {self.count}): number the "
+                f"{self.count} hosts from 0."
+            )
+
+    def piece_size(self, batch_size: int) -> int:
+        """Images in a piece.
+
+        Args:
+            batch_size: Images in the batch of all hosts.
+
+        Returns:
+            `batch_size` / (`count` * `pieces`).
+
+        Raises:
+            UserError: If that is no whole number.
+        """
+        parts = self.count * self.pieces
+        if batch_size % parts:
+            raise UserError(
+                f"batch size {batch_size} is not divisible by {parts}, the {self.count} hosts "
+                f"times {self.pieces} pieces: choose a multiple of {parts}."
+            )
+        return batch_size // parts
+
+    def examples(self, total: int) -> int:
+        """Test images that this host takes: every `count`-th, starting with its `index`.
+
+        Args:
+            total: Test images of all hosts together.
+
+        Returns:
+            The number; hosts differ by at most 1.
+        """
+        return len(range(self.index, total, self.count))
+
+    def evaluation_pieces(self, batch_size: int, total: int) -> int:
+        """Pieces in which a host sees its test images, as many on every host.
+
+        Args:
+            batch_size: Images in the batch of all hosts.
+            total: Test images of all hosts together.
+
+        Returns:
+            The number of pieces, padded ones included: a multiple of `pieces`.
+
+        Raises:
+            UserError: If the batch size can't be cut.
+        """
+        host_batch = self.piece_size(batch_size) * self.pieces
+        most = -(-total // self.count)
+        return -(-most // host_batch) * self.pieces

@@ -1,66 +1,23 @@
-"""`tfcredit prepare-imagenet` on small archives of the official layout."""
+"""What `tfcredit prepare-imagenet` writes, checks and continues."""
 
-import fcntl
 import hashlib
-import io
 import json
-import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from ilsvrc import CLASSES, PER_CLASS, VALIDATION_CLASSES, files, flags, make_source, payload, run
 
-from tfcredit.data import prepare, prepare_archives, prepare_plan, prepare_shards, synsets
+from tfcredit.data import prepare, prepare_plan, prepare_shards, synsets
 from tfcredit.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSES = ("n01440764", "n01443537", "n15075141")  # classes 1, 2 and 1000
-TRAIN, VALIDATION = prepare_archives.ARCHIVES.values()
-PER_CLASS = 7
-VALIDATION_CLASSES = [CLASSES[number % 3] for number in (2, 0, 1, 1, 0)]
-
-
-def add(archive: tarfile.TarFile, name: str, content: bytes, **fields) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    for field, value in fields.items():
-        setattr(info, field, value)
-    archive.addfile(info, io.BytesIO(content))
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            add(archive, name, content)
-    return buffer.getvalue()
-
-
-def payload(name: str) -> bytes:
-    """Bytes that belong to the name; the command never looks into images."""
-    return name.encode() * (1 + len(name) * sum(name.encode()) % 97)
-
-
-def class_tar(synset: str) -> bytes:
-    names = [f"{synset}_{number * 37}.JPEG" for number in range(PER_CLASS)]
-    return tar_of({name: payload(name) for name in names})
-
-
-def make_source(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / TRAIN).write_bytes(tar_of({f"{name}.tar": class_tar(name) for name in CLASSES}))
-    names = [f"ILSVRC2012_val_{k + 1:08d}.JPEG" for k in range(len(VALIDATION_CLASSES))]
-    (folder / VALIDATION).write_bytes(tar_of({name: payload(name) for name in reversed(names)}))
-    (folder / "labels.txt").write_text("\n".join(VALIDATION_CLASSES) + "\n")
-    return folder
 
 
 @pytest.fixture
@@ -71,25 +28,6 @@ def source(tmp_path) -> Path:
 @pytest.fixture
 def output(tmp_path) -> Path:
     return tmp_path / "shards"
-
-
-def flags(source: Path, output: Path, *more: str) -> list[str]:
-    return [
-        f"--source={source}",
-        f"--output={output}",
-        "--train_shards=4",
-        "--validation_shards=2",
-        f"--validation_labels={source / 'labels.txt'}",
-        *more,
-    ]
-
-
-def run(source: Path, output: Path, *more: str) -> None:
-    prepare.main(flags(source, output, *more))
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def records(folder: Path, part: str) -> dict[str, list]:
@@ -239,263 +177,11 @@ def test_a_killed_run_is_continued(source, output, tmp_path):
     assert files(killed) == expected
 
 
-@pytest.mark.parametrize(
-    ("flag", "name"),
-    [("--seed=3", "seed"), ("--train_shards=5", "shards")],
-)
-def test_a_set_begun_otherwise_is_refused(source, output, flag, name):
-    run(source, output)
-    before = files(output)
-    with pytest.raises(UserError, match=f"was begun with {name}=.*another --output"):
-        run(source, output, flag)
-    assert files(output) == before
-
-
-def test_other_labels_than_before_are_refused(source, output):
-    run(source, output)
-    (source / "labels.txt").write_text("\n".join(reversed(VALIDATION_CLASSES)))
-    with pytest.raises(UserError, match="begun with validation_labels_sha256"):
-        run(source, output)
-
-
-def test_a_folder_with_strange_shards_is_refused(source, output):
-    output.mkdir()
-    (output / "train-00000-of-00009").touch()
-    with pytest.raises(UserError, match="train-00000-of-00009, which .* did not write"):
-        run(source, output)
-
-
-def test_a_damaged_plan_is_told(source, output):
-    output.mkdir()
-    (output / "prepare.json").write_text('{"parameters": 3')
-    with pytest.raises(UserError, match="prepare.json is damaged"):
-        run(source, output)
-
-
-def test_two_at_once_are_refused(source, output):
-    output.mkdir()
-    folder = os.open(output, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
-        with pytest.raises(UserError, match="is being prepared by another process"):
-            run(source, output)
-    finally:
-        os.close(folder)
-    run(source, output)
-
-
 def test_the_plan_holds_the_counts(source, output):
     run(source, output)
     plan = json.loads((output / "prepare.json").read_text())
     assert plan["images"] == {"train": 21, "validation": 5}
     assert plan["parameters"]["shards"] == {"train": 4, "validation": 2}
-
-
-def test_nothing_is_written_before_the_archives_are_understood(source, output):
-    whole = (source / TRAIN).read_bytes()
-    (source / TRAIN).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError):
-        run(source, output)
-    assert files(output) == {}
-    (source / TRAIN).write_bytes(whole)  # downloaded again
-    run(source, output)
-
-
-@pytest.mark.parametrize("name", [TRAIN, VALIDATION])
-def test_a_missing_archive_is_told(source, output, name):
-    (source / name).unlink()
-    with pytest.raises(UserError, match=f"{name} was not found: give the folder of"):
-        run(source, output)
-    assert not output.exists()
-
-
-@pytest.mark.parametrize("name", [TRAIN, VALIDATION])
-def test_an_archive_cut_anywhere_is_told(source, output, name):
-    """Also between two entries, which tarfile takes for the end of the archive."""
-    whole = (source / name).read_bytes()
-    content = len(whole.rstrip(b"\0")) // 512 * 512
-    for size in {0, 100, 512, 1024, content // 2, content // 1024 * 512, content - 512, content}:
-        (source / name).write_bytes(whole[:size])
-        with pytest.raises(UserError, match="is no whole tar archive|holds no image"):
-            run(source, output)
-
-
-def test_an_archive_that_is_no_tar_is_told(source, output):
-    (source / VALIDATION).write_bytes(np.random.RandomState(0).bytes(5000))
-    with pytest.raises(UserError, match=f"{VALIDATION} is no whole tar archive"):
-        run(source, output)
-
-
-def test_a_damaged_header_is_told(source, output):
-    content = bytearray((source / VALIDATION).read_bytes())
-    place = content.index(b"ILSVRC2012_val_00000003.JPEG")
-    content[place : place + 3] = b"\xff\xff\xff"
-    (source / VALIDATION).write_bytes(content)
-    with pytest.raises(UserError, match=f"{VALIDATION} is no whole tar archive"):
-        run(source, output)
-
-
-def test_a_cut_tar_of_a_class_is_told(source, output):
-    tars = {f"{name}.tar": class_tar(name) for name in CLASSES}
-    tars["n01443537.tar"] = tars["n01443537.tar"].rstrip(b"\0")[:-700]
-    (source / TRAIN).write_bytes(tar_of(tars))
-    with pytest.raises(UserError, match="n01443537.tar is no whole tar archive"):
-        run(source, output)
-
-
-IMAGE = "n01440764_1.JPEG"
-BAD_ENTRIES = {
-    "../x.tar": "'../x.tar', which leaves the archive's folder",
-    "/etc/passwd": "'/etc/passwd', which leaves the archive's folder",
-    "n01440764/../../x.tar": "which leaves the archive's folder",
-    "README": "'README', but only entries such as nXXXXXXXX.tar",
-    "n99999999.tar": "unknown synset n99999999",
-}
-BAD_IMAGES = {
-    "../n01440764_1.JPEG": "leaves the archive's folder",
-    "/n01440764_1.JPEG": "leaves the archive's folder",
-    "n01440764_1.png": "only entries such as n01440764_NUMBER.JPEG",
-    "n01443537_1.JPEG": "an image of another synset",
-}
-
-
-@pytest.mark.parametrize("entry", BAD_ENTRIES)
-def test_entries_that_are_no_class_are_refused(source, output, entry):
-    (source / TRAIN).write_bytes(tar_of({"n01440764.tar": class_tar(CLASSES[0]), entry: b"x"}))
-    with pytest.raises(UserError, match=BAD_ENTRIES[entry]):
-        run(source, output)
-
-
-@pytest.mark.parametrize("entry", BAD_IMAGES)
-def test_entries_that_are_no_image_of_the_class_are_refused(source, output, entry):
-    inner = tar_of({IMAGE: b"x", entry: b"x"})
-    (source / TRAIN).write_bytes(tar_of({"n01440764.tar": inner}))
-    with pytest.raises(UserError, match=BAD_IMAGES[entry]):
-        run(source, output)
-
-
-def test_an_image_twice_is_refused(source, output):
-    inner = tar_of({IMAGE: b"x", f"./{IMAGE}": b"y"})
-    (source / TRAIN).write_bytes(tar_of({"n01440764.tar": inner}))
-    with pytest.raises(UserError, match=f"{IMAGE}' twice"):
-        run(source, output)
-
-
-def test_links_are_refused(source, output):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        add(archive, "n01440764.tar", b"", type=tarfile.SYMTYPE, linkname="/etc/passwd")
-    (source / TRAIN).write_bytes(buffer.getvalue())
-    with pytest.raises(UserError, match="'n01440764.tar', which is a link or device"):
-        run(source, output)
-
-
-def test_folders_and_a_leading_dot_are_harmless(source, output, tmp_path):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        add(archive, "./", b"", type=tarfile.DIRTYPE)
-        for name in CLASSES:
-            add(archive, f"./{name}.tar", class_tar(name))
-    run(source, tmp_path / "plain")
-    (source / TRAIN).write_bytes(buffer.getvalue())
-    run(source, output)
-    assert files(output)["SHA256SUMS"] == files(tmp_path / "plain")["SHA256SUMS"]
-
-
-@pytest.mark.parametrize("labels", [4, 6])
-def test_counts_of_images_and_labels_must_agree(source, output, labels):
-    (source / "labels.txt").write_text("n01440764\n" * labels)
-    with pytest.raises(UserError, match=r"--validation_labels"):
-        run(source, output)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("490\n361\n", "word 1 of .*labels.txt is '490', but a synset"),
-        ("n99999999\n" * 5, "validation labels hold the unknown synset n99999999"),
-        ("größe", "can't be read as a list of synsets"),
-    ],
-)
-def test_labels_that_are_no_synsets_are_told(source, output, text, message):
-    (source / "labels.txt").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=message):
-        run(source, output)
-
-
-def test_missing_labels_are_told(source, output):
-    (source / "labels.txt").unlink()
-    with pytest.raises(UserError, match="labels.txt can't be read as a list"):
-        run(source, output)
-
-
-@pytest.mark.parametrize(
-    ("flag", "message"),
-    [
-        ("--train_shards=0", "--train_shards=0 is outside 1 to 99999"),
-        ("--validation_shards=-1", "--validation_shards=-1 is outside"),
-        ("--train_shards=100000", "--train_shards=100000 is outside"),
-        ("--train_shards=22", "--train_shards=22 is more than the 21 images"),
-        ("--train_shards=many", "train_shards.*'many'.*--help"),
-        ("--seed=-1", "--seed=-1 is negative"),
-        ("--sed=1", "--sed=1; --help lists the flags"),
-    ],
-)
-def test_wrong_flags_are_told(source, output, flag, message):
-    with pytest.raises(UserError, match=message):
-        run(source, output, flag)
-
-
-def test_missing_flags_are_told(tmp_path):
-    with pytest.raises(UserError, match="--output"):
-        prepare.main([])
-    with pytest.raises(UserError, match="--source is missing"):
-        prepare.main([f"--output={tmp_path}"])
-
-
-def test_an_output_that_can_not_be_written_is_told(source, tmp_path):
-    (tmp_path / "file").touch()
-    for output in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/shards")):
-        with pytest.raises(UserError, match=f"{output} can't be used .* write \\(--output\\)"):
-            run(source, output)
-
-
-def test_a_shard_that_can_not_be_written_is_told(source, output):
-    (output / ".partial-train-00002-of-00004").mkdir(parents=True)  # in the way of the shard
-    with pytest.raises(UserError, match="train-00002-of-00004 can't be written"):
-        run(source, output)
-    (output / ".partial-train-00002-of-00004").rmdir()
-    run(source, output)
-    prepare.main([f"--output={output}", "--verify"])
-
-
-def test_too_little_space_is_told(source, output, monkeypatch):
-    usage = shutil.disk_usage(source)._replace(free=1000)
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="0.0 GB free, but the shards need"):
-        run(source, output)
-
-
-def test_an_archive_that_shrinks_meanwhile_is_told(source, output, monkeypatch):
-    index = prepare.index_validation
-
-    def index_then_cut(path, *rest):
-        result = index(path, *rest)
-        os.truncate(path, 700)
-        return result
-
-    monkeypatch.setattr(prepare, "index_validation", index_then_cut)
-    with pytest.raises(UserError, match=f"{VALIDATION} ends within 'ILSVRC2012_val_"):
-        run(source, output)
-
-
-def test_official_archives_are_recognised(source, output, monkeypatch, capsys):
-    digest = hashlib.md5((source / TRAIN).read_bytes()).hexdigest()
-    monkeypatch.setitem(prepare_archives.OFFICIAL_MD5, "train", digest)
-    run(source, output, "--check_archives")
-    printed = capsys.readouterr().out
-    assert f"{TRAIN} is the official archive." in printed
-    assert f"{VALIDATION} is NOT the official archive" in printed
 
 
 def test_help_lists_the_flags(capsys):

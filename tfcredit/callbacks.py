@@ -1,6 +1,7 @@
 """Keras callbacks that watch credit assignment."""
 
 import csv
+import os
 import pathlib
 
 import keras
@@ -32,11 +33,11 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Measure the start."""
-        self._record(int(self.model.optimizer.iterations))
+        self._record(_steps(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure and write."""
-        self._record(int(self.model.optimizer.iterations))
+        self._record(_steps(self.model))
 
     def _record(self, step: int):
         records = alignment(self.model)
@@ -64,6 +65,11 @@ class AlignmentMonitor(keras.callbacks.Callback):
         if self._regularisation is None:
             self._regularisation = _regularisation_function(self.model)
         return self._regularisation(self._probe)
+
+
+def _steps(model: keras.Model) -> int:
+    # Not int() of the variable, which a mirrored one refuses (Keras 3.15).
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
 
 
 def _regularisation_function(model: keras.Model):
@@ -109,10 +115,12 @@ class EpochTable(keras.callbacks.Callback):
             row["step"] = int(row["step"])
         names = [*self._columns, *(name for name in row if name not in self._columns)]
         rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]]
-        with self._path.open("w", newline="") as file:
+        partial = self._path.with_name(f".{self._path.name}")  # a kill leaves the old table
+        with partial.open("w", newline="") as file:
             table = csv.DictWriter(file, names, extrasaction="ignore")
             table.writeheader()
             table.writerows([*rows, row])
+        os.replace(partial, self._path)
         if self._writer is not None:
             with self._writer.as_default(int(row.get("step", row["epoch"]))):
                 for name, value in row.items():

@@ -1,5 +1,8 @@
 """What all feedback layers share: the extra variable, the routing of errors, the training call."""
 
+import threading
+import weakref
+
 import keras
 import tensorflow as tf
 
@@ -36,6 +39,16 @@ def route_error(
         return tf.stop_gradient(y), gradient
 
     return route(x, kernel, feedback_kernel)
+
+
+class _ThreadLosses(threading.local):
+    """The losses that each layer has added in this thread."""
+
+    def __init__(self):
+        self.of_layer = weakref.WeakKeyDictionary()
+
+
+_THREAD_LOSSES = _ThreadLosses()
 
 
 class FeedbackLayer(keras.layers.Layer):
@@ -108,6 +121,21 @@ class FeedbackLayer(keras.layers.Layer):
                 trainable=False,
                 aggregation="only_first_replica",
             )
+
+    @property
+    def _losses(self) -> list:
+        """What `add_loss` has added in this thread; Keras keeps one list for all threads.
+
+        Under `MirroredStrategy` every local replica runs in a thread of its own, and synchronised
+        batch normalisation switches between them in the middle of the forward pass. With one list
+        (Keras 3.15) a replica then cleared the R of another, without an exception: after 3 steps
+        feedback kernels were off by 7e-3.
+        """
+        return _THREAD_LOSSES.of_layer.setdefault(self, [])
+
+    @_losses.setter
+    def _losses(self, losses: list):
+        _THREAD_LOSSES.of_layer[self] = losses
 
     def _initial_feedback_kernel(self, shape, dtype=None):
         if isinstance(self.feedback_initializer, AtAngle):

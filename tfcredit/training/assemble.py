@@ -4,8 +4,9 @@ import dataclasses
 import math
 
 import keras
+import tensorflow as tf
 
-from tfcredit import models, optimizers, rules, seeding
+from tfcredit import data, models, optimizers, rules, seeding
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentInputs, AlignmentRule, Rule
@@ -17,6 +18,7 @@ from tfcredit.schedules import (
     scale_learning_rate,
 )
 from tfcredit.training.recipe import PRECISIONS, Recipe
+from tfcredit.training.strategies import Cluster
 
 COEFFICIENTS = ("amp", "decay", "null", "sparse", "self")
 SMALL = {
@@ -39,13 +41,50 @@ IMAGENET = {
 }
 
 
-def complete(recipe: Recipe, data: ImageData) -> Recipe:
+def with_data(recipe: Recipe) -> tuple[Recipe, ImageData]:
+    """The complete recipe and its images.
+
+    Raises:
+        UserError: The data are not there, or flags do not fit them or the rule.
+    """
+    wanted = (recipe.dataset, recipe.data_dir)
+    found = data.get(*wanted)
+    complete_recipe = complete(recipe, found)
+    return complete_recipe, data.get(*wanted, **_data_options(complete_recipe, found.name))
+
+
+def _data_options(recipe: Recipe, dataset: str) -> dict:
+    return {"augment": recipe.augment}
+
+
+def check_devices(recipe: Recipe, cluster: Cluster) -> None:
+    """Check that a complete recipe can be computed on these devices.
+
+    Raises:
+        UserError: The batch can't be divided, or XLA is asked for where it can't be had.
+    """
+    parts = cluster.replicas * recipe.accumulation_steps
+    if recipe.batch_size % parts:
+        raise UserError(
+            f"--batch_size={recipe.batch_size} can't be divided among {cluster.replicas} replicas "
+            f"times --accumulation_steps={recipe.accumulation_steps}: use a multiple of {parts}."
+        )
+    on_cpu = not tf.config.list_logical_devices("GPU") and recipe.strategy != "tpu"
+    if recipe.jit_compile and cluster.replicas > 1 and on_cpu:
+        raise UserError(
+            f"--jit_compile and {cluster.replicas} replicas on CPUs contradict each other: XLA "
+            "can't exchange gradients there; leave --jit_compile out."
+        )
+
+
+def complete(recipe: Recipe, images: ImageData) -> Recipe:
     """The recipe with all that the data set and the rule decide filled in.
 
     Raises:
         UserError: What the flags ask of the rule does not fit it.
     """
-    defaults = dict(IMAGENET if data.name == "imagenet" else SMALL)
+    defaults = dict(IMAGENET if images.input_shape[0] > 64 else SMALL)
+    defaults["steps_per_execution"] = 100 if recipe.strategy == "tpu" else 1
     if recipe.steps is not None:
         del defaults["epochs"]
     changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
@@ -61,7 +100,7 @@ def complete(recipe: Recipe, data: ImageData) -> Recipe:
         changes["feedback_optimizer"] = recipe.feedback_optimizer or own[0]
         if recipe.feedback_learning_rate is None:
             changes["feedback_learning_rate"] = own[1]
-    return dataclasses.replace(recipe, dataset=data.name, **changes)
+    return dataclasses.replace(recipe, dataset=images.name, **changes)
 
 
 def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
@@ -139,15 +178,17 @@ def task_rate(recipe: Recipe, steps_per_epoch: int) -> TaskRate | None:
     return TaskRate(**_phases(recipe, steps_per_epoch))
 
 
-def network(recipe: Recipe, data: ImageData) -> keras.Model:
+def network(recipe: Recipe, images: ImageData) -> keras.Model:
     """The network of a complete recipe, not compiled."""
     keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
     options = {} if recipe.width is None else {"width": recipe.width}
+    if recipe.sync_batch_norm:
+        options["sync_batch_norm"] = True
     return models.get(
         recipe.model,
-        classes=data.classes,
-        input_shape=data.input_shape,
-        rule=rule_of(recipe, data.steps_per_epoch(recipe.batch_size)),
+        classes=images.classes,
+        input_shape=images.input_shape,
+        rule=rule_of(recipe, images.steps_per_epoch(recipe.batch_size)),
         seed=seeding.derive(recipe.seed, "network"),
         l2=recipe.l2,
         **options,

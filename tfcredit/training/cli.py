@@ -32,9 +32,15 @@ def train_main(arguments: list[str] | None = None, program: str = "run_imagenet.
 
         run = Run(recipe)
         if recipe.mode == "evaluate":
-            _print_results(run.evaluate())
+            for results in run.evaluate():
+                _print_results(results)
+        elif recipe.mode == "export":
+            for kind, path in run.export().items():
+                print(f"Exported {kind}: {path}")
         else:
-            _print_summary(run.train(), run.directory)
+            summary = run.train()
+            if summary is not None and run.cluster.is_chief:
+                _print_summary(summary, run.directory)
     except UserError as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         return 2
@@ -62,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _print_results(results: dict) -> None:
     print(
         f"Step {results['step']}: test top-1 {results['top1']:.4f}, "
-        f"top-5 {results['top5']:.4f}, loss {results['loss']:.4f}"
+        f"top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
+        flush=True,
     )
 
 

@@ -12,6 +12,10 @@ from tfcredit.errors import UserError
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
+# Of one start of a run, or of one of its workers; a flagfile that repeats the run leaves them out.
+OWN = ("run_dir", "overwrite", "resume", "mode", "workers", "worker")
+
+
 def _flag(default, group: str, text: str, choices: tuple[str, ...] = (), at_least=None, above=None):
     metadata = {
         "group": group,
@@ -56,8 +60,14 @@ class Recipe:
     width: int | None = _flag(None, "Network", "width of a CIFAR-style ResNet", at_least=1)
     l2: float | None = _flag(None, "Network", "L2 on forward kernels; default: the net's", ())
 
+    sync_batch_norm: bool = _flag(
+        False, "Network", "batch norm over all replicas, not over each one's images"
+    )
+
     dataset: str = _flag(
-        "auto", "Data", "auto, embedded or imagenet; auto: ImageNet if found, else embedded"
+        "auto",
+        "Data",
+        "auto (ImageNet if found, else embedded), embedded, imagenet, synthetic, or a TFDS name",
     )
     data_dir: str | None = _flag(None, "Data", "folder of the data set")
     batch_size: int | None = _flag(
@@ -65,6 +75,18 @@ class Recipe:
     )
     augment: bool | None = _flag(
         None, "Data", "random crops and flips; default: for ImageNet, not for the embedded set"
+    )
+    preprocessing: str | None = _flag(
+        None,
+        "Data",
+        "of ImageNet; default resnet, for v2 networks inception",
+        ("resnet", "inception"),
+    )
+    image_size: int | None = _flag(
+        None, "Data", "pixels; ImageNet's default is 224, with inception 299", at_least=8
+    )
+    max_corrupt_records: int = _flag(
+        0, "Data", "damaged images that are skipped before the run stops", at_least=0
     )
 
     epochs: float | None = _flag(
@@ -99,13 +121,20 @@ class Recipe:
     alternate_steps: int = _flag(
         0, "Training", "task steps between alignment steps (mirror/engaged); 0: both always", (), 0
     )
+    accumulation_steps: int = _flag(
+        1, "Training", "parts a batch is computed in, one after the other, to save memory", (), 1
+    )
     noise: str = _flag("none", "Training", "noise added to updates", ("none", "normal", "uniform"))
     noise_variance: float = _flag(0.0, "Training", "its variance", at_least=0.0)
     noise_variables: str = _flag("all", "Training", "what it is added to", ("all", "feedback"))
 
     run_dir: str | None = _flag(None, "Run", "folder of the run; default: a new one below runs/")
     mode: str = _flag(
-        "train", "Run", "train (evaluates each epoch) or evaluate", ("train", "evaluate")
+        "train_and_evaluate",
+        "Run",
+        "train evaluates at the end only; evaluate: every new checkpoint of the run in --run_dir; "
+        "export: it as model.keras, SavedModel and plain Keras network",
+        ("train", "evaluate", "train_and_evaluate", "export"),
     )
     seed: int = _flag(0, "Run", "of all random draws", at_least=0)
     deterministic: bool = _flag(False, "Run", "the same bits in every run on the same machine")
@@ -119,11 +148,29 @@ class Recipe:
     checkpoint_every_steps: int = _flag(
         1000, "Run", "steps between checkpoints (and one after each epoch)", at_least=1
     )
+    checkpoint_every_minutes: float | None = _flag(
+        None, "Run", "minutes between checkpoints, besides those by steps", above=0.0
+    )
     keep: int = _flag(3, "Run", "number of checkpoints kept", at_least=1)
     histograms: bool = _flag(False, "Run", "write histograms of all kernels to TensorBoard")
 
-    strategy: str = _flag("auto", "Device", "auto or one_device", ("auto", "one_device"))
-    num_replicas: int = _flag(1, "Device", "replicas; one so far", at_least=1)
+    strategy: str = _flag(
+        "auto",
+        "Device",
+        "where to compute; auto: what the machine has",
+        ("auto", "one_device", "mirrored", "multi_worker", "tpu"),
+    )
+    num_replicas: int | None = _flag(
+        None, "Device", "devices that share a batch; default: all GPUs", (), 1
+    )
+    workers: str | None = _flag(
+        None, "Device", "host:port,host:port of all workers, the same list on each; or TF_CONFIG"
+    )
+    worker: int | None = _flag(None, "Device", "this worker's place in --workers", at_least=0)
+    tpu: str | None = _flag(None, "Device", "local (on a TPU VM) or the TPU's name")
+    steps_per_execution: int | None = _flag(
+        None, "Device", "steps before coming back to Python; default 1, on a TPU 100", at_least=1
+    )
     precision: str = _flag("float32", "Device", "of activations and products", tuple(PRECISIONS))
     jit_compile: bool = _flag(False, "Device", "compile the training step with XLA")
 
@@ -156,10 +203,18 @@ class Recipe:
             "TensorFlow turns XLA off in deterministic mode",
         )
         forbid(
-            self.mode == "evaluate" and self.overwrite,
-            "mode=evaluate",
+            self.mode in ("evaluate", "export") and self.overwrite,
+            f"mode={self.mode}",
             "overwrite",
-            "there would be nothing left to evaluate",
+            "there would be nothing left to read",
+        )
+        forbid(
+            self.accumulation_steps > 1
+            and bool(self.batch_size)
+            and (self.batch_size % self.accumulation_steps != 0),
+            f"accumulation_steps={self.accumulation_steps}",
+            f"batch_size={self.batch_size}",
+            "the parts of a batch must be equal",
         )
         forbid(
             self.noise == "none" and self.noise_variance > 0,
@@ -179,7 +234,7 @@ class Recipe:
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is None or field.name in ("run_dir", "overwrite", "resume", "mode"):
+            if value is None or field.name in OWN:
                 continue
             if isinstance(value, bool):
                 lines.append(f"--{'' if value else 'no'}{field.name}")

@@ -1,4 +1,4 @@
-"""A run: its parts put together, the loop over epochs, what is written at the end."""
+"""A run: its parts put together, trained, evaluated or exported, and what is written."""
 
 import os
 import platform
@@ -11,17 +11,21 @@ import numpy as np
 import tensorflow as tf
 
 import tfcredit
-from tfcredit import data as datasets
 from tfcredit.analysis import alignment
 from tfcredit.callbacks import AlignmentMonitor, EpochTable
 from tfcredit.errors import UserError
-from tfcredit.training import assemble
+from tfcredit.training import assemble, strategies
 from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.interrupt import StopSignal
+from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.rundir import RunDirectory
+from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
 COLUMNS = ("epoch", "step", "loss", "top1", "top5", "images_per_second")
+WATCH_SECONDS = 2.0
+"""How often `--mode=evaluate` looks for a new checkpoint."""
 
 
 class Run:
@@ -35,156 +39,197 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe):
-        if recipe.num_replicas != 1:
+        self.cluster = Cluster(strategies.make(recipe))
+        self.recipe, self.data = assemble.with_data(recipe)
+        self.steps_per_epoch = self.data.steps_per_epoch(self.recipe.batch_size)
+        self.total_steps = assemble.total_steps(self.recipe, self.steps_per_epoch)
+        assemble.rule_of(self.recipe, self.steps_per_epoch)  # errors first, before any file
+        assemble.check_devices(self.recipe, self.cluster)
+        self.directory = RunDirectory.of(self.recipe)
+        if recipe.mode in ("evaluate", "export") and not self.directory.holds_run():
             raise UserError(
-                f"--num_replicas={recipe.num_replicas}: this version trains on one device; leave "
-                "the flag out."
-            )
-        wanted = (recipe.dataset, recipe.data_dir)
-        self.recipe = recipe = assemble.complete(recipe, datasets.get(*wanted))
-        self.data = datasets.get(*wanted, augment=recipe.augment)
-        self.steps_per_epoch = self.data.steps_per_epoch(recipe.batch_size)
-        self.total_steps = assemble.total_steps(recipe, self.steps_per_epoch)
-        assemble.rule_of(recipe, self.steps_per_epoch)  # errors first, before any file
-        self.directory = RunDirectory.of(recipe)
-        if recipe.mode == "evaluate" and not self.directory.holds_run():
-            raise UserError(
-                f"{self.directory.path} holds no run to evaluate: give the --run_dir of one."
+                f"{self.directory.path} holds no run to {recipe.mode}: give the --run_dir of one."
             )
 
-    def train(self) -> dict:
-        """Train to the end, evaluating after each epoch; returns the summary."""
-        recipe = self.recipe
-        self._announce()
-        network = self._build()
-        trainer, checkpoints = self._parts(network, continues=self.directory.prepare(recipe))
-        step = checkpoints.restore()
-        if step:
-            print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
-        started = time.time()
+    def train(self) -> dict | None:
+        """Train to the end; returns the summary, or `None` if SIGTERM ended it before.
+
+        Raises:
+            UserError: The run can't go on; what was saved is intact.
+        """
         try:
-            self._fit(trainer, checkpoints, step)
-            network.save(self.directory.model)
-        except OSError as problem:
-            raise self.directory.unwritable(problem) from None
-        results = trainer.evaluate(self.data.evaluation(recipe.batch_size))
-        summary = self._summary(network, results, time.time() - started)
-        self.directory.write_json(self.directory.summary, summary)
-        self._write_hparams(results)
-        return summary
+            self._announce()
+            if self.cluster.is_chief:
+                self.directory.check(self.recipe)
+            trainer = self._build()  # errors of the network first, before any file
+            with StopSignal() as stop, self.directory.locked(self.cluster.is_chief):
+                return self._train(trainer, stop)
+        except tf.errors.OpError as problem:
+            known = self.cluster.lost(problem)
+            if known is None:
+                raise
+            raise known from None
 
-    def evaluate(self) -> dict:
-        """Evaluate the newest checkpoint of the run; returns top-1, top-5, loss and step."""
-        network = self._build()
-        trainer, checkpoints = self._parts(network, continues=True)
-        step = checkpoints.restore()
-        if not step:
-            raise UserError(f"{self.directory.checkpoints} holds no checkpoint to evaluate.")
-        results = trainer.evaluate(self.data.evaluation(self.recipe.batch_size))
-        return {**results, "step": step}
-
-    def _build(self) -> keras.Model:
-        recipe = self.recipe
-        keras.utils.set_random_seed(recipe.seed)
-        if recipe.deterministic:
-            tf.config.experimental.enable_op_determinism()
-        network = assemble.network(recipe, self.data)
-        network.compile(
-            assemble.optimizer(recipe, self.steps_per_epoch),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-            jit_compile=recipe.jit_compile,
-        )
-        return network
-
-    def _parts(self, network: keras.Model, continues: bool) -> tuple[Trainer, Checkpoints]:
-        recipe = self.recipe
-        rate = assemble.task_rate(recipe, self.steps_per_epoch)
-        trainer = Trainer(network, rate, recipe.jit_compile)
-        checkpoints = Checkpoints(self.directory.checkpoints, trainer.variables, recipe.keep)
-        if continues and recipe.resume == "must" and checkpoints.latest is None:
+    def _train(self, trainer: Trainer, stop: StopSignal) -> dict | None:
+        if self.cluster.is_chief:
+            self.directory.prepare(self.recipe)
+        self.cluster.total(1.0)  # the others wait until the chief has prepared the directory
+        checkpoints = self._checkpoints(trainer)
+        if self.recipe.resume == "must" and checkpoints.latest is None:
             raise UserError(
                 f"{self.directory.checkpoints} holds no checkpoint: use --resume=auto to start the "
                 "run anew."
             )
-        return trainer, checkpoints
+        step = checkpoints.restore()
+        if self.cluster.total(float(step)) != step * self.cluster.replicas:
+            raise UserError(
+                f"worker {self.cluster.index} finds step {step} in {self.directory.path}, others "
+                "find another one: give a --run_dir that all workers share."
+            )
+        if step:
+            print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
+        started = time.time()
+        loop = Loop(
+            self.recipe,
+            self.data,
+            trainer,
+            checkpoints,
+            self.cluster,
+            self.total_steps,
+            lambda: stop.asked,
+            self.directory.rows(step),
+        )
+        reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs))
+        if reached < self.total_steps or stop.asked:
+            print(
+                f"Stopped by SIGTERM at step {reached}: the checkpoint is {checkpoints.latest}; "
+                "start with --resume=auto to continue.",
+                flush=True,
+            )
+            return None
+        results = loop.results or self._evaluate(trainer)
+        if loop.best[1]:
+            results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
+        return self._finish(trainer.network, results, started)
 
-    def _fit(self, trainer: Trainer, checkpoints: Checkpoints, step: int) -> None:
-        """The loop over epochs and steps, from `step` on."""
-        size = self.steps_per_epoch
-        epochs = -(-self.total_steps // size)
-        callbacks = keras.callbacks.CallbackList(
-            self._callbacks(),
-            add_progbar=True,
-            model=trainer.network,
+    def _finish(self, network: keras.Model, results: dict, started: float) -> dict:
+        """Write what a finished run leaves behind."""
+        summary = self._summary(network, results, time.time() - started)
+        if self.cluster.is_chief:
+            self.directory.save_model(network)
+            self.directory.write_json(self.directory.summary, summary)
+            self._write_hparams(results)
+        self.cluster.total(1.0)  # no worker leaves while another still needs it
+        return summary
+
+    def evaluate(self):
+        """Evaluate the newest checkpoint, and each one that comes while the run trains.
+
+        Yields:
+            Test top-1, top-5, loss and the step of a checkpoint.
+
+        Raises:
+            UserError: There is no checkpoint.
+        """
+        trainer = self._build()
+        checkpoints = self._checkpoints(trainer)
+        done = None
+        while True:
+            training = self.directory.is_locked()  # asked first: no checkpoint comes after it
+            latest = checkpoints.latest
+            if latest is not None and latest != done:
+                try:
+                    step = checkpoints.restore()
+                except UserError:
+                    if training:  # it was deleted while being read: a newer one is there
+                        continue
+                    raise
+                done = latest
+                yield {"step": step, **self._evaluate(trainer)}
+            elif not training:
+                break
+            else:
+                time.sleep(WATCH_SECONDS)
+        if done is None:
+            raise UserError(f"{self.directory.checkpoints} holds no checkpoint to evaluate.")
+
+    def export(self) -> dict[str, str]:
+        """Write the newest checkpoint's network as files that others use.
+
+        Returns:
+            What was written: kind -> path.
+
+        Raises:
+            UserError: There is no checkpoint, or the folder can't be written.
+        """
+        trainer = self._build()
+        checkpoints = self._checkpoints(trainer)
+        if not checkpoints.restore():
+            raise UserError(f"{self.directory.checkpoints} holds no checkpoint to export.")
+        return self.directory.export(trainer.network)
+
+    def _evaluate(self, trainer: Trainer) -> dict[str, float]:
+        return evaluate(trainer, self.data, self.recipe.batch_size, self.cluster)
+
+    def _build(self) -> Trainer:
+        recipe = self.recipe
+        keras.utils.set_random_seed(recipe.seed)
+        if recipe.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        with self.cluster.strategy.scope():
+            network = assemble.network(recipe, self.data)
+            network.compile(
+                assemble.optimizer(recipe, self.steps_per_epoch),
+                keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                metrics=["accuracy"],
+            )
+            return Trainer(
+                network,
+                assemble.task_rate(recipe, self.steps_per_epoch),
+                recipe.jit_compile,
+                self.cluster.strategy,
+                recipe.accumulation_steps,
+            )
+
+    def _checkpoints(self, trainer: Trainer) -> Checkpoints:
+        folder, keep = self.directory.checkpoints, self.recipe.keep
+        return Checkpoints(folder, trainer.variables, keep, self.cluster.is_chief)
+
+    def _callbacks(self, network: keras.Model, epochs: int) -> keras.callbacks.CallbackList:
+        """The chief's callbacks; the other workers have none."""
+        chief = self.cluster.is_chief
+        callbacks = []
+        if chief:
+            folder = self.directory.tensorboard
+            probe = next(iter(self.data.evaluation(min(64, self.data.test_examples))))[0]
+            callbacks = [
+                AlignmentMonitor(folder, probe, self.recipe.histograms),
+                EpochTable(self.directory.metrics, folder, COLUMNS),
+            ]
+        return keras.callbacks.CallbackList(
+            callbacks,
+            add_progbar=chief,
+            model=network,
             verbose=1 if sys.stdout.isatty() else 2,
             epochs=epochs,
-            steps=min(size, self.total_steps),
-        )
-        callbacks.on_train_begin()
-        for epoch in range(step // size, epochs):
-            callbacks.on_epoch_begin(epoch)
-            if step % size == 0:
-                trainer.reset()
-            first, started = step, time.perf_counter()
-            batches = self.data.train(
-                self.recipe.batch_size, self.recipe.seed, epoch, start_step=step % size
-            )
-            for images, labels in batches.take(self.total_steps - step):
-                callbacks.on_train_batch_begin(step % size)
-                if not trainer.step(images, labels):
-                    self._stop_at(step, trainer.blame(images, labels), checkpoints)
-                step += 1
-                callbacks.on_train_batch_end((step - 1) % size, self._batch_logs(trainer, step))
-                if step % self.recipe.checkpoint_every_steps == 0 and step % size:
-                    checkpoints.save(step)
-            seconds = time.perf_counter() - started
-            logs = self._epoch_logs(trainer, step)
-            logs["images_per_second"] = (step - first) * self.recipe.batch_size / seconds
-            callbacks.on_epoch_end(epoch, logs)
-            checkpoints.save(step)  # after the row of the epoch, which a resume would not write
-        callbacks.on_train_end()
-
-    def _batch_logs(self, trainer: Trainer, step: int) -> dict[str, float]:
-        """What the progress bar shows, read from the device every 10 steps only."""
-        return trainer.results() if step % 10 == 0 else {}
-
-    def _epoch_logs(self, trainer: Trainer, step: int) -> dict[str, float]:
-        tests = trainer.evaluate(self.data.evaluation(self.recipe.batch_size))
-        logs = {"step": step, **trainer.results()}
-        logs |= {f"test_{name}": value for name, value in tests.items()}
-        return logs | self._learning_rates(trainer.network.optimizer)
-
-    def _learning_rates(self, optimizer) -> dict[str, float]:
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
-        optimizer = getattr(optimizer, "inner", optimizer)  # of noisy updates
-        rates = {"learning_rate": float(optimizer.learning_rate)}
-        if hasattr(optimizer, "feedback"):
-            rates["feedback_learning_rate"] = float(optimizer.feedback.learning_rate)
-        return rates
-
-    def _callbacks(self) -> list[keras.callbacks.Callback]:
-        folder = self.directory.tensorboard
-        probe = next(iter(self.data.evaluation(min(64, self.data.test_examples))))[0]
-        return [
-            AlignmentMonitor(folder, probe, self.recipe.histograms),
-            EpochTable(self.directory.metrics, folder, COLUMNS),
-        ]
-
-    def _stop_at(self, step: int, where: str, checkpoints: Checkpoints):
-        raise UserError(
-            f"loss or gradients were not finite at step {step + 1}: {where}. Training stopped; the "
-            f"last good checkpoint is {checkpoints.latest or 'none yet'}. Lower --learning_rate or "
-            "the rule's coefficients."
+            steps=min(self.steps_per_epoch, self.total_steps),
         )
 
     def _announce(self) -> None:
-        recipe = self.recipe
+        recipe, cluster = self.recipe, self.cluster
+        parts = cluster.replicas * recipe.accumulation_steps
+        if not cluster.is_chief:
+            print(f"Worker {cluster.index} of {len(cluster.workers)}", flush=True)
+            return
         print(f"Data: {self.data.chosen_because}")
         print(
             f"Training {recipe.model} with rule {assemble.base_rule(recipe)!r} for "
             f"{self.total_steps} steps of {recipe.batch_size} images "
             f"({self.steps_per_epoch} steps an epoch)"
+        )
+        print(
+            f"Devices: {cluster.replicas} with {recipe.batch_size // parts} images each"
+            + (f", {recipe.accumulation_steps} times a step" if parts > cluster.replicas else "")
         )
         print(f"Run directory: {self.directory.path}", flush=True)
 
@@ -197,9 +242,11 @@ class Run:
             "angles": angles,
             "rule": assemble.base_rule(self.recipe).name,
             "model": self.recipe.model,
+            "parameters": network.count_params(),
             "dataset": self.data.name,
             "data": self.data.chosen_because,
             "seed": self.recipe.seed,
+            "replicas": self.cluster.replicas,
             "seconds": round(seconds, 1),
             "flags": self.recipe.flagfile().splitlines(),
             **environment(),

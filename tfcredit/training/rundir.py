@@ -1,17 +1,28 @@
 """The directory of a run: what lies where, and who may write there."""
 
+import contextlib
+import csv
 import datetime
+import fcntl
 import json
 import os
 import pathlib
 import shutil
-import tempfile
+import socket
+from collections.abc import Iterator
 
+import keras
+
+from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
 from tfcredit.training.recipe import Recipe, parse
 
 # Given anew at each start, so they may differ when a run continues.
-FREE = {"run_dir", "resume", "overwrite", "mode", "checkpoint_every_steps", "keep", "histograms"}
+FREE = {
+    *("run_dir", "resume", "overwrite", "mode", "data_dir", "max_corrupt_records"),
+    *("checkpoint_every_steps", "checkpoint_every_minutes", "keep", "histograms"),
+    *("strategy", "num_replicas", "workers", "worker", "tpu", "steps_per_execution"),
+}
 
 
 class RunDirectory:
@@ -29,6 +40,8 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.keras"
         self.summary = self.path / "summary.json"
+        self.lock = self.path / "lock"
+        self.exported = self.path / "export"
 
     @classmethod
     def of(cls, recipe: Recipe) -> "RunDirectory":
@@ -43,18 +56,59 @@ class RunDirectory:
         """Whether a run was started here."""
         return self.flags.exists()
 
-    def prepare(self, recipe: Recipe) -> bool:
-        """Create the directory, or check that the run in it may be continued.
+    @contextlib.contextmanager
+    def locked(self, writes: bool = True) -> Iterator[None]:
+        """Keep other processes from training here; the lock goes with the process.
+
+        Args:
+            writes: Whether this process writes the directory; others need no lock.
+
+        Raises:
+            UserError: Another process holds the lock, or the directory can't be written.
+        """
+        if not writes:
+            yield
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = self.lock.open("a+")
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise UserError(
+                    f"{self.path} is in use by {file.read().strip() or 'another process'}: wait "
+                    "until it ends, or give another --run_dir."
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a process trains here now."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def check(self, recipe: Recipe) -> None:
+        """Check that a run of `recipe` may be started or continued here.
 
         Args:
             recipe: The complete recipe.
 
-        Returns:
-            Whether a run is to be continued.
-
         Raises:
-            UserError: The directory holds another run or other files, or can't be written.
+            UserError: The directory holds another run or other files, or no run to continue.
         """
+        self._check_foreign()
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
                 raise UserError(
@@ -62,22 +116,46 @@ class RunDirectory:
                     "continue it, or --overwrite to delete it."
                 )
             self._check_same(recipe)
-            return True
-        if recipe.resume == "must":
+        elif recipe.resume == "must":
             raise UserError(
                 f"{self.path} holds no run to continue (no {self.flags.name}): check --run_dir, or "
                 "use --resume=auto to start one."
             )
-        self._check_foreign()
+
+    def prepare(self, recipe: Recipe) -> None:
+        """Fill the (locked) directory, if there is no run to be continued in it.
+
+        Args:
+            recipe: The complete recipe.
+
+        Raises:
+            UserError: As `check`, or the directory can't be written.
+        """
+        self.check(recipe)  # again: another process may have been here before the lock
+        if self.holds_run() and not recipe.overwrite:
+            return
         try:
             if self.holds_run():
-                shutil.rmtree(self.path)
-            for folder in (self.path, self.tensorboard, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
+                self._delete()
+            for folder in (self.tensorboard, self.checkpoints):
+                folder.mkdir(exist_ok=True)
         except OSError as problem:
             raise self.unwritable(problem) from None
         self.write(self.flags, recipe.flagfile())
-        return False
+
+    def rows(self, step: int) -> list[dict[str, str]]:
+        """The rows of the table of epochs up to a step, as text."""
+        if not self.metrics.exists():
+            return []
+        with self.metrics.open(newline="") as file:
+            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def _delete(self) -> None:
+        """Delete all but the lock; the flags, which make it a run, last."""
+        entries = [entry for entry in self.path.iterdir() if entry not in (self.lock, self.flags)]
+        for entry in entries:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.flags.unlink()
 
     def write(self, path: pathlib.Path, text: str) -> None:
         """Write a small file so that it is there whole or not at all.
@@ -85,12 +163,52 @@ class RunDirectory:
         Raises:
             UserError: The directory can't be written, or the disk is full.
         """
+        partial = path.with_name(f".{path.name}")
         try:
-            with tempfile.NamedTemporaryFile("w", dir=self.path, delete=False) as file:
-                file.write(text)
-            os.replace(file.name, path)
+            partial.write_text(text)
+            os.replace(partial, path)
         except OSError as problem:
             raise self.unwritable(problem) from None
+
+    def save_model(self, network: keras.Model, path: pathlib.Path | None = None) -> None:
+        """Save a model so that it is there whole or not at all; default: `model.keras`.
+
+        Raises:
+            UserError: The directory can't be written, or the disk is full.
+        """
+        path = path or self.model
+        partial = path.with_name(f".{path.name}")
+        try:
+            network.save(partial)
+            os.replace(partial, path)
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+
+    def export(self, network: keras.Model) -> dict[str, str]:
+        """Write `export/`: `model.keras`, `saved_model/` for serving, `backprop.keras`.
+
+        The last is a plain Keras network with the same forward weights; it needs no tfcredit.
+
+        Returns:
+            Kind -> path.
+
+        Raises:
+            UserError: The directory can't be written, or the disk is full.
+        """
+        paths = {
+            "keras": self.exported / "model.keras",
+            "saved_model": self.exported / "saved_model",
+            "backprop": self.exported / "backprop.keras",
+        }
+        try:
+            self.exported.mkdir(exist_ok=True)
+            self.save_model(network, paths["keras"])
+            plain = to_backprop(network)
+            self.save_model(plain, paths["backprop"])
+            plain.export(paths["saved_model"], verbose=False)
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+        return {kind: str(path) for kind, path in paths.items()}
 
     def write_json(self, path: pathlib.Path, content: dict) -> None:
         """`write` of `content` as JSON."""
@@ -106,7 +224,9 @@ class RunDirectory:
     def _check_foreign(self):
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: give a folder as --run_dir.")
-        if self.path.exists() and any(self.path.iterdir()) and not self.holds_run():
+        # What a start that was killed may have left before it wrote the flags.
+        own = {self.lock, self.tensorboard, self.checkpoints, self.path / f".{self.flags.name}"}
+        if self.path.exists() and not self.holds_run() and set(self.path.iterdir()) - own:
             raise UserError(
                 f"{self.path} is not empty and holds no run of tfcredit: give another --run_dir; "
                 "nothing was touched."

@@ -1,6 +1,6 @@
 """One training step, one evaluation step: the losses put together, the metrics kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -14,21 +14,33 @@ class Trainer:
     """Trains a compiled network of feedback layers; holds the metrics of an epoch.
 
     The objective is task_rate * (cross entropy + L2) + sum over layers of R (Kunin et al. 2020,
-    section 3).
+    section 3). Every replica computes it of its part of the batch; N replicas with n images each
+    take the step of one device with N * n images. One step serves all strategies: there is no
+    `tf.cond` in it, under which replicas could not exchange gradients.
+
+    Make it in the scope of `strategy`.
 
     Args:
         network: A model that returns logits, compiled with its optimizer.
         task_rate: Factor on cross entropy and L2 as a function of the step; `None` for 1.
         jit_compile: Whether XLA compiles the step.
+        strategy: Where to compute; default: one device.
+        accumulation_steps: Batches whose gradients are averaged for one optimizer step, >= 1.
     """
 
     def __init__(
-        self, network: keras.Model, task_rate: TaskRate | None = None, jit_compile: bool = False
+        self,
+        network: keras.Model,
+        task_rate: TaskRate | None = None,
+        jit_compile: bool = False,
+        strategy: tf.distribute.Strategy | None = None,
+        accumulation_steps: int = 1,
     ):
         self.network = network
         self.optimizer = network.optimizer
         self.task_rate = task_rate
-        self.cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.accumulation_steps = accumulation_steps
         top = min(5, network.output_shape[-1])
         self.metrics = {
             "loss": keras.metrics.Mean("loss"),
@@ -47,8 +59,18 @@ class Trainer:
         self.optimizer.build(network.trainable_variables)
         for metric in (*self.metrics.values(), *self.test_metrics.values()):
             _build(metric, network.output_shape[-1])
-        self.step = tf.function(self._step, jit_compile=jit_compile, reduce_retracing=True)
-        self._test_step = tf.function(self._evaluate_batch, reduce_retracing=True)
+        self._sums = []
+        if accumulation_steps > 1:
+            self._sums = [_local_zeros(v) for v in network.trainable_variables]
+        # Only XLA needs a function around what a replica does: the outer one holds the graph.
+        compile_it = tf.function(jit_compile=True) if jit_compile else lambda function: function
+        self._replica_step = compile_it(self._take_step)
+        self._replica_accumulation = compile_it(self._accumulate)
+        self._replica_update = compile_it(self._apply_sums)
+        self._replica_test = compile_it(self._evaluate_batch)
+        self._one_step = tf.function(self._next_step, reduce_retracing=True)
+        self._many_steps = tf.function(self._next_steps, reduce_retracing=True)
+        self._evaluate = tf.function(self._evaluate_next, reduce_retracing=True)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -59,7 +81,8 @@ class Trainer:
     def objective(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of one batch in training mode: total, task, L2, alignment; and logits."""
         logits = tf.cast(self.network(images, training=True), tf.float32)
-        task = self.cross_entropy(labels, logits)
+        # Not Keras' loss class, which divides by the number of replicas on its own (Keras 3.15).
+        task = tf.reduce_mean(_cross_entropy(labels, logits))
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         # A training call puts the layer's R first among its losses, unless its rule has none.
@@ -69,43 +92,107 @@ class Trainer:
         total = rate * (task + l2) + alignment
         return {"loss": total, "task": task, "l2": l2, "alignment": alignment, "logits": logits}
 
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """One optimizer step; returns whether loss and gradients were finite.
+    def run(
+        self, batches: Iterator, steps: int, stop: bool = False, save: bool = False
+    ) -> tuple[int, bool, bool]:
+        """Take optimizer steps without coming back to Python in between.
 
-        A step whose loss or gradients are not finite is not taken, so that the kernels that led to
-        it can be looked at. (Under float16 the loss scale handles gradients that overflow.)
+        Args:
+            batches: An iterator of what `Cluster.distribute` gives.
+            steps: How many steps.
+            stop: Whether this worker wants to stop.
+            save: Whether this worker wants to save.
+
+        Returns:
+            The number of steps before the first one that was not finite (`steps` if all were),
+            and whether any worker wants to stop, and to save.
         """
-        variables = self.network.trainable_variables
+        wishes = tf.constant([float(stop), float(save)])
+        if steps == 1:
+            bad, stop, save = self._one_step(batches, wishes)
+            good = 0 if bad else 1
+        else:
+            good, stop, save = self._many_steps(batches, tf.constant(steps), wishes)
+        return int(good), bool(stop), bool(save)
+
+    def _next_steps(self, batches, steps, wishes):
+        good, stop, save = steps, False, False
+        for index in tf.range(steps):
+            bad, stop, save = self._next_step(batches, wishes)
+            good = tf.where(bad, tf.minimum(good, index), good)
+        return good, stop, save
+
+    def _next_step(self, batches, wishes):
+        """One step on all replicas: whether any was not finite, any worker wants to stop, save."""
+        if self.accumulation_steps == 1:
+            result = self.strategy.run(self._replica_step, args=(*next(batches), wishes))
+        else:
+            for _ in range(self.accumulation_steps):
+                self.strategy.run(self._replica_accumulation, args=next(batches))
+            result = self.strategy.run(self._replica_update, args=(wishes,))
+        return tf.unstack(self.strategy.reduce("SUM", result, axis=None) > 0)
+
+    def _take_step(self, images: tf.Tensor, labels: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+        """One replica's part of a step; returns whether it was not finite, and `wishes`."""
+        loss, gradients = self._differentiate(images, labels)
+        return self._update(tf.math.is_finite(loss), gradients, wishes)
+
+    def _accumulate(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+        """Add the gradients of one replica's batch to those of the batches before it."""
+        _, gradients = self._differentiate(images, labels)
+        for total, gradient in zip(self._sums, gradients, strict=True):
+            if gradient is not None:
+                total.assign_add(gradient)
+
+    def _apply_sums(self, wishes: tf.Tensor) -> tf.Tensor:
+        gradients = [tf.convert_to_tensor(total) for total in self._sums]
+        result = self._update(tf.constant(True), gradients, wishes)
+        for total in self._sums:
+            total.assign(tf.zeros_like(total))
+        return result
+
+    def _differentiate(self, images: tf.Tensor, labels: tf.Tensor):
+        """The loss of one replica's batch and its share in the gradients of the step."""
+        parts = self.strategy.num_replicas_in_sync * self.accumulation_steps
         with tf.GradientTape() as tape:
             terms = self.objective(images, labels)
-            scaled = self.optimizer.scale_loss(terms["loss"])
-        gradients = tape.gradient(scaled, variables)
-        finite = tf.math.is_finite(terms["loss"])
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
-        if finite:  # a tf.cond
-            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            scaled = self.optimizer.scale_loss(terms["loss"] / parts)
         self.metrics["loss"].update_state(terms["loss"])
         self.metrics["task_loss"].update_state(terms["task"])
         self.metrics["l2_loss"].update_state(terms["l2"])
         self.metrics["alignment_loss"].update_state(terms["alignment"])
         self.metrics["top1"].update_state(labels, terms["logits"])
         self.metrics["top5"].update_state(labels, terms["logits"])
-        return finite
+        return terms["loss"], tape.gradient(scaled, self.network.trainable_variables)
 
-    def _evaluate_batch(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+    def _update(self, finite: tf.Tensor, gradients: list, wishes: tf.Tensor) -> tf.Tensor:
+        """Apply gradients whose sum over the replicas is the step's.
+
+        Gradients that are not finite are taken as 0, so that the kernels that led to them can be
+        looked at. (Under float16 the loss scale handles gradients that overflow.)
+        """
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+            gradients = [g if g is None else tf.where(finite, g, 0.0) for g in gradients]
+        pairs = zip(gradients, self.network.trainable_variables, strict=True)
+        self.optimizer.apply_gradients(pairs)
+        return tf.concat([[1.0 - tf.cast(finite, tf.float32)], wishes], 0)
+
+    def _evaluate_batch(self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         logits = tf.cast(self.network(images, training=False), tf.float32)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        self.test_metrics["loss"].update_state(losses)
-        self.test_metrics["top1"].update_state(labels, logits)
-        self.test_metrics["top5"].update_state(labels, logits)
+        self.test_metrics["loss"].update_state(_cross_entropy(labels, logits), weights)
+        self.test_metrics["top1"].update_state(labels, logits, weights)
+        self.test_metrics["top5"].update_state(labels, logits, weights)
+
+    def _evaluate_next(self, *batch) -> None:
+        self.strategy.run(self._replica_test, args=batch)
 
     def evaluate(self, batches: Iterable) -> dict[str, float]:
-        """Cross entropy, top-1 and top-5 over `batches` of (images, labels)."""
+        """Cross entropy, top-1 and top-5 over `batches` of (images, labels, weights)."""
         for metric in self.test_metrics.values():
             metric.reset_state()
-        for images, labels in batches:
-            self._test_step(images, labels)
+        for batch in batches:
+            self._evaluate(*batch)
         return {name: float(metric.result()) for name, metric in self.test_metrics.items()}
 
     def results(self) -> dict[str, float]:
@@ -117,37 +204,61 @@ class Trainer:
         for metric in self.metrics.values():
             metric.reset_state()
 
-    def blame(self, images: tf.Tensor, labels: tf.Tensor) -> str:
-        """Where a batch whose step was not finite went wrong: a phrase that names the layer."""
+    def blame(self, batches: Iterable) -> str:
+        """Where a step that was not finite went wrong: a phrase that names the layer.
+
+        Args:
+            batches: This host's (images, labels) of the step.
+        """
+        suspicions = [self._suspicion(images, labels) for images, labels in batches]
+        return max(suspicions)[1] if suspicions else "on another worker"
+
+    def _suspicion(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[bool, str]:
+        """Whether something is not finite in a batch, and what, or else what is largest."""
         layers = self.network.layers
         for layer in layers:
             if any(not _finite(weight) for weight in layer.weights):
-                return f"a weight of layer {layer.name!r} is not finite"
+                return True, f"a weight of layer {layer.name!r} is not finite"
         outputs = keras.Model(self.network.inputs, [layer.output for layer in layers])(images)
         for layer, output in zip(layers, tf.nest.flatten(outputs), strict=True):
             if not _finite(output):
-                return f"the output of layer {layer.name!r} is not finite"
+                return True, f"the output of layer {layer.name!r} is not finite"
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             total = self.objective(images, labels)["loss"]
         for layer in self._aligned:
             if layer.losses and not _finite(layer.losses[0]):
-                return f"the alignment loss of layer {layer.name!r} is not finite"
+                return True, f"the alignment loss of layer {layer.name!r} is not finite"
         gradients = tape.gradient(total, variables)
         # Errors travel down, so the topmost layer is the one where they went wrong first.
         for variable, gradient in reversed(list(zip(variables, gradients, strict=True))):
-            if not _finite(gradient):
-                return f"the gradient of {variable.path!r} is not finite"
-        sizes = [float(tf.reduce_max(tf.abs(g))) for g in gradients]
+            if gradient is not None and not _finite(gradient):
+                return True, f"the gradient of {variable.path!r} is not finite"
+        sizes = [0.0 if g is None else float(tf.reduce_max(tf.abs(g))) for g in gradients]
         largest = int(np.argmax(sizes))
         return (
+            False,
             f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that "
-            "the norm of all gradients overflows"
+            "the norm of all gradients overflows",
         )
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
 def _finite(tensor) -> bool:
     return bool(np.isfinite(np.asarray(tensor, np.float64)).all())
+
+
+def _local_zeros(variable: keras.Variable) -> tf.Variable:
+    """A sum that each replica keeps for itself, of the shape of a variable."""
+    return tf.Variable(
+        tf.zeros(variable.shape, variable.dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
 
 
 def _regularised(layer) -> int:

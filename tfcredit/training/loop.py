@@ -1,0 +1,213 @@
+"""The loop over steps and epochs: checkpoints, evaluation, callbacks, the order to stop."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import keras
+
+from tfcredit.data import ImageData, Share
+from tfcredit.errors import UserError
+from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.strategies import Cluster
+from tfcredit.training.trainer import Trainer
+
+
+class Loop:
+    """Trains to the end of a recipe, from wherever the checkpoint stands.
+
+    Args:
+        recipe: The complete recipe.
+        data: Its images.
+        trainer: Takes the steps.
+        checkpoints: Keeps all state; restored already.
+        cluster: Where to compute.
+        total_steps: Optimizer steps of the whole run.
+        stop: Whether this process is asked to stop; looked at between steps.
+        rows: What earlier starts wrote into the run's table: the epochs that were evaluated.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: ImageData,
+        trainer: Trainer,
+        checkpoints: Checkpoints,
+        cluster: Cluster,
+        total_steps: int,
+        stop: Callable[[], bool],
+        rows: Sequence[Mapping[str, str]] = (),
+    ):
+        self.recipe = recipe
+        self.data = data
+        self.trainer = trainer
+        self.checkpoints = checkpoints
+        self.cluster = cluster
+        self.stop = stop
+        self.total_steps = total_steps
+        self.epoch_steps = data.steps_per_epoch(recipe.batch_size)
+        self.epochs = -(-total_steps // self.epoch_steps)
+        self.results: dict[str, float] | None = None
+        self.epochs_closed = max([0, *(int(row["epoch"]) for row in rows)])
+        evaluated = [(float(r["test_top1"]), int(r["step"])) for r in rows if r.get("test_top1")]
+        # Of equal ones the first.
+        self.best = max(evaluated, key=lambda found: (found[0], -found[1]), default=(-1.0, 0))
+        self._trained_epoch = None
+        self._saved_at = time.monotonic()
+
+    def fit(self, step: int, callbacks: keras.callbacks.CallbackList) -> int:
+        """Train from `step` on.
+
+        Args:
+            step: Optimizer steps taken before.
+            callbacks: Called at batches and epochs, as by `keras.Model.fit`.
+
+        Returns:
+            The step reached: the last, or an earlier one if asked to stop; it is checkpointed.
+
+        Raises:
+            UserError: A step was not finite; names layer and step.
+        """
+        callbacks.on_train_begin()
+        while not (step == self.total_steps and self._closed(step)):
+            if not self._closed(step):
+                if not self._close_epoch(step, callbacks):
+                    break
+                continue
+            step, stopped = self._train_epoch(step, callbacks)
+            if stopped:
+                break
+        callbacks.on_train_end()
+        return step
+
+    def _closed(self, step: int) -> bool:
+        """Whether the epochs that end at or before `step` have been evaluated and written."""
+        ended = self.epochs if step == self.total_steps else step // self.epoch_steps
+        return self.epochs_closed >= ended
+
+    def _train_epoch(self, step: int, callbacks) -> tuple[int, bool]:
+        """Steps up to the end of the epoch; saves there, so that nothing of it is lost."""
+        epoch, place = divmod(step, self.epoch_steps)
+        end = min((epoch + 1) * self.epoch_steps, self.total_steps)
+        callbacks.on_epoch_begin(epoch)
+        self._trained_epoch = epoch
+        if place == 0:
+            self.trainer.reset()
+        batches = iter(self.cluster.distribute(self._dataset_from(epoch, place)))
+        self._timer = step, time.perf_counter()
+        while step < end:
+            count = self._steps_until_save(step, end)
+            callbacks.on_train_batch_begin(place)
+            good, stop, save = self.trainer.run(batches, count, self.stop(), self._is_time())
+            if good < count:
+                self._stop_at(step + good)
+            step, place = step + count, place + count
+            logs = self.trainer.results() if step // 10 > (step - count) // 10 else {}
+            callbacks.on_train_batch_end(place - 1, logs)
+            if stop or save or step == end or step % self.recipe.checkpoint_every_steps == 0:
+                self._save(step)
+            if stop:
+                return step, True
+        return step, False
+
+    def _dataset_from(self, epoch: int, place: int) -> Callable:
+        """The batches of an epoch from one of its steps on, as `Cluster.distribute` wants them."""
+
+        def dataset(host: int, hosts: int, replicas: int):
+            share = Share(host, hosts, replicas * self.recipe.accumulation_steps)
+            recipe = self.recipe
+            return self.data.train(recipe.batch_size, recipe.seed, epoch, place, share)
+
+        return dataset
+
+    def _steps_until_save(self, step: int, end: int) -> int:
+        every = self.recipe.checkpoint_every_steps
+        return min(self.recipe.steps_per_execution, end - step, every - step % every)
+
+    def _is_time(self) -> bool:
+        minutes = self.recipe.checkpoint_every_minutes
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+
+    def _save(self, step: int) -> None:
+        self.checkpoints.save(step)
+        self._saved_at = time.monotonic()
+
+    def _close_epoch(self, step: int, callbacks) -> bool:
+        """Evaluate, write the epoch's row, keep the best; False if asked to stop meanwhile."""
+        logs = {"step": step, **self.trainer.results()}
+        epoch = -(-step // self.epoch_steps) - 1
+        if self._trained_epoch == epoch:
+            first, started = self._timer
+            seconds = time.perf_counter() - started
+            logs["images_per_second"] = (step - first) * self.recipe.batch_size / seconds
+        else:  # an earlier start trained it
+            callbacks.on_epoch_begin(epoch)
+        if self.recipe.mode == "train_and_evaluate":
+            self.results = evaluate(
+                self.trainer, self.data, self.recipe.batch_size, self.cluster, self.stop
+            )
+            if self.results is None:
+                return False
+            logs |= {f"test_{name}": value for name, value in self.results.items()}
+        logs |= learning_rates(self.trainer.network.optimizer)
+        if self.results is not None and self.results["top1"] > self.best[0]:
+            self.best = self.results["top1"], step
+            self.checkpoints.save_best(step)
+        callbacks.on_epoch_end(epoch, logs)  # writes the row, which makes the epoch closed
+        self.epochs_closed = epoch + 1
+        return True
+
+    def _stop_at(self, step: int):
+        """End the run at a step that was not finite, saying where it went wrong."""
+        epoch, place = divmod(step, self.epoch_steps)
+        cluster = self.cluster
+        pieces = cluster.replicas // max(1, len(cluster.workers))
+        hosts = max(1, len(cluster.workers))
+        dataset = self._dataset_from(epoch, place)(cluster.index, hosts, pieces)
+        where = self.trainer.blame(dataset.take(pieces * self.recipe.accumulation_steps))
+        raise UserError(
+            f"loss or gradients were not finite at step {step + 1}: {where}. Training stopped; the "
+            f"last good checkpoint is {self.checkpoints.latest or 'none yet'}. Lower "
+            "--learning_rate or the rule's coefficients."
+        )
+
+
+def evaluate(
+    trainer: Trainer,
+    data: ImageData,
+    batch_size: int,
+    cluster: Cluster,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Cross entropy, top-1 and top-5 over every test image once; `None` if asked to stop.
+
+    With several workers all must agree, so that there the order to stop waits for the end.
+    """
+
+    def dataset(host: int, hosts: int, replicas: int):
+        return data.evaluation(batch_size, Share(host, hosts, replicas))
+
+    stopped = False
+
+    def batches() -> Iterable:
+        nonlocal stopped
+        for batch in cluster.distribute(dataset):
+            if not cluster.workers and stop():
+                stopped = True
+                return
+            yield batch
+
+    results = trainer.evaluate(batches())
+    return None if stopped else results
+
+
+def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
+    """The rates of forward weights and, where they have an optimizer, feedback kernels."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
+    optimizer = getattr(optimizer, "inner", optimizer)  # of noisy updates
+    named = {"learning_rate": optimizer}
+    if hasattr(optimizer, "feedback"):
+        named["feedback_learning_rate"] = optimizer.feedback
+    return {
+        name: float(keras.ops.convert_to_numpy(one.learning_rate)) for name, one in named.items()
+    }

@@ -1,0 +1,244 @@
+"""Where a run computes: one device, replicas on one machine, several machines, a TPU."""
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import tensorflow as tf
+
+from tfcredit.errors import UserError
+from tfcredit.training.recipe import Recipe
+
+MAX_CPU_REPLICAS = 8
+"""Logical devices that a machine without GPU may be cut into, to try replicas out."""
+START_SECONDS = 300
+"""How long workers wait for each other at the start."""
+COLLECTIVE_SECONDS = 60
+"""How long a worker waits for the others in one exchange before it gives them up for lost."""
+
+
+def make(recipe: Recipe) -> tf.distribute.Strategy:
+    """The strategy that the flags ask for. Call it before anything else computes.
+
+    `auto` takes several workers if TF_CONFIG or --workers tells of some, a TPU if --tpu names one,
+    all GPUs if there are several, and else one device.
+
+    Args:
+        recipe: The recipe; read are `strategy`, `num_replicas`, `workers`, `worker`, `tpu`.
+
+    Returns:
+        TensorFlow's default strategy for one device.
+
+    Raises:
+        UserError: Fewer devices than asked for, no TPU, a cluster that is not described well.
+    """
+    name = _chosen(recipe)
+    if recipe.workers or recipe.worker is not None:
+        _require(name == "multi_worker", recipe, "--workers and --worker", "multi_worker")
+    if recipe.tpu is not None:
+        _require(name == "tpu", recipe, f"--tpu={recipe.tpu}", "tpu")
+    if name == "one_device":
+        if recipe.num_replicas not in (None, 1):
+            raise UserError(
+                f"--strategy=one_device and --num_replicas={recipe.num_replicas} contradict each "
+                "other: use --strategy=mirrored."
+            )
+        return tf.distribute.get_strategy()
+    makers = {"mirrored": _mirrored, "multi_worker": _multi_worker, "tpu": _tpu}
+    strategy = makers[name](recipe)
+    if recipe.num_replicas not in (None, strategy.num_replicas_in_sync):
+        raise UserError(
+            f"--num_replicas={recipe.num_replicas}, but --strategy={name} found "
+            f"{strategy.num_replicas_in_sync} devices: give that number or leave the flag out."
+        )
+    return strategy
+
+
+def _require(condition: bool, recipe: Recipe, flags: str, strategy: str) -> None:
+    if not condition:
+        raise UserError(
+            f"--strategy={recipe.strategy} and {flags} contradict each other: use "
+            f"--strategy={strategy}, or leave the others out."
+        )
+
+
+def _chosen(recipe: Recipe) -> str:
+    if recipe.strategy != "auto":
+        return recipe.strategy
+    if recipe.workers or len(_cluster(os.environ.get("TF_CONFIG", "{}"))) > 1:
+        return "multi_worker"
+    if recipe.tpu is not None:
+        return "tpu"
+    if recipe.num_replicas is not None:
+        return "mirrored" if recipe.num_replicas > 1 else "one_device"
+    return "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "one_device"
+
+
+def _mirrored(recipe: Recipe) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    wanted = recipe.num_replicas or max(1, len(gpus))
+    available = len(gpus) if gpus else MAX_CPU_REPLICAS
+    if wanted > available:
+        kind = "GPUs" if gpus else "logical devices on its CPU"
+        raise UserError(
+            f"--num_replicas={wanted} is more than the {available} {kind} that this machine can "
+            f"give: use at most {available}."
+        )
+    if gpus:
+        return tf.distribute.MirroredStrategy([f"GPU:{i}" for i in range(wanted)])
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * wanted
+        )
+    except (RuntimeError, ValueError):  # TensorFlow has started: it keeps the devices it has.
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < wanted:
+            raise UserError(
+                f"--num_replicas={wanted} is more than the {found} logical devices that "
+                "TensorFlow started with in this process: start the run in a process of its own."
+            ) from None
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted)])
+
+
+def _cluster(text: str) -> list[str]:
+    """The addresses of the workers in TF_CONFIG.
+
+    Raises:
+        UserError: It is not what TensorFlow expects.
+    """
+    example = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        config = json.loads(text)
+        workers = config.get("cluster", {}).get("worker", [])
+        index = int(config.get("task", {}).get("index", 0))
+        known = {"worker"} >= set(config.get("cluster", {}))
+        fits = known and config.get("task", {}).get("type", "worker") == "worker"
+        fits &= all(isinstance(w, str) and ":" in w for w in workers)
+    except (ValueError, AttributeError, TypeError):
+        raise UserError(f"TF_CONFIG={text!r} can't be read: it must look like {example}.") from None
+    if not fits or (workers and not 0 <= index < len(workers)):
+        raise UserError(
+            f"TF_CONFIG={text!r} describes no worker of a cluster of workers: it must look like "
+            f"{example}, with an index below the number of workers and the same list everywhere."
+        )
+    return workers
+
+
+def _multi_worker(recipe: Recipe) -> tf.distribute.Strategy:
+    if recipe.workers:
+        workers = recipe.workers.split(",")
+        if recipe.worker is None:
+            raise UserError(f"--workers={recipe.workers} needs --worker, this one's place in it.")
+        task = {"type": "worker", "index": recipe.worker}
+        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
+    workers = _cluster(os.environ.get("TF_CONFIG", "{}"))
+    if not workers:
+        raise UserError(
+            "--strategy=multi_worker, but neither --workers=host:port,host:port --worker=INDEX nor "
+            "the environment variable TF_CONFIG tells which machines take part: give one of them."
+        )
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_SECONDS)
+    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    with _deadline(
+        START_SECONDS,
+        f"worker {index} ({workers[index]}) waited {START_SECONDS} s for the other workers "
+        f"({', '.join(workers)}): start all of them, and check names, ports and firewalls.",
+    ):
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+@contextmanager
+def _deadline(seconds: float, message: str):
+    """End the process with exit code 2 if the block takes longer; TensorFlow would wait forever."""
+
+    def give_up():
+        os.write(2, f"tfcredit: {message}\n".encode())
+        os._exit(2)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tpu(recipe: Recipe) -> tf.distribute.Strategy:
+    name = recipe.tpu or "local"
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        if name != "local":
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (tf.errors.OpError, ValueError, RuntimeError, OSError) as problem:
+        raise UserError(
+            f"--tpu={name}: no TPU answers ({str(problem).splitlines()[0][:150]}): run on a TPU VM "
+            "with the wheel tensorflow-tpu, or choose another --strategy."
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)
+
+
+class Cluster:
+    """What a run asks of its strategy: who is chief, how the data is shared, what was lost.
+
+    Args:
+        strategy: The strategy.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        self.replicas = strategy.num_replicas_in_sync
+        multi = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        resolver = strategy.cluster_resolver if multi else None
+        self.workers = resolver.cluster_spec().as_dict()["worker"] if multi else []
+        self.index = resolver.task_id if multi else 0
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process writes the run directory."""
+        return self.index == 0
+
+    def total(self, value: float) -> float:
+        """The sum of a number over all replicas; also waits until all workers are here."""
+        if not self.workers:
+            return value * self.replicas
+
+        @tf.function
+        def summed():
+            per_replica = self.strategy.run(lambda: tf.constant(value, tf.float32))
+            return self.strategy.reduce("SUM", per_replica, axis=None)
+
+        return float(summed())
+
+    def distribute(self, dataset_of: Callable) -> object:
+        """Batches for `strategy.run`, out of this host's dataset of one replica's batches.
+
+        Args:
+            dataset_of: Function of (host, hosts, replicas of this host) -> `tf.data.Dataset`.
+        """
+
+        def of_context(context):
+            hosts = max(1, context.num_input_pipelines)
+            return dataset_of(context.input_pipeline_id, hosts, max(1, self.replicas // hosts))
+
+        return self.strategy.distribute_datasets_from_function(of_context)
+
+    def lost(self, problem: tf.errors.OpError) -> UserError | None:
+        """The sentence about a lost worker, if that is what an error is about."""
+        kinds = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError)
+        kinds += (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+        if not self.workers or not isinstance(problem, kinds):
+            return None
+        named = [
+            i for i in range(len(self.workers)) if f"task:{i}" in str(problem) and i != self.index
+        ]
+        named = named or [i for i in range(len(self.workers)) if i != self.index]
+        names = " or ".join(f"worker {i} ({self.workers[i]})" for i in named)
+        return UserError(
+            f"worker {self.index} lost {names}: start all workers again with --resume=auto, they "
+            "continue at the last checkpoint."
+        )

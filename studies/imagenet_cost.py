@@ -174,7 +174,7 @@ def main() -> None:
     for flag in ("count", "measure", "update"):
         parser.add_argument(f"--{flag}", action="store_true")
     parser.add_argument("--batch", type=int, default=8, help="images per measured step")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=2, help="per rule and round")
     flags = parser.parse_args()
     if flags.count:

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 from tfcredit import models, optimizers, rules
-from tfcredit.data import ImageData
+from tfcredit.data import ImageData, prepare
 from tfcredit.training import assemble
 from tfcredit.training.recipe import Recipe, parse
 
@@ -147,6 +147,29 @@ def test_the_page_holds_the_tables():
     page = (ROOT / "docs" / "imagenet.md").read_text()
     for table in (study.networks_table(), study.costs_table(), study.measured_table()):
         assert table in page, "run studies/imagenet_cost.py --update"
+
+
+def test_commands_of_the_page_are_understood():
+    page = (ROOT / "docs" / "imagenet.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    python run_imagenet\.py (.*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        parse(command.replace("configs/", f"{ROOT}/configs/").split())
+    prepares = re.findall(r"tfcredit prepare-imagenet(.*)", page)
+    flags = set(re.findall(r"--(\w+)", " ".join(prepares)))
+    assert (
+        {"source", "verify"}
+        <= flags
+        <= set(vars(prepare._parse(["--output=DIR", "--verify"]))) | {"check"}
+    )  # sha256sum's
+
+
+def test_files_that_the_page_mentions_exist():
+    page = (ROOT / "docs" / "imagenet.md").read_text()
+    paths = set(re.findall(r"(?:configs|examples|studies)/[\w./]*\w", page))
+    assert paths and all(
+        (ROOT / path.replace("NETWORK_RULE", "resnet18_backprop")).exists() for path in paths
+    )
 
 
 def test_the_model_agrees_with_a_run_of_others():

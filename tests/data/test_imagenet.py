@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcredit.data import imagenet, preprocessing
+from tests.data.conftest import record
+from tfcredit.data import files, imagenet, preprocessing
 from tfcredit.errors import UserError
 
 SIZE = 32
@@ -136,12 +137,14 @@ def test_wrong_options_are_told(shards, option):
 
 
 def test_the_whole_set_is_not_counted(monkeypatch, tmp_path):
-    def refuse(path):
+    def refuse(path, **options):
         raise AssertionError(f"{path} was counted")
 
-    monkeypatch.setattr(imagenet, "count_records", refuse)
+    monkeypatch.setattr(files, "count_records", refuse)
     for part, shards in (("train", 1024), ("validation", 128)):
         for index in range(shards):
             (tmp_path / f"{part}-{index:05d}-of-{shards:05d}").touch()
+    with tf.io.TFRecordWriter(str(tmp_path / "train-00000-of-01024")) as writer:
+        writer.write(record(grey_image(), 1))
     data = imagenet.build(tmp_path)
     assert (data.train_examples, data.test_examples) == (1_281_167, 50_000)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.arrays import ArraySource, as_images, as_labels
+from tfcredit.data.corrupt import CorruptRecord
 from tfcredit.data.share import Share
 from tfcredit.errors import UserError
 
@@ -40,6 +41,7 @@ class ImageData:
         test_examples: Number of test images.
         source: Where the batches come from.
         chosen_because: A sentence that says which set this is and why it was taken.
+        corrupt: The corrupt records that were left out so far, each with file, number and reason.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ImageData:
     test_examples: int
     source: Source = dataclasses.field(repr=False)
     chosen_because: str = ""
+    corrupt: list[CorruptRecord] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_arrays(

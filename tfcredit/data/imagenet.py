@@ -1,11 +1,14 @@
-"""ImageNet from TFRecord shards in the classic format (`train-00000-of-01024` and so on)."""
+"""ImageNet from TFRecord shards (`train-00000-of-01024` and so on), on disk or in a bucket."""
 
 import os
 import re
 from pathlib import Path
 
+from tfcredit.data import files, formats
+from tfcredit.data import preprocessing as preprocessings
+from tfcredit.data.corrupt import CorruptLog
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.records import RecordSource, count_records
+from tfcredit.data.records import RecordSource
 from tfcredit.errors import UserError
 
 CLASSES = 1000
@@ -13,58 +16,82 @@ KNOWN_COUNTS = {("train", 1024): 1_281_167, ("validation", 128): 50_000}
 """Records in the shards of the whole ImageNet, by part and number of shards."""
 
 
-def find_shards(data_dir: Path, part: str) -> list[Path]:
+def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
     """Lists the shards of a part.
 
     Args:
-        data_dir: The folder to look in.
+        data_dir: The folder to look in, local or `gs://`.
         part: "train" or "validation".
 
     Returns:
         Paths in the order of their names; none if the folder or the files do not exist.
 
     Raises:
-        UserError: If the names tell of more shards than there are.
+        UserError: If the names tell of more shards than there are, or the folder is out of reach.
     """
-    pattern = re.compile(rf"{part}-\d+(?:-of-(\d+))?")
-    matches = {path: pattern.fullmatch(path.name) for path in sorted(data_dir.glob(f"{part}-*"))}
-    shards = {path: match for path, match in matches.items() if match and path.is_file()}
+    folder = os.fspath(data_dir)
+    pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?")
+    found = files.list_files(os.path.join(folder, f"*{part}*-*"))
+    matches = {path: pattern.fullmatch(os.path.basename(path)) for path in found}
+    shards = {path: match for path, match in matches.items() if match}
     totals = {int(match[1]) for match in shards.values() if match[1]}
     if totals and totals != {len(shards)}:
         raise UserError(
-            f"{data_dir} holds {len(shards)} shards of {part}, but their names tell of "
+            f"{folder} holds {len(shards)} shards of {part}, but their names tell of "
             f"{' or '.join(map(str, sorted(totals)))}: complete the set or remove the other files."
         )
     return list(shards)
 
 
-def has_shards(data_dir: Path) -> bool:
+def has_shards(data_dir: str | os.PathLike) -> bool:
     """Whether a folder holds training and validation shards.
 
     Args:
-        data_dir: The folder.
+        data_dir: The folder, local or `gs://`.
 
     Returns:
         True if there is at least one of each.
 
     Raises:
-        UserError: If shards are missing from a numbered set.
+        UserError: If shards are missing from a numbered set, one of the two parts is missing, or
+            the folder is out of reach.
     """
-    return all(find_shards(data_dir, part) for part in ("train", "validation"))
+    found = {part: len(find_shards(data_dir, part)) for part in ("train", "validation")}
+    if any(found.values()) and not all(found.values()):
+        missing, there = sorted(found, key=found.get)
+        raise UserError(
+            f"{os.fspath(data_dir)} holds {found[there]} shards {there}-* but none {missing}-*, "
+            "and both parts are needed: complete the set."
+        )
+    return all(found.values())
 
 
-def default_dirs() -> list[Path]:
+def default_dirs() -> list[str]:
     """Where ImageNet is looked for when nobody says where it is.
 
     Returns:
         `imagenet2012` under the folder that TFDS_DATA_DIR names, if any, and under
         `~/tensorflow_datasets`.
     """
-    roots = [os.environ.get("TFDS_DATA_DIR"), Path.home() / "tensorflow_datasets"]
-    return [Path(root) / "imagenet2012" for root in roots if root]
+    roots = [os.environ.get("TFDS_DATA_DIR"), str(Path.home() / "tensorflow_datasets")]
+    return [os.path.join(root, "imagenet2012") for root in roots if root]
 
 
-def locate(data_dir: str | os.PathLike | None) -> Path | None:
+def candidates(data_dir: str | os.PathLike | None) -> list[str]:
+    """The folders in which shards are looked for.
+
+    Args:
+        data_dir: The one folder to look in, or None for `default_dirs`.
+
+    Returns:
+        The folders.
+    """
+    if data_dir is None:
+        return default_dirs()
+    return [os.path.expanduser(os.fspath(data_dir))]
+
+
+def locate(data_dir: str | os.PathLike | None) -> str | None:
     """Finds the folder of the shards.
 
     Args:
@@ -74,51 +101,119 @@ def locate(data_dir: str | os.PathLike | None) -> Path | None:
         The first folder that has shards, or None.
 
     Raises:
-        UserError: If shards are missing from a numbered set.
+        UserError: If the set is incomplete or out of reach.
     """
-    folders = default_dirs() if data_dir is None else [Path(data_dir).expanduser()]
-    return next((folder for folder in folders if has_shards(folder)), None)
+    return next((folder for folder in candidates(data_dir) if has_shards(folder)), None)
 
 
 def build(
     data_dir: str | os.PathLike | None = None,
     *,
-    image_size: int = 224,
+    preprocessing: str = "resnet",
+    image_size: int | None = None,
     augment: bool = True,
     shuffle_buffer: int = 2048,
+    max_corrupt_records: int = 0,
 ) -> ImageData:
-    """Builds ImageNet with the "resnet" preprocessing.
+    """Builds ImageNet.
+
+    The records may have the keys of the classic scripts or those of TensorFlow Datasets.
 
     Args:
-        data_dir: Folder of the shards; by default the first of `default_dirs` that has some.
-        image_size: Height and width of the images to give, in pixels.
+        data_dir: Folder of the shards, local or `gs://`; by default the first of `default_dirs`
+            that has some.
+        preprocessing: "resnet" or "inception"; see `tfcredit.data.preprocessing`.
+        image_size: Height and width of the images to give, in pixels; by default 224 for "resnet"
+            and 299 for "inception".
         augment: Whether training images are cropped and flipped at random.
         shuffle_buffer: How many undecoded records (about 110 KB each) are held to be shuffled.
+        max_corrupt_records: How many corrupt records are left out before one is an error.
 
     Returns:
         The set, of colour images in 1000 classes.
 
     Raises:
-        UserError: If there are no shards, or some are missing or cut off, or an option is no
-            positive number.
+        UserError: If there are no shards, some are missing, cut off or out of reach, their records
+            are no labelled images, or an option is wrong.
     """
-    for name, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
-        if value < 1:
-            raise UserError(f"{name} {value} is not positive: choose one of at least 1.")
     folder = locate(data_dir)
     if folder is None:
-        looked = default_dirs() if data_dir is None else [Path(data_dir).expanduser()]
         raise UserError(
-            f"no ImageNet in {' or '.join(map(str, looked))}, where TFRecord shards named "
+            f"no ImageNet in {' or '.join(candidates(data_dir))}, where TFRecord shards named "
             "train-* and validation-* were looked for: give their folder as data_dir."
         )
-    train, test = find_shards(folder, "train"), find_shards(folder, "validation")
-    counts = _count("train", train), _count("validation", test)
-    source = RecordSource(train, test, *counts, image_size, augment, shuffle_buffer)
-    return ImageData("imagenet", CLASSES, (image_size, image_size, 3), *counts, source)
+    parts = {part: find_shards(folder, part) for part in ("train", "validation")}
+    options = {
+        "preprocessing": preprocessing,
+        "image_size": image_size,
+        "augment": augment,
+        "shuffle_buffer": shuffle_buffer,
+    }
+    log = CorruptLog(max_corrupt_records)
+    counts = [count(part, shards, log) for part, shards in parts.items()]
+    layout = formats.detect(parts["train"])
+    return assemble("imagenet", CLASSES, list(parts.values()), counts, layout, log, **options)
 
 
-def _count(part: str, shards: list[Path]) -> int:
-    """Number of records, known or counted (a pass over 1.3 million headers takes a while)."""
+def assemble(
+    name: str,
+    classes: int,
+    parts: list[list[str]],
+    counts: list[int],
+    layout: formats.RecordFormat,
+    log: CorruptLog,
+    *,
+    preprocessing: str,
+    image_size: int | None,
+    augment: bool,
+    shuffle_buffer: int,
+) -> ImageData:
+    """Puts a set together whose files are known.
+
+    Args:
+        name: What the set is called.
+        classes: Number of classes.
+        parts: Training and test files.
+        counts: Records in each.
+        layout: Format of the records.
+        log: Where corrupt records are counted.
+        preprocessing: See `build`.
+        image_size: See `build`.
+        augment: See `build`.
+        shuffle_buffer: See `build`.
+
+    Returns:
+        The set.
+
+    Raises:
+        UserError: If an option is wrong.
+    """
+    way = preprocessings.get(preprocessing)
+    image_size = way.size if image_size is None else image_size
+    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
+        if value < 1:
+            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
+    source = RecordSource(
+        *parts, *counts, classes, layout, way, image_size, augment, shuffle_buffer, log
+    )
+    return ImageData(name, classes, (image_size, image_size, 3), *counts, source, "", log.records)
+
+
+def count(part: str, shards: list[str], log: CorruptLog) -> int:
+    """Number of records, known or counted (a pass over 1.3 million headers takes a while).
+
+    Args:
+        part: "train" or "validation".
+        shards: Its files.
+        log: Tells whether damage is allowed.
+
+    Returns:
+        The number.
+
+    Raises:
+        UserError: If a file is cut off and no corrupt record is allowed.
+    """
     known = KNOWN_COUNTS.get((part, len(shards)))
-    return known if known is not None else sum(map(count_records, shards))
+    if known is not None:
+        return known
+    return sum(files.count_records(path, allow_cut=log.limit > 0) for path in shards)

@@ -1,13 +1,28 @@
-"""The "resnet" preprocessing of ImageNet, as the reference networks were trained with it."""
+"""The "resnet" and "inception" preprocessing, as the reference networks were trained with them.
+
+Colours stay uint8 until the resize, and only the part of a JPEG that is needed is decoded.
+"""
+
+import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
+
+from tfcredit.data import decoding
+from tfcredit.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's red, green and blue, in 0 to 1."""
 STD = (0.229, 0.224, 0.225)
 """Standard deviation likewise."""
 EVALUATION_RATIO = 256 / 224
-"""Short side of an evaluated image to the side of its central crop."""
+"""Short side of an evaluated image to the side of its central crop ("resnet")."""
+CENTRAL_FRACTION = 0.875
+"""Part of an evaluated image's height and width that is kept ("inception")."""
+MAX_BRIGHTNESS = 32 / 255
+"""Largest change of brightness ("inception"), of colours in 0 to 1."""
+SATURATION = (0.5, 1.5)
+"""Factors of the saturation ("inception")."""
 
 
 def normalise(images: tf.Tensor) -> tf.Tensor:
@@ -22,23 +37,12 @@ def normalise(images: tf.Tensor) -> tf.Tensor:
     return (tf.cast(images, tf.float32) / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
 
 
-def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """A random part of an image, resized (bilinear) and mirrored left to right half of the time.
-
-    The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3; after 100 tries without
-    such a part it is the whole image.
-
-    Args:
-        encoded: The JPEG file, a scalar string.
-        seed: Shape (2,), int: what all randomness is a function of.
-        size: Height and width of the result.
-
-    Returns:
-        float32 of shape (size, size, 3), normalised.
-    """
+def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """A random part, resized and mirrored half of the time: float32, 0 to 255."""
     seeds = tf.random.split(seed, 2)
+    sides = decoding.shape(encoded)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.io.extract_jpeg_shape(encoded),
+        tf.concat([sides, [3]], axis=0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=seeds[0],
         # The box is the whole image, so any minimum above the area's own would raise that one.
@@ -47,28 +51,133 @@ def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
         area_range=(0.08, 1.0),
         max_attempts=100,
     )
-    # One op for both, because only the part is then decoded.
-    window = tf.concat([begin[:2], extent[:2]], axis=0)
-    image = tf.image.decode_and_crop_jpeg(encoded, window, channels=3)
+    image = decoding.crop(encoded, tf.concat([begin[:2], extent[:2]], axis=0))
     image = tf.image.resize(image, [size, size], method="bilinear")
     image = tf.image.stateless_random_flip_left_right(image, seeds[1])
-    return normalise(image)
+    return tf.ensure_shape(image, [size, size, 3])
+
+
+def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """A random part of an image, resized (bilinear) and mirrored left to right half of the time.
+
+    The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3; after 100 tries without
+    such a part it is the whole image.
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int: what all randomness is a function of.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3), normalised.
+    """
+    return normalise(_random_part(encoded, seed, size))
 
 
 def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """The centre of an image after a bilinear resize of its short side to 256/224 of `size`.
 
+    The other side is rounded to whole pixels. Only the centre is decoded and computed, so a very
+    long image takes no more than any other.
+
     Args:
-        encoded: The JPEG file, a scalar string.
-        size: Height and width of the result.
+        encoded: The image file, a scalar string.
+        size: Height and width of the result, in pixels.
 
     Returns:
         float32 of shape (size, size, 3), normalised.
     """
-    image = tf.image.decode_jpeg(encoded, channels=3)
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
-    short = round(size * EVALUATION_RATIO)
-    sides = tf.cast(tf.round(sides * (short / tf.reduce_min(sides))), tf.int32)
-    image = tf.image.resize(image, sides, method="bilinear")
-    image = tf.image.resize_with_crop_or_pad(image, size, size)
-    return normalise(image)
+    sides = tf.cast(decoding.shape(encoded), tf.float32)
+    resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
+    offset = tf.floor((resized - size) / 2)  # of the result in the resized image
+    scale = resized / sides
+    # The pixels of the file that bilinear interpolation of the centre reads.
+    first = tf.maximum(tf.floor((offset + 0.5) / scale - 0.5), 0.0)
+    last = tf.minimum(tf.floor((offset + size - 0.5) / scale - 0.5) + 1, sides - 1)
+    window = tf.cast(tf.concat([first, last - first + 1], axis=0), tf.int32)
+    image = tf.raw_ops.ScaleAndTranslate(
+        images=decoding.crop(encoded, window)[None],
+        size=[size, size],
+        scale=scale,
+        translation=first * scale - offset,
+        kernel_type="triangle",
+        antialias=False,
+    )
+    return normalise(tf.ensure_shape(image[0], [size, size, 3]))
+
+
+def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """As `train_image`, then random brightness and saturation, scaled to [-1, 1].
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int: what all randomness is a function of.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3).
+    """
+    seeds = tf.random.split(seed, 3)
+    image = _random_part(encoded, seeds[0], size) / 255.0
+    image = tf.image.stateless_random_brightness(image, MAX_BRIGHTNESS, seeds[1])
+    image = tf.image.stateless_random_saturation(image, *SATURATION, seed=seeds[2])
+    return tf.clip_by_value(image, 0.0, 1.0) * 2.0 - 1.0
+
+
+def inception_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """The central 87.5 % of height and width, resized (bilinear) and scaled to [-1, 1].
+
+    Args:
+        encoded: The image file, a scalar string.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3).
+    """
+    sides = decoding.shape(encoded)
+    kept = tf.cast(sides, tf.float32) * CENTRAL_FRACTION
+    first = tf.cast((tf.cast(sides, tf.float32) - kept) / 2, tf.int32)
+    image = decoding.crop(encoded, tf.concat([first, sides - 2 * first], axis=0))
+    image = tf.image.resize(image, [size, size], method="bilinear")
+    return tf.ensure_shape(image, [size, size, 3]) / 127.5 - 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How encoded images become the network's input.
+
+    Attributes:
+        train: Takes the file, a seed and the size in pixels.
+        evaluation: Takes the file and the size.
+        size: Height and width that the reference networks use, in pixels.
+    """
+
+    train: Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
+    evaluation: Callable[[tf.Tensor, int], tf.Tensor]
+    size: int
+
+
+KNOWN = {
+    "resnet": Preprocessing(train_image, evaluation_image, 224),
+    "inception": Preprocessing(inception_train_image, inception_evaluation_image, 299),
+}
+"""The ways of preprocessing by name."""
+
+
+def get(name: str) -> Preprocessing:
+    """Gets a way of preprocessing by its name.
+
+    Args:
+        name: "resnet" or "inception".
+
+    Returns:
+        The way.
+
+    Raises:
+        UserError: If the name is another one.
+    """
+    if name not in KNOWN:
+        raise UserError(
+            f"unknown preprocessing {name!r}, known are {', '.join(KNOWN)}: choose one of them."
+        )
+    return KNOWN[name]

@@ -1,174 +1,180 @@
-"""Batches out of TFRecord shards in the classic ImageNet format."""
+"""Batches out of TFRecord files: classic ImageNet shards and those of TensorFlow Datasets."""
 
-import struct
+import dataclasses
+import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data import preprocessing
+from tfcredit.data import formats, preprocessing, reading
+from tfcredit.data.corrupt import CorruptLog
 from tfcredit.data.share import Share
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
-FRAME_BYTES = 16
-"""What a record takes beside its content: 8 bytes of length and two checksums of 4."""
+PARALLEL_FILES = 16
+PARALLEL_IMAGES = max(16, os.cpu_count() or 1)
+"""An upper bound, which changes no result."""
 
 
-def count_records(path: Path) -> int:
-    """Counts the records of a TFRecord file by its headers, without reading the contents.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The number of records.
-
-    Raises:
-        UserError: If the file ends in the middle of a record.
-    """
-    size, place, count = path.stat().st_size, 0, 0
-    with path.open("rb", buffering=0) as file:
-        while place < size:
-            file.seek(place)
-            header = file.read(8)
-            length = struct.unpack("<Q", header)[0] if len(header) == 8 else size
-            place += length + FRAME_BYTES
-            count += 1
-    if place != size:
-        raise UserError(
-            f"{path} ends in the middle of record {count}, but whole TFRecords were expected: "
-            "copy or make the file again."
-        )
-    return count
-
-
-def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes a classic ImageNet record apart.
-
-    Args:
-        record: A serialised `tf.train.Example`, a scalar string.
-
-    Returns:
-        The encoded image, a scalar string, and the label, int32 and counted from 0 (the record
-        counts from 1).
-    """
-    features = tf.io.parse_single_example(
-        record,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
-    return features["image/encoded"], tf.cast(features["image/class/label"] - 1, tf.int32)
-
-
+@dataclasses.dataclass(frozen=True)
 class RecordSource:
-    """A data source over TFRecord shards, for `ImageData`."""
+    """A data source over TFRecord files, for `ImageData`.
 
-    def __init__(
-        self,
-        train_files: Sequence[Path],
-        test_files: Sequence[Path],
-        train_examples: int,
-        test_examples: int,
-        size: int = 224,
-        augment: bool = True,
-        shuffle_buffer: int = 2048,
-    ) -> None:
-        """Opens no file.
+    Attributes:
+        train_files: Training files.
+        test_files: Test files.
+        train_examples: Number of records in the training files.
+        test_examples: Number of records in the test files.
+        classes: Number of classes.
+        record_format: How the records are laid out.
+        preprocess: How an encoded image becomes the network's input.
+        size: Height and width of the images to give, in pixels.
+        augment: Whether training images are cropped and flipped at random, or else prepared as
+            those of the evaluation are.
+        shuffle_buffer: How many undecoded records (about 110 KB each in ImageNet) are held to be
+            shuffled.
+        log: Where corrupt records are counted.
+    """
 
-        Args:
-            train_files: Training shards.
-            test_files: Test shards.
-            train_examples: Number of records in the training shards.
-            test_examples: Number of records in the test shards.
-            size: Height and width of the images to give, in pixels.
-            augment: Whether training images are cropped and flipped at random, or else prepared as
-                those of the evaluation are.
-            shuffle_buffer: How many undecoded records (about 110 KB each in ImageNet) are held to
-                be shuffled.
-        """
-        self._train_files = np.array([str(path) for path in train_files])
-        self._test_files = [str(path) for path in test_files]
-        self._train_examples = train_examples
-        self._test_examples = test_examples
-        self._size = size
-        self._augment = augment
-        self._shuffle_buffer = shuffle_buffer
+    train_files: Sequence[str]
+    test_files: Sequence[str]
+    train_examples: int
+    test_examples: int
+    classes: int
+    record_format: formats.RecordFormat = formats.CLASSIC
+    preprocess: preprocessing.Preprocessing = preprocessing.KNOWN["resnet"]
+    size: int = 224
+    augment: bool = True
+    shuffle_buffer: int = 2048
+    log: CorruptLog = dataclasses.field(default_factory=CorruptLog)
 
     def train(
         self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
     ) -> tf.data.Dataset:
         """Batches of one epoch; see `ImageData.train`.
 
-        The shards are read in a random order, 16 at a time, and blocks of `shuffle_buffer` records
+        The files are read in a random order, 16 at a time, and blocks of `shuffle_buffer` records
         are shuffled. Records before `start_step` are read but not decoded. Of several hosts, each
         reads files of its own, and begins them again if they hold too few records for the epoch.
+        In place of a corrupt image stands the first good one of its piece.
         """
         size = share.piece_size(batch_size)
-        if share.count > len(self._train_files):
+        if share.count > len(self.train_files):
             raise UserError(
-                f"{share.count} hosts are more than the {len(self._train_files)} training files, "
+                f"{share.count} hosts are more than the {len(self.train_files)} training files, "
                 "but each host needs one of its own: use fewer hosts or more shards."
             )
         # RandomState and not default_rng: NumPy promises that its stream never changes.
         order = np.random.RandomState(derive(seed, "data", "shards", epoch))
-        files = order.permutation(self._train_files)[share.index :: share.count]
-        records = tf.data.Dataset.from_tensor_slices(files).interleave(
-            tf.data.TFRecordDataset, cycle_length=16, num_parallel_calls=tf.data.AUTOTUNE
-        )
-        records = _shuffled(records, self._shuffle_buffer, derive(seed, "data", "records", epoch))
+        order = order.permutation(len(self.train_files))[share.index :: share.count]
+        records = reading.records(self.train_files, order, self.log, PARALLEL_FILES)
+        block_seed = derive(seed, "data", "records", epoch)
+        records = reading.shuffled(records, self.shuffle_buffer, block_seed)
         first = start_step * size * share.pieces
-        augment_seed = derive(
-            seed, "data", "augment", epoch, *([share.index] if share.index else [])
-        )
+        augment_seed = derive(seed, "data", "augment", epoch, *[share.index] * (share.index > 0))
 
-        def example(place: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            encoded, label = parse(record)
-            if not self._augment:
-                return preprocessing.evaluation_image(encoded, self._size), label
+        def decode(
+            file: tf.Tensor, number: tf.Tensor, record: tf.Tensor, place: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            if not self.augment:
+                return self._evaluation_image(file, number, record)
+            encoded, label = self.record_format.parse(record)
             element_seed = tf.stack([tf.constant(augment_seed, tf.int64), place])
-            return preprocessing.train_image(encoded, element_seed, self._size), label
+            return self.preprocess.train(encoded, element_seed, self.size), label
 
-        batches = records.repeat().skip(first).enumerate(start=first)
-        batches = batches.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = batches.batch(size, drop_remainder=True)
-        pieces = (self._train_examples // batch_size - start_step) * share.pieces
-        batches = batches.take(pieces)
+        placed = records.repeat().skip(first).enumerate(start=first)
+        placed = placed.map(lambda place, record: (*record, place))
+        batches = reading.attempted(placed, decode, PARALLEL_IMAGES)
+        batches = batches.batch(size, drop_remainder=True).map(self._repaired)
+        pieces = (self.train_examples // batch_size - start_step) * share.pieces
         # Keras asks for the number of steps, which tf.data can't know of files.
-        batches = batches.apply(tf.data.experimental.assert_cardinality(pieces))
+        batches = batches.take(pieces).apply(tf.data.experimental.assert_cardinality(pieces))
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
-        """Batches of the test images in the shards' order; see `ImageData.evaluation`."""
+        """Batches of the test images in the files' order; see `ImageData.evaluation`."""
+        order = np.arange(len(self.test_files))
+        records = reading.records(self.test_files, order, self.log, parallel=1)
+        records = records.shard(share.count, share.index)
+        images = reading.attempted(records, self._evaluation_image, PARALLEL_IMAGES)
+        nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
+        images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
+        batches = images.batch(share.piece_size(batch_size), drop_remainder=True)
+        pieces = share.evaluation_pieces(batch_size, self.test_examples)
+        return batches.take(pieces).map(self._weighted).prefetch(tf.data.AUTOTUNE)
 
-        def example(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, float]:
-            encoded, label = parse(record)
-            return preprocessing.evaluation_image(encoded, self._size), label, 1.0
+    def _evaluation_image(
+        self, file: tf.Tensor, number: tf.Tensor, record: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        encoded, label = self.record_format.parse(record)
+        return self.preprocess.evaluation(encoded, self.size), label
 
-        records = tf.data.TFRecordDataset(self._test_files).shard(share.count, share.index)
-        examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        image = tf.zeros([self._size, self._size, 3])
-        padding = tf.data.Dataset.from_tensors((image, tf.constant(0), 0.0)).repeat()
-        batches = examples.concatenate(padding)
-        batches = batches.batch(share.piece_size(batch_size), drop_remainder=True)
-        pieces = share.evaluation_pieces(batch_size, self._test_examples)
-        return batches.take(pieces).prefetch(tf.data.AUTOTUNE)
+    def _repaired(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        good: tf.Tensor,
+        files: tf.Tensor,
+        numbers: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """A training batch with its corrupt images replaced by the first good one."""
 
+        def repair() -> tuple[tf.Tensor, tf.Tensor]:
+            found = [labels, good, files, numbers, True]
+            whole = tf.numpy_function(self._report, found, tf.bool)
+            with tf.control_dependencies([whole]):
+                places = tf.where(
+                    good, tf.range(tf.size(good)), tf.argmax(good, output_type="int32")
+                )
+                return tf.gather(images, places), tf.gather(labels, places)
 
-def _shuffled(records: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
-    """Shuffles within blocks of `buffer` records, as a function of `seed` alone.
+        return tf.cond(self._in_order(labels, good), lambda: (images, labels), repair)
 
-    `Dataset.shuffle` would mix the global seed of TensorFlow into its own, so its order would
-    change with a call of `keras.utils.set_random_seed`.
-    """
-
-    def shuffle_block(block: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
-        keys = tf.random.stateless_uniform(
-            tf.shape(members), tf.stack([tf.constant(seed, tf.int64), block])
+    def _weighted(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        good: tf.Tensor,
+        files: tf.Tensor,
+        numbers: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """A test batch with the weight 0 for corrupt images and for padding."""
+        found = [labels, good, files, numbers, False]
+        tf.cond(
+            self._in_order(labels, good),
+            lambda: True,
+            lambda: tf.numpy_function(self._report, found, tf.bool),
         )
-        return tf.gather(members, tf.argsort(keys, stable=True))
+        return images, labels, tf.cast(good & (files >= 0), tf.float32)
 
-    return records.batch(buffer).enumerate().map(shuffle_block).unbatch()
+    def _in_order(self, labels: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_all(good & (labels >= 0) & (labels < self.classes))
+
+    def _report(
+        self,
+        labels: np.ndarray,
+        good: np.ndarray,
+        files: np.ndarray,
+        numbers: np.ndarray,
+        training: bool,
+    ) -> np.bool_:
+        """Names what is wrong with a batch; runs in Python, so only when something is."""
+        paths = self.train_files if training else self.test_files
+        for label, fine, file, number in zip(labels, good, files, numbers, strict=True):
+            if not fine:
+                self.log.report(paths[file], int(number), "its image can't be decoded")
+            elif not 0 <= label < self.classes:
+                first = self.record_format.first_label
+                raise UserError(
+                    f"record {number} of {paths[file]} has label {label + first}, but "
+                    f"{first} to {self.classes + first - 1} was expected of {self.classes} "
+                    "classes: give the files of the set that was asked for."
+                )
+        if training and not good.any():
+            raise UserError(
+                f"all {len(good)} images of a piece of the batch are corrupt, such as record "
+                f"{numbers[0]} of {paths[files[0]]}, but one must be good: mend the files."
+            )
+        return np.bool_(True)

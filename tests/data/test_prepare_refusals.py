@@ -1,7 +1,6 @@
 """Flags and folders that `tfcredit prepare-imagenet` refuses."""
 
 import fcntl
-import os
 import shutil
 from pathlib import Path
 
@@ -57,13 +56,10 @@ def test_a_damaged_plan_is_told(source, output):
 
 def test_two_at_once_are_refused(source, output):
     output.mkdir()
-    folder = os.open(output, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
+    with (output / ".prepare.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="is being prepared by another process"):
             run(source, output)
-    finally:
-        os.close(folder)
     run(source, output)
 
 
@@ -86,6 +82,7 @@ def test_nothing_is_written_before_the_archives_are_understood(source, output):
         ("--train_shards=22", "--train_shards=22 is more than the 21 images"),
         ("--train_shards=many", "train_shards.*'many'.*--help"),
         ("--seed=-1", "--seed=-1 is negative"),
+        ("--output=gs://bucket/imagenet", "gs://bucket/imagenet is no local folder"),
         ("--sed=1", "--sed=1; --help lists the flags"),
     ],
 )

@@ -114,6 +114,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             )
     if options.seed < 0:
         raise UserError(f"--seed={options.seed} is negative: choose one of at least 0.")
+    for flag in ("source", "output"):
+        if "://" in (getattr(options, flag) or ""):
+            raise UserError(
+                f"--{flag}={getattr(options, flag)} is no local folder: prepare the shards on a "
+                "disk and copy them to the bucket afterwards."
+            )
     if options.source is None and not options.verify:
         raise UserError(
             f"--source is missing: give the folder of {' and '.join(ARCHIVES.values())}."

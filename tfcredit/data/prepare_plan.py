@@ -13,6 +13,7 @@ from tfcredit.data.prepare_shards import PARTIAL
 from tfcredit.errors import UserError
 
 PLAN = "prepare.json"
+LOCK = ".prepare.lock"
 
 
 def plan_of(
@@ -52,17 +53,17 @@ def locked(output: Path) -> Iterator[None]:
         OSError: If it can't be made or opened.
     """
     output.mkdir(parents=True, exist_ok=True)
-    folder = os.open(output, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (output / LOCK).open("w") as file:  # a network file system can't lock the folder itself
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{output} is being prepared by another process: wait for it or choose another "
+                "--output."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
         yield
-    except BlockingIOError:
-        raise UserError(
-            f"{output} is being prepared by another process: wait for it or choose "
-            "another --output."
-        ) from None
-    finally:
-        os.close(folder)
 
 
 def agree(output: Path, plan: dict[str, Any]) -> None:

@@ -79,8 +79,8 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
         os.replace(partial, path)
     except (OSError, tf.errors.OpError) as problem:
         raise UserError(
-            f"{path} can't be written ({problem}): free space or allow writing there, then give "
-            "the same command again; whole shards are kept."
+            f"{path} can't be written from {index.archive.name} ({problem}): free space or mend "
+            "the disk, then give the same command again; whole shards are kept."
         ) from None
 
 

@@ -14,14 +14,23 @@ def no_imagenet_at_home(monkeypatch, tmp_path):
 
 
 def test_names_are_what_get_takes():
-    assert data.names() == ["auto", "embedded", "imagenet"]
+    assert data.names() == ["auto", "embedded", "imagenet", "synthetic"]
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("embeded", "did you mean 'embedded'"), ("xyz", "choose one of them")]
+    ("name", "told"),
+    [
+        ("embeded", "did you mean 'embedded'"),
+        ("cifar_10", "did you mean 'cifar10'"),
+        ("x!~", "choose one of them"),
+    ],
 )
 def test_unknown_names_list_the_known(name, told):
-    with pytest.raises(UserError, match=f"known are auto, embedded, imagenet: {told}"):
+    pytest.importorskip("tensorflow_datasets")
+    known = (
+        "known are auto, embedded, imagenet, synthetic and the image sets of TensorFlow Datasets"
+    )
+    with pytest.raises(UserError, match=f"{known}: {told}"):
         data.get(name)
 
 

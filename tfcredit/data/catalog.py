@@ -4,21 +4,22 @@ import dataclasses
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
-from tfcredit.data import embedded, imagenet
+from tfcredit.data import embedded, imagenet, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
 
 
 def names() -> list[str]:
-    """The names that `get` knows.
+    """The names that `get` knows, beside those of TensorFlow Datasets.
 
     Returns:
         The names, sorted.
     """
-    return ["auto", "embedded", "imagenet"]
+    return ["auto", "embedded", "imagenet", "synthetic"]
 
 
 def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) -> ImageData:
@@ -26,12 +27,15 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
 
     Args:
         name: "embedded" (12,000 + 2,000 images of Fashion-MNIST, inside the package), "imagenet"
-            (TFRecord shards in the classic format) or "auto": ImageNet if its shards are found,
-            else the embedded set.
-        data_dir: Folder of ImageNet's shards; by default `imagenet2012` under the folder that the
-            environment variable TFDS_DATA_DIR names or under `~/tensorflow_datasets`.
-        **options: `augment=` for both sets; `image_size=` and `shuffle_buffer=` for ImageNet. See
-            `tfcredit.data.embedded.build` and `tfcredit.data.imagenet.build`.
+            (TFRecord shards), "synthetic" (random images, to measure speed without input), "auto"
+            (ImageNet if its shards are found, else the embedded set), or the name of an
+            image-classification set that TensorFlow Datasets has prepared, such as "cifar10" or
+            "imagenet2012".
+        data_dir: Folder, local or `gs://`: of the shards for "imagenet", by default
+            `imagenet2012` under the folder that the environment variable TFDS_DATA_DIR names or
+            under `~/tensorflow_datasets`; of the prepared sets for those of TensorFlow Datasets.
+        **options: Keywords of the set's `build`: see `tfcredit.data.embedded`, `imagenet`,
+            `synthetic` and `tfds_sets`.
 
     Returns:
         The set; its `chosen_because` says which one was taken and why.
@@ -44,18 +48,32 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
         >>> data.train_examples, data.input_shape
         (12000, (28, 28, 1))
     """
-    if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
-        raise UserError(f"unknown data set {name!r}, known are {', '.join(names())}: {hint}")
     reason = f"data set: {name}, as asked for."
     if name == "auto":
         name, reason = _choose(data_dir)
     if name == "imagenet":
         data = _build(name, imagenet.build, options, data_dir=data_dir)
-    else:
+    elif name == "embedded":
         data = _build(name, embedded.build, options)
+    elif name == "synthetic":
+        data = _build(name, synthetic.build, options)
+    else:
+        _check_known(name, data_dir)
+        data = _build(name, tfds_sets.build, options, name=name, data_dir=data_dir)
     return dataclasses.replace(data, chosen_because=reason)
+
+
+def _check_known(name: str, data_dir: str | os.PathLike | None) -> None:
+    """Refuses a name that TensorFlow Datasets doesn't know either."""
+    if re.fullmatch(r"\w+(/[\w.*-]+)*", name) and tfds_sets.find(name, data_dir) is not None:
+        return
+    known = names() + tfds_sets.library().list_builders(with_community_datasets=False)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
+    raise UserError(
+        f"unknown data set {name!r}, known are {', '.join(names())} and the image sets of "
+        f"TensorFlow Datasets: {hint}"
+    )
 
 
 def _choose(data_dir: str | os.PathLike | None) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """`ImageData`: what the rest of the package knows of a set of images."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +67,7 @@ class ImageData:
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         augment: bool = False,
+        corrupt: Sequence[CorruptRecord] = (),
     ) -> "ImageData":
         """Makes a set out of arrays in memory.
 
@@ -82,6 +84,7 @@ class ImageData:
             std: Divided by per channel; by default the training images' own.
             augment: Whether to flip and shift training images. Off by default, because a mirrored
                 digit or letter is another sign.
+            corrupt: Records that were left out when the arrays were read.
 
         Returns:
             The set.
@@ -103,7 +106,8 @@ class ImageData:
         y_test = as_labels(y_test, len(x_test), classes, "y_test")
         source = ArraySource((x_train, y_train), (x_test, y_test), mean, std, augment)
         shape = tuple(x_train.shape[1:])
-        return cls(name, classes, shape, len(x_train), len(x_test), source)
+        sizes = len(x_train), len(x_test)
+        return cls(name, classes, shape, *sizes, source, corrupt=list(corrupt))
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Number of whole batches in an epoch of training.

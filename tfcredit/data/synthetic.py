@@ -1,0 +1,82 @@
+"""Random images in the shape of ImageNet, to measure speed without input."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.data import preprocessing
+from tfcredit.data.image_data import ImageData
+from tfcredit.data.share import Share
+from tfcredit.errors import UserError
+
+EXAMPLES = 1_281_167, 50_000
+"""Training and test images: as many as ImageNet has, so that an epoch is as long."""
+DISTINCT = 64
+"""Images that differ: a larger piece repeats them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticSource:
+    """A data source that gives one fixed batch again and again, for `ImageData`.
+
+    Attributes:
+        classes: Number of classes.
+        size: Height and width of the images, in pixels.
+        examples: Training and test images.
+    """
+
+    classes: int
+    size: int
+    examples: tuple[int, int]
+
+    def train(
+        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+    ) -> tf.data.Dataset:
+        """The fixed batch, normalised once; see `ImageData.train`."""
+        pieces = (self.examples[0] // batch_size - start_step) * share.pieces
+        batch = tf.data.Dataset.from_tensors(self._batch(share.piece_size(batch_size)))
+        return batch.repeat(pieces)
+
+    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
+        """The fixed batch, its last ones with the weight 0; see `ImageData.evaluation`."""
+        size = share.piece_size(batch_size)
+        pieces = share.evaluation_pieces(batch_size, self.examples[1])
+        weights = np.zeros(pieces * size, np.float32)
+        weights[: share.examples(self.examples[1])] = 1
+        images, labels = self._batch(size)
+
+        def element(weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            shown = tf.cast(weight, labels.dtype)
+            return images * weight[:, None, None, None], labels * shown, weight
+
+        return tf.data.Dataset.from_tensor_slices(weights.reshape(pieces, size)).map(element)
+
+    def _batch(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        random = np.random.RandomState(0)
+        shape = (DISTINCT, self.size, self.size, 3)
+        pixels = random.randint(0, 256, shape, np.uint8)
+        labels = random.randint(0, self.classes, DISTINCT).astype(np.int32)
+        places = np.arange(size) % DISTINCT
+        with tf.device("CPU"):
+            return preprocessing.normalise(pixels[places]), tf.constant(labels[places])
+
+
+def build(image_size: int = 224, classes: int = 1000) -> ImageData:
+    """Builds the set.
+
+    Args:
+        image_size: Height and width of the images, in pixels.
+        classes: Number of classes.
+
+    Returns:
+        As many random colour images as ImageNet has, of which `DISTINCT` are different.
+
+    Raises:
+        UserError: If an option is not positive.
+    """
+    for name, value in (("image_size", image_size), ("classes", classes)):
+        if value < 1:
+            raise UserError(f"{name} {value} is not positive: choose one of at least 1.")
+    source = SyntheticSource(classes, image_size, EXAMPLES)
+    return ImageData("synthetic", classes, (image_size, image_size, 3), *EXAMPLES, source)

@@ -90,7 +90,7 @@ def _choose(data_dir: str | os.PathLike | None) -> tuple[str, str]:
 
 
 def _build(
-    name: str, builder: Callable[..., ImageData], options: dict[str, Any], **fixed: Any
+    name: str, builder: Callable[..., ImageData], options: dict[str, Any], /, **fixed: Any
 ) -> ImageData:
     """Calls a builder after checking that it knows the options."""
     known = [option for option in inspect.signature(builder).parameters if option not in fixed]

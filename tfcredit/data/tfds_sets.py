@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.json_format import ParseError
 
 from tfcredit.data import files, formats, imagenet, reading
 from tfcredit.data.corrupt import CorruptLog
@@ -57,7 +58,7 @@ def find(name: str, data_dir: str | os.PathLike | None) -> Any | None:
         return tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:
         return None
-    except (tf.errors.OpError, OSError, ValueError) as error:
+    except (tf.errors.OpError, OSError, ValueError, ParseError) as error:
         raise UserError(
             f"data set {name!r} in {folder or 'the default folder'} can't be opened "
             f"({str(error).splitlines()[0]}), but a set that TensorFlow Datasets has prepared was "
@@ -159,8 +160,9 @@ def _features(builder: Any) -> tuple[Any, int]:
     fits = isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)
     if not fits or image.np_dtype != np.uint8 or label.num_classes is None:
         raise UserError(
-            f"data set {builder.name!r} holds {', '.join(features)}, but an 8-bit `image` and a "
-            "`label` out of classes were expected: choose an image-classification set."
+            f"data set {builder.name!r} holds {', '.join(sorted(features)) or 'no features'}, but "
+            "an 8-bit `image` and a `label` out of classes were expected: choose an "
+            "image-classification set."
         )
     if builder.info.file_format.value != "tfrecord":
         raise UserError(

@@ -28,12 +28,14 @@ def to_backprop(model: keras.Model) -> keras.Model:
         >>> type(plain.layers[1]).__module__.split(".")[0]
         'keras'
     """
-    if not isinstance(model, keras.Sequential | keras.Functional):
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
         raise UserError(
             f"model {model.name!r} is a {type(model).__name__}, but a functional or sequential "
             "model was expected: only these can be cloned layer by layer."
         )
-    plain = keras.models.clone_model(model, clone_function=_plain_layer)
+    clone = keras.models.clone_model(model, clone_function=_plain_layer)
+    # The clone is compiled as the model was, possibly with an optimizer of tfcredit's.
+    plain = keras.Model(clone.inputs, clone.outputs, name=model.name)
     sources = {layer.name: layer for layer in model.layers}
     for layer in plain.layers:
         source = sources[layer.name]

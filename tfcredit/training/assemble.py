@@ -28,7 +28,6 @@ SMALL = {
     "learning_rate": 0.1,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
-    "augment": False,
 }
 IMAGENET = {
     "model": "resnet18",
@@ -37,7 +36,6 @@ IMAGENET = {
     "learning_rate": 0.1,
     "schedule": "steps",
     "warmup_epochs": 5.0,
-    "augment": True,
 }
 
 
@@ -47,14 +45,27 @@ def with_data(recipe: Recipe) -> tuple[Recipe, ImageData]:
     Raises:
         UserError: The data are not there, or flags do not fit them or the rule.
     """
-    wanted = (recipe.dataset, recipe.data_dir)
-    found = data.get(*wanted)
-    complete_recipe = complete(recipe, found)
-    return complete_recipe, data.get(*wanted, **_data_options(complete_recipe, found.name))
+    name, reason = recipe.dataset, None
+    if name == "auto":
+        found = data.get(name, recipe.data_dir)
+        name, reason = found.name, found.chosen_because
+    images = data.get(name, recipe.data_dir, **_data_options(recipe, name))
+    if reason is not None:
+        images = dataclasses.replace(images, chosen_because=reason)
+    return complete(recipe, images), images
 
 
 def _data_options(recipe: Recipe, dataset: str) -> dict:
-    return {"augment": recipe.augment}
+    """Options of a data set: the flags that were given, and what the network asks for."""
+    names = ("augment", "preprocessing", "image_size")
+    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
+    if dataset == "embedded":
+        return {"augment": False, **options}
+    if dataset == "synthetic":
+        return options
+    if (recipe.model or "").endswith("v2"):
+        options.setdefault("preprocessing", "inception")  # as the reference networks
+    return {**options, "max_corrupt_records": recipe.max_corrupt_records}
 
 
 def check_devices(recipe: Recipe, cluster: Cluster) -> None:
@@ -87,6 +98,7 @@ def complete(recipe: Recipe, images: ImageData) -> Recipe:
     defaults["steps_per_execution"] = 100 if recipe.strategy == "tpu" else 1
     if recipe.steps is not None:
         del defaults["epochs"]
+    defaults["augment"] = images.name != "embedded"
     changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
     own = base_rule(recipe).feedback_optimizer
     separate = _has_separate_optimizer(base_rule(recipe))

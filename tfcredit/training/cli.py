@@ -6,7 +6,10 @@ import sys
 
 from tfcredit.errors import UserError
 
-COMMANDS = ("train",)
+COMMANDS = {
+    "train": "train, evaluate or export as the flags say",
+    "prepare-imagenet": "make ready shards of the official archives of ILSVRC2012",
+}
 
 
 def train_main(arguments: list[str] | None = None, program: str = "run_imagenet.py") -> int:
@@ -52,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else "--help"
     if command in ("--help", "-h", "help"):
-        print("usage: tfcredit train [--FLAG=VALUE ...]   (tfcredit train --help lists the flags)")
+        print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)\n")
+        for name, text in COMMANDS.items():
+            print(f"  {name:<18}{text}")
         return 0
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, 1)
@@ -62,7 +67,21 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    if command == "prepare-imagenet":
+        return _prepare_imagenet(arguments[1:])
     return train_main(arguments[1:], "tfcredit train")
+
+
+def _prepare_imagenet(arguments: list[str]) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow is imported below
+    from tfcredit.data import prepare
+
+    try:
+        prepare.main(arguments)
+    except UserError as problem:
+        print(f"tfcredit prepare-imagenet: {problem}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _print_results(results: dict) -> None:

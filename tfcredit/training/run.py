@@ -1,16 +1,19 @@
 """A run: its parts put together, trained, evaluated or exported, and what is written."""
 
+import contextlib
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tfcredit
+from tfcredit import data as datasets
 from tfcredit.analysis import alignment
 from tfcredit.callbacks import AlignmentMonitor, EpochTable
 from tfcredit.errors import UserError
@@ -57,15 +60,21 @@ class Run:
         Raises:
             UserError: The run can't go on; what was saved is intact.
         """
-        try:
+        with self._explained():
             self._announce()
             if self.cluster.is_chief:
                 self.directory.check(self.recipe)
             trainer = self._build()  # errors of the network first, before any file
             with StopSignal() as stop, self.directory.locked(self.cluster.is_chief):
                 return self._train(trainer, stop)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn TensorFlow's errors about damaged data and lost workers into a user's."""
+        try:
+            yield
         except tf.errors.OpError as problem:
-            known = self.cluster.lost(problem)
+            known = datasets.failure(problem) or self.cluster.lost(problem)
             if known is None:
                 raise
             raise known from None
@@ -122,7 +131,7 @@ class Run:
         self.cluster.total(1.0)  # no worker leaves while another still needs it
         return summary
 
-    def evaluate(self):
+    def evaluate(self) -> Iterator[dict[str, float]]:
         """Evaluate the newest checkpoint, and each one that comes while the run trains.
 
         Yields:
@@ -169,7 +178,8 @@ class Run:
         return self.directory.export(trainer.network)
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
-        return evaluate(trainer, self.data, self.recipe.batch_size, self.cluster)
+        with self._explained():
+            return evaluate(trainer, self.data, self.recipe.batch_size, self.cluster)
 
     def _build(self) -> Trainer:
         recipe = self.recipe

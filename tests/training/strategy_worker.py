@@ -1,0 +1,59 @@
+"""Trains small networks and stores their weights: run by `test_strategies.py` in processes.
+
+usage: strategy_worker.py OUTPUT.npz STEPS FLAG...   (the flags of a run, without its directory)
+Every `--case=NAME:FLAGS` (comma-separated) is trained once, in the same process.
+"""
+
+import os
+import sys
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+
+from tfcredit import data
+from tfcredit.training import assemble, strategies
+from tfcredit.training.loop import evaluate
+from tfcredit.training.recipe import parse
+from tfcredit.training.run import Run
+
+
+def main(output, *arguments):
+    cases = [a.removeprefix("--case=") for a in arguments if a.startswith("--case=")]
+    shared = [a for a in arguments if not a.startswith("--case=")]
+    cluster = strategies.Cluster(strategies.make(parse(shared)[0]))
+    results = {}
+    for case in cases:
+        name, _, flags = case.partition(":")
+        run = Run.__new__(Run)
+        recipe, _ = parse([*shared, *filter(None, flags.split(";"))])
+        run.cluster, (run.recipe, run.data) = cluster, assemble.with_data(recipe)
+        run.steps_per_epoch = run.data.steps_per_epoch(run.recipe.batch_size)
+        run.total_steps = recipe.steps
+        trainer = run._build()
+
+        def batches(host, hosts, replicas, run=run):
+            share = data.Share(host, hosts, replicas * run.recipe.accumulation_steps)
+            return run.data.train(run.recipe.batch_size, 0, 0, 0, share)
+
+        iterator = iter(cluster.distribute(batches))
+        taken, most = 0, run.recipe.steps_per_execution
+        while taken < recipe.steps:
+            count = min(most, recipe.steps - taken)
+            assert trainer.run(iterator, count) == (count, False, False)
+            taken += count
+        metrics = trainer.results() | {
+            f"test_{k}": v
+            for k, v in evaluate(trainer, run.data, run.recipe.batch_size, cluster).items()
+        }
+        for key, value in metrics.items():
+            results[f"{name}|metric|{key}"] = value
+        for variable in trainer.network.weights:
+            copies = cluster.strategy.experimental_local_results(variable.value)
+            for replica, copy in enumerate(copies):
+                results[f"{name}|{replica}|{variable.path}"] = copy.numpy()
+    np.savez(output, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,154 @@
+"""Replicas, workers, accumulation and executions give the weights of one device."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORKER = pathlib.Path(__file__).with_name("strategy_worker.py")
+STEPS = 20
+SHARED = ["--model=fc", "--batch_size=48", f"--steps={STEPS}", "--l2=0.001"]
+RULES = [
+    *("backprop", "feedback_alignment", "kolen_pollack", "brsf", "frsf", "symmetric_alignment"),
+    *("info_alignment", "activation_alignment", "weight_mirror"),
+    *("calibrated_mirror", "calibrated_activation"),
+]
+CASES = {rule: [f"--rule={rule}"] for rule in RULES}
+CASES |= {
+    "sgd": ["--rule=info_alignment", "--feedback_optimizer=momentum"],
+    "one_optimizer_for_w": ["--rule=info_alignment", "--optimizer=adam", "--learning_rate=0.001"],
+    "noisy": ["--rule=info_alignment", "--noise=normal", "--noise_variance=0.01"],
+    "bfloat16": ["--rule=info_alignment", "--precision=bfloat16"],
+    "float16": ["--rule=info_alignment", "--precision=float16"],
+    "accumulated": ["--rule=info_alignment", "--accumulation_steps=3"],
+    "accumulated_mirror": ["--rule=weight_mirror", "--accumulation_steps=2"],
+    "executions": ["--rule=info_alignment", "--steps_per_execution=6"],
+    "sync_batch_norm": [
+        "--rule=info_alignment",
+        "--model=resnet8",
+        "--sync_batch_norm",
+        "--steps=4",
+        "--feedback_optimizer=momentum",
+    ],
+}
+TOLERANCE = {"bfloat16": 0.1, "float16": 2e-2, "sync_batch_norm": 1e-3}
+"""Where rounding differs with the size of a batch. (Adam on ResNet-8's feedback kernels divides
+some gradients of 1e-9 by their size: these then differ by a step.)"""
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def start(output, *flags, names=tuple(CASES)):
+    cases = [f"--case={name}:{';'.join(CASES[name])}" for name in names]
+    command = [sys.executable, str(WORKER), str(output), *SHARED, *flags, *cases]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process, seconds=500):
+    out, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, out[-4000:]
+    return out
+
+
+def ports(count):
+    """Free ports of this machine."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def workers(count):
+    return "--workers=" + ",".join(f"localhost:{port}" for port in ports(count))
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    """What one device makes of every case, without accumulation and executions."""
+    output = tmp_path_factory.mktemp("one") / "one.npz"
+    plain = {"accumulated", "accumulated_mirror", "executions"}
+    finish(start(output, names=[name for name in CASES if name not in plain]))
+    results = dict(np.load(output))
+    same = {"accumulated": "info_alignment", "executions": "info_alignment"}
+    same["accumulated_mirror"] = "weight_mirror"
+    for name, original in same.items():
+        for key in [key for key in results if key.startswith(f"{original}|")]:
+            results[key.replace(original, name, 1)] = results[key]
+    return results
+
+
+def compare(results, reference, replicas, names):
+    for name in names:
+        tolerance = TOLERANCE.get(name, 1e-5)
+        keys = [key for key in reference if key.startswith(f"{name}|")]
+        assert len(keys) > 10
+        for key in keys:
+            _, replica, path = key.split("|")
+            expected = reference[key]
+            if replica == "metric":
+                np.testing.assert_allclose(
+                    results[key], expected, rtol=20 * tolerance, atol=20 * tolerance, err_msg=key
+                )
+                continue
+            copies = [results[f"{name}|{r}|{path}"] for r in range(replicas)]
+            for copy in copies[1:]:
+                np.testing.assert_array_equal(copy, copies[0], err_msg=key)
+            # Biases before batch norm stay near 0: 1e-6 is their rounding.
+            limit = tolerance * np.abs(expected).max() + 1e-6
+            assert np.abs(copies[0] - expected).max() <= limit, key
+
+
+@pytest.mark.multi_device
+@pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_replicas_equal_one_device(replicas, one_device, tmp_path):
+    finish(start(tmp_path / "out.npz", f"--num_replicas={replicas}"))
+    compare(np.load(tmp_path / "out.npz"), one_device, replicas, CASES)
+
+
+@pytest.mark.multi_device
+def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):
+    names = ["accumulated", "accumulated_mirror", "executions"]
+    finish(start(tmp_path / "out.npz", names=names))
+    compare(np.load(tmp_path / "out.npz"), one_device, 1, names)
+
+
+@pytest.mark.multi_device
+def test_two_workers_equal_one_device(one_device, tmp_path):
+    cluster = workers(2)
+    processes = [
+        start(tmp_path / f"{i}.npz", cluster, f"--worker={i}", "--strategy=multi_worker")
+        for i in range(2)
+    ]
+    for process in processes:
+        finish(process)
+    for i in range(2):
+        compare(np.load(tmp_path / f"{i}.npz"), one_device, 1, CASES)
+
+
+@pytest.mark.multi_device
+def test_noise_differs_between_replicas_and_repeats(tmp_path, monkeypatch):
+    monkeypatch.setitem(CASES, "inputs", ["--rule=weight_mirror", "--inputs=noise=normal"])
+    results = []
+    for number, replicas in enumerate((1, 2, 2)):
+        output = tmp_path / f"{number}.npz"
+        finish(start(output, f"--num_replicas={replicas}", names=["inputs"]))
+        results.append(np.load(output))
+    one, two, again = results
+    feedback = [key for key in one if "|0|" in key and key.endswith("feedback_kernel")]
+    assert len(feedback) == 4
+    for key in feedback:
+        np.testing.assert_array_equal(two[key], again[key])
+        # Alike on both replicas it would equal one device with half a batch's noise twice.
+        assert np.abs(two[key] - one[key]).max() > 1e-6

@@ -16,7 +16,7 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 # Those of ImageNet need ImageNet: tests/test_configs_imagenet.py.
 CONFIGS = [p for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "imagenet"]
 FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
-OTHERS_FLAGS = {"logdir", "update"}  # TensorBoard's and the studies'
+OTHERS_FLAGS = {"logdir", "update", "source", "output"}  # of TensorBoard, the studies, prepare-imagenet
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 
@@ -51,7 +51,7 @@ def test_files_and_targets_that_pages_mention_exist(page):
     text = (ROOT / page).read_text()
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|    )make ([a-z-]+)", text)) <= targets
-    folders = "tfcredit|tests|configs|studies|tools"
+    folders = "tfcredit|tests|configs|studies|tools|examples|docs"
     paths = set(re.findall(rf"[`=( ]((?:{folders})/[\w./]*\w)", text))
     paths |= set(re.findall(r"\]\((?!http)([^)]+)\)", text))
     assert [path for path in paths if not (ROOT / path.replace("NAME", "brsf")).exists()] == []

@@ -70,7 +70,7 @@ def test_without_augmentation_training_sees_evaluation_images(shards):
 
 def test_evaluation_image_is_the_centre_of_the_resized_one():
     jpeg, _ = encoded(50, 80)
-    decoded = tf.image.decode_jpeg(jpeg, channels=3)
+    decoded = tf.io.decode_jpeg(jpeg, channels=3, dct_method="INTEGER_ACCURATE")
     resized = tf.image.resize(decoded, [256, 410]).numpy()  # round(80 * 256 / 50)
     expected = (resized[16:240, 93:317] / 255 - preprocessing.MEAN) / preprocessing.STD
     result = preprocessing.evaluation_image(jpeg, 224).numpy()
@@ -111,6 +111,61 @@ def test_no_shards_is_told(tmp_path):
         imagenet.build(tmp_path)
     with pytest.raises(UserError, match="no ImageNet in"):
         imagenet.build(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("bucket", ["nowhere://bucket/imagenet", "gs://no.such.bucket.invalid/a"])
+def test_a_bucket_out_of_reach_is_told(bucket):
+    told = f"{bucket}/.train.* can't be read .*check its name, the network|no ImageNet in {bucket}"
+    with pytest.raises(UserError, match=told):
+        imagenet.build(bucket)
+
+
+def test_a_set_without_one_of_its_parts_is_told(shards, tmp_path):
+    for path in shards.glob("train-*"):
+        (tmp_path / path.name).symlink_to(path)
+    with pytest.raises(UserError, match="holds 3 shards train-. but none validation-"):
+        imagenet.build(tmp_path)
+
+
+def test_both_sets_of_keys_give_the_same_images(shards, tmp_path):
+    for path in shards.iterdir():
+        with tf.io.TFRecordWriter(str(tmp_path / path.name)) as writer:
+            for content in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                features = tf.train.Example.FromString(content).features.feature
+                (number,) = features["image/class/label"].int64_list.value
+                label = tf.train.Int64List(value=[number - 1])
+                renamed = {"image": features["image/encoded"]}
+                renamed["label"] = tf.train.Feature(int64_list=label)
+                example = tf.train.Example(features=tf.train.Features(feature=renamed))
+                writer.write(example.SerializeToString())
+    sets = [imagenet.build(folder, image_size=SIZE) for folder in (shards, tmp_path)]
+    for left, right in zip(*(batches(data.train(5, 0, 0)) for data in sets), strict=True):
+        np.testing.assert_array_equal(left[0], right[0])
+        np.testing.assert_array_equal(left[1], right[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"junk", "hold no features, but image/encoded and image/class/label or image and label"),
+        (tf.train.Example().SerializeToString() or b"", "starts with a readable record"),
+    ],
+)
+def test_records_that_are_no_labelled_images_are_told(shards, tmp_path, content, told):
+    for path in shards.iterdir():
+        with tf.io.TFRecordWriter(str(tmp_path / path.name)) as writer:
+            writer.write(content)
+    with pytest.raises(UserError, match=told):
+        imagenet.build(tmp_path)
+
+
+def test_inception_has_its_own_size_and_scale(shards):
+    data = imagenet.build(shards, preprocessing="inception", shuffle_buffer=4)
+    assert data.input_shape == (299, 299, 3)
+    ((images, _),) = batches(data.train(15, 0, 0))
+    assert -1 <= images.min() < images.max() <= 1
+    with pytest.raises(UserError, match="unknown preprocessing 'vgg'"):
+        imagenet.build(shards, preprocessing="vgg")
 
 
 def test_a_missing_shard_is_told(shards, tmp_path):

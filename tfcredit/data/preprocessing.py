@@ -90,20 +90,28 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     sides = tf.cast(decoding.shape(encoded), tf.float32)
     resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
     offset = tf.floor((resized - size) / 2)  # of the result in the resized image
-    scale = resized / sides
-    # The pixels of the file that bilinear interpolation of the centre reads.
-    first = tf.maximum(tf.floor((offset + 0.5) / scale - 0.5), 0.0)
-    last = tf.minimum(tf.floor((offset + size - 0.5) / scale - 0.5) + 1, sides - 1)
+    # Where the rows and columns of the result lie in the file, (2, size).
+    places = offset[:, None] + tf.range(size, dtype=tf.float32) + 0.5
+    places = places * (sides / resized)[:, None] - 0.5
+    first = tf.maximum(tf.floor(places[:, 0]), 0.0)
+    last = tf.minimum(tf.floor(places[:, -1]) + 1, sides - 1)
     window = tf.cast(tf.concat([first, last - first + 1], axis=0), tf.int32)
-    image = tf.raw_ops.ScaleAndTranslate(
-        images=decoding.crop(encoded, window)[None],
-        size=[size, size],
-        scale=scale,
-        translation=first * scale - offset,
-        kernel_type="triangle",
-        antialias=False,
+    image = decoding.crop(encoded, window)
+    for axis in (0, 1):
+        image = _interpolate(image, axis, places[axis] - first[axis])
+    return normalise(tf.ensure_shape(image, [size, size, 3]))
+
+
+def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
+    """Rows or columns of an image at fractional places, float32; the edges go on for ever."""
+    lower = tf.floor(places)
+    part = tf.expand_dims(tf.expand_dims(places - lower, 1 - axis), 2)
+    left, right = (
+        tf.gather(image, tf.clip_by_value(index, 0, tf.shape(image)[axis] - 1), axis=axis)
+        for index in (tf.cast(lower, tf.int32), tf.cast(lower, tf.int32) + 1)
     )
-    return normalise(tf.ensure_shape(image[0], [size, size, 3]))
+    left, right = tf.cast(left, tf.float32), tf.cast(right, tf.float32)
+    return left + (right - left) * part
 
 
 def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:

@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
     "IMAGES": "24",
@@ -19,7 +16,6 @@ SIZES = {
 }
 
 
-@pytest.mark.slow
 def test_from_archives_to_a_network_that_needs_no_tfcredit(tmp_path):
     # Without the flags that other tests of this process set for XLA or devices.
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "TF_CONFIG")}

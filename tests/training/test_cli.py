@@ -1,12 +1,21 @@
 """What the command line answers to mistakes: one sentence, exit code 2, nothing overwritten."""
 
 import contextlib
+import dataclasses
+import pathlib
+import re
 import resource
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from tfcredit.errors import UserError
 from tfcredit.training import cli
+from tfcredit.training.recipe import Recipe, parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # flags -> words that the sentence must hold
 MISTAKES = {
@@ -17,7 +26,7 @@ MISTAKES = {
     "--rule=backprop --amp=1": ["--amp", "--rule=backprop"],
     "--rule=weight_mirror --null=1": ["null", "amp, decay"],
     "--amp=nan": ["--amp=nan", "finite"],
-    "--amp=-1": ["amp=-1", ">= 0"],
+    "--amp=-1": ["--amp=-1", "at least 0"],
     "--decy=1": ["decy", "--help"],
     "--amp=much": ["amp", "much"],
     "--model=resnet9": ["resnet9", "resnet8"],
@@ -42,6 +51,17 @@ MISTAKES = {
     "--batch_size=12001": ["12001", "12000"],
     "--batch_size=0": ["--batch_size=0", "at least 1"],
     "--num_replicas=9": ["--num_replicas=9", "at most 8"],
+    "--strategy=one_device --num_replicas=2": ["one_device", "--num_replicas=2", "mirrored"],
+    "--strategy=mirrored --tpu=local": ["--strategy=mirrored", "--tpu=local", "contradict"],
+    "--strategy=multi_worker": ["--workers", "TF_CONFIG"],
+    "--workers=a:1,b:2": ["--worker,", "--workers=a:1,b:2"],
+    "--workers=a:1,b:2 --worker=2": ["TF_CONFIG", "index below the number of workers"],
+    "--worker=1": ["--strategy=auto", "--worker", "contradict"],
+    "--batch_size=64 --accumulation_steps=3": ["--batch_size=64", "--accumulation_steps=3"],
+    "--mode=export": ["no run to export", "--run_dir"],
+    "--mode=export --overwrite": ["--mode=export", "--overwrite", "contradict"],
+    "--preprocessing=inception": ["embedded", "preprocessing"],
+    "--dataset=imagenet --data_dir=/nowhere --max_corrupt_records=-1": ["-1", "at least 0"],
     "--precision=int8": ["--precision=int8", "float32"],
     "--inputs=noise=pink": ["pink", "normal"],
     "--inputs=nose=normal": ["nose", "noise"],
@@ -70,6 +90,63 @@ def run(folder, *flags):
     return cli.train_main(
         ["--model=fc", "--steps=2", "--batch_size=16", f"--run_dir={folder}", *flags]
     )
+
+
+NUMBERS = [f.name for f in dataclasses.fields(Recipe) if re.search("int|float", str(f.type))]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_its_range(name):
+    for value in ("-1e30", "1e30", "nan", "-1000000000000", "1000000000000", "much"):
+        with pytest.raises(UserError, match=rf"{name}.*{value[:2]}|{value[:2]}.*{name}"):
+            parse([f"--{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"cluster": {"worker": "a:1"}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 5}}',
+        '{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"type": "ps", "index": 0}}',
+    ],
+)
+def test_a_bad_tf_config(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert run(tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert "TF_CONFIG" in error and '"cluster"' in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--strategy=tpu", ["--tpu=local: no TPU answers"]),
+        ("--num_replicas=2 --batch_size=63", ["63", "2 replicas", "multiple of 2"]),
+        ("--num_replicas=2 --jit_compile", ["--jit_compile", "2 replicas", "contradict"]),
+    ],
+)
+def test_mistakes_about_devices(flags, words, tmp_path):
+    # In a process of its own, as TensorFlow keeps the devices that it started with.
+    command = [sys.executable, str(ROOT / "run_imagenet.py"), *flags.split()]
+    command.append(f"--run_dir={tmp_path / 'run'}")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert all(word in done.stderr for word in words) and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--rule=weight_mirror", "--model=conv", "--batch_size=50", "--decay=0.5"]
+)
+def test_a_run_of_other_flags_is_not_continued(flag, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert run(folder) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(folder, "--resume=auto", flag) == 2
+    assert flag.split("=")[0] in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_a_run_directory_is_not_overwritten_by_accident(tmp_path, capsys):

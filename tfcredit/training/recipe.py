@@ -12,6 +12,9 @@ from tfcredit.errors import UserError
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
+LARGEST = 2**31 - 1
+"""The largest number that a flag takes: what TensorFlow counts with."""
+
 # Of one start of a run, or of one of its workers; a flagfile that repeats the run leaves them out.
 OWN = ("run_dir", "overwrite", "resume", "mode", "workers", "worker")
 
@@ -34,11 +37,13 @@ class Recipe:
     rule: str = _flag(
         "info_alignment", "Rule", "name, name(argument=value, ...), or a sum of primitives"
     )
-    amp: float | None = _flag(None, "Rule", "coefficient of amp; default: the rule's")
-    decay: float | None = _flag(None, "Rule", "coefficient of decay; default: the rule's")
-    null: float | None = _flag(None, "Rule", "coefficient of null; default: the rule's")
-    sparse: float | None = _flag(None, "Rule", "coefficient of sparse; default: the rule's")
-    self: float | None = _flag(None, "Rule", "coefficient of self; default: the rule's")
+    amp: float | None = _flag(None, "Rule", "coefficient of amp; default: the rule's", (), 0.0)
+    decay: float | None = _flag(None, "Rule", "coefficient of decay; default: the rule's", (), 0.0)
+    null: float | None = _flag(None, "Rule", "coefficient of null; default: the rule's", (), 0.0)
+    sparse: float | None = _flag(
+        None, "Rule", "coefficient of sparse; default: the rule's", (), 0.0
+    )
+    self: float | None = _flag(None, "Rule", "coefficient of self; default: the rule's", (), 0.0)
     inputs: str = _flag(
         "", "Rule", "what R sees: options of AlignmentInputs, as noise=normal,center_input=true"
     )
@@ -58,7 +63,7 @@ class Recipe:
 
     model: str | None = _flag(None, "Network", "name; default: resnet8 or, for ImageNet, resnet18")
     width: int | None = _flag(None, "Network", "width of a CIFAR-style ResNet", at_least=1)
-    l2: float | None = _flag(None, "Network", "L2 on forward kernels; default: the net's", ())
+    l2: float | None = _flag(None, "Network", "L2 on forward kernels; default: the net's", (), 0.0)
 
     sync_batch_norm: bool = _flag(
         False, "Network", "batch norm over all replicas, not over each one's images"
@@ -254,6 +259,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         return
     if not math.isfinite(value):
         raise UserError(f"--{field.name}={value} must be a finite number.")
+    if abs(value) > LARGEST:
+        raise UserError(f"--{field.name}={value} must lie within -{LARGEST} and {LARGEST}.")
     if limits["at_least"] is not None and value < limits["at_least"]:
         raise UserError(f"--{field.name}={value} must be at least {limits['at_least']}.")
     if limits["above"] is not None and value <= limits["above"]:

@@ -133,15 +133,18 @@ def _multi_worker(recipe: Recipe) -> tf.distribute.Strategy:
         if recipe.worker is None:
             raise UserError(f"--workers={recipe.workers} needs --worker, this one's place in it.")
         task = {"type": "worker", "index": recipe.worker}
-        os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
-    workers = _cluster(os.environ.get("TF_CONFIG", "{}"))
+        text = json.dumps({"cluster": {"worker": workers}, "task": task})
+    else:
+        text = os.environ.get("TF_CONFIG", "{}")
+    workers = _cluster(text)
     if not workers:
         raise UserError(
             "--strategy=multi_worker, but neither --workers=host:port,host:port --worker=INDEX nor "
             "the environment variable TF_CONFIG tells which machines take part: give one of them."
         )
+    os.environ["TF_CONFIG"] = text  # where TensorFlow looks
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_SECONDS)
-    index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+    index = int(json.loads(text).get("task", {}).get("index", 0))
     with _deadline(
         START_SECONDS,
         f"worker {index} ({workers[index]}) waited {START_SECONDS} s for the other workers "

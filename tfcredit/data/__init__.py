@@ -1,4 +1,4 @@
-"""Images and labels: ImageNet, the set inside the package, or the user's own arrays.
+"""Images and labels: ImageNet, sets of TensorFlow Datasets, the embedded one, or own arrays.
 
 data = tfcredit.data.get("auto")
 print(data.chosen_because)

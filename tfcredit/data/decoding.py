@@ -26,7 +26,7 @@ def crop(encoded: tf.Tensor, window: tf.Tensor, channels: int = 3) -> tf.Tensor:
     """Decodes a part of an image.
 
     Args:
-        encoded: JPEG (grey, colour or CMYK), PNG, BMP or GIF; a scalar string.
+        encoded: JPEG (grey, colour or CMYK), PNG or GIF without animation; a scalar string.
         window: int32 of shape (4,): top, left, height and width of the part, in pixels.
         channels: 3 for colours, 1 for grey.
 

@@ -109,7 +109,8 @@ def attempted(
 
     def attempt(*element: tf.Tensor) -> tf.data.Dataset:
         # The first of two tries decodes, the second does not; errors are left out and the first
-        # that remains is taken: that is how tf.data can catch an error.
+        # that remains is taken: that is how tf.data can catch an error. (With op determinism
+        # `Dataset.range` here would make TensorFlow decode one image at a time.)
         def tried(which: tf.Tensor) -> Element:
             return tf.cond(
                 which == 0,
@@ -117,7 +118,7 @@ def attempted(
                 lambda: (tf.zeros(image.shape, image.dtype), 0, False, *element[:2]),
             )
 
-        return tf.data.Dataset.range(2).map(tried).ignore_errors().take(1)
+        return tf.data.Dataset.from_tensor_slices([0, 1]).map(tried).ignore_errors().take(1)
 
     return elements.interleave(
         attempt, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True

@@ -114,17 +114,8 @@ def build(
     log = CorruptLog(max_corrupt_records)
     if image_size is None and None not in image.shape and max(image.shape[:2]) <= SMALL:
         _check_memory(builder, image.shape, sum(counts))
-        arrays = []
-        for part, split in zip(parts, splits, strict=True):
-            arrays += _load(part, image.shape, log)
-            if len(arrays[-1]) == 0:
-                raise UserError(
-                    f"split {split} of data set {name!r} holds no image that can be read, but "
-                    "at least 1 is needed: prepare the set again."
-                )
-        return ImageData.from_arrays(
-            *arrays, classes, name=name, augment=augment, corrupt=log.records
-        )
+        arrays = [_load(part, image.shape, log) for part in parts]
+        return _in_memory(name, arrays, classes, augment, log)
     return imagenet.assemble(
         name,
         classes,
@@ -205,6 +196,24 @@ def _check_memory(builder: Any, shape: tuple[int, int, int], examples: int) -> N
             f"data set {builder.name!r} takes {needed / 2**30:.1f} GiB in memory, but at most "
             f"{MAX_BYTES / 2**30:.0f} are allowed: set image_size, so that it is read from files."
         )
+
+
+def _in_memory(
+    name: str,
+    arrays: list[tuple[np.ndarray, np.ndarray]],
+    classes: int,
+    augment: bool,
+    log: CorruptLog,
+) -> ImageData:
+    for split, (images, _) in zip(("training", "test"), arrays, strict=True):
+        if len(images) == 0:
+            raise UserError(
+                f"data set {name!r} holds no {split} image that can be read, but at least 1 is "
+                "needed: prepare the set again."
+            )
+    return ImageData.from_arrays(
+        *arrays[0], *arrays[1], classes, name=name, augment=augment, corrupt=log.records
+    )
 
 
 def _load(

@@ -16,7 +16,12 @@ PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 # Those of ImageNet need ImageNet: tests/test_configs_imagenet.py.
 CONFIGS = [p for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "imagenet"]
 FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
-OTHERS_FLAGS = {"logdir", "update", "source", "output"}  # of TensorBoard, the studies, prepare-imagenet
+OTHERS_FLAGS = {
+    "logdir",
+    "update",
+    "source",
+    "output",
+}  # of TensorBoard, the studies, prepare-imagenet
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 

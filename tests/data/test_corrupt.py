@@ -26,10 +26,13 @@ def spoil(folder, part, file, numbers):
     records = content(path)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for number, record in enumerate(records):
-            place = record.index(b"\xff\xd8\xff") if number in numbers else len(record)
-            writer.write(
-                record[:place] + bytes(len(record) - place) if number in numbers else record
-            )
+            if number in numbers:
+                # Parsed, as the order of an Example's fields is not always the same.
+                example = tf.train.Example.FromString(record)
+                image = example.features.feature["image/encoded"].bytes_list.value
+                image[0] = b"\xff\xd8\xff" + bytes(50)
+                record = example.SerializeToString()
+            writer.write(record)
     return str(path)
 
 

@@ -32,13 +32,14 @@ CASES |= {
         "--rule=info_alignment",
         "--model=resnet8",
         "--sync_batch_norm",
-        "--steps=4",
+        "--steps=1",
         "--feedback_optimizer=momentum",
     ],
 }
-TOLERANCE = {"bfloat16": 0.1, "float16": 0.1, "sync_batch_norm": 1e-3}
-"""Where rounding differs with the size of a batch. (Adam on ResNet-8's feedback kernels divides
-some gradients of 1e-9 by their size: these then differ by a step.)"""
+TOLERANCE = {"bfloat16": 0.1, "float16": 0.1, "sync_batch_norm": 1e-4}
+"""Where rounding differs with the size of a batch. ResNet-8 takes one step, whose learning rate
+warms up from 0: compared are the feedback kernels, which R has taught, and batch norm's statistics.
+In later steps a relu whose input rounds to the other side of 0 tells two runs apart."""
 
 
 def environment():
@@ -105,7 +106,7 @@ def compare(results, reference, replicas, names):
             copies = [results[f"{name}|{r}|{path}"] for r in range(replicas)]
             for copy in copies[1:]:
                 np.testing.assert_array_equal(copy, copies[0], err_msg=key)
-            # Biases before batch norm stay near 0: 1e-6 is their rounding.
+            # 1e-6 is the rounding of what stays near 0.
             limit = tolerance * np.abs(expected).max() + 1e-6
             assert np.abs(copies[0] - expected).max() <= limit, key
 

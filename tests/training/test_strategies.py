@@ -33,6 +33,7 @@ CASES |= {
         "--model=resnet8",
         "--sync_batch_norm",
         "--steps=1",
+        "--schedule=constant",
         "--feedback_optimizer=momentum",
     ],
 }

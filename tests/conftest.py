@@ -33,6 +33,11 @@ def pytest_configure(config):
     )
 
 
+def pytest_collection_modifyitems(items):
+    # Long tests first, so that parallel workers end at about the same time.
+    items.sort(key=lambda item: item.get_closest_marker("multi_device") is None)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(0)

@@ -204,3 +204,14 @@ def test_other_errors_are_not_the_data_s():
     assert data.failure(tf.errors.UnavailableError(None, None, "worker 1 is gone")) is None
     told = UserError("x.")
     assert data.failure(told) is told
+
+
+def test_a_first_record_without_features_is_one_corrupt_record(folder):
+    path = folder / "train-00000-of-00003"
+    records = content(path)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for kept in (b"junk", *records[1:]):
+            writer.write(kept)
+    built = build(folder, max_corrupt_records=1)
+    list(built.train(15, seed=0, epoch=0))
+    assert [found[:2] for found in built.corrupt] == [(str(path), 0)]

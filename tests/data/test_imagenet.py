@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.data.conftest import record
-from tfcredit.data import files, imagenet, preprocessing
+from tfcredit.data import imagenet, preprocessing
 from tfcredit.errors import UserError
 
 SIZE = 32
@@ -191,15 +190,7 @@ def test_wrong_options_are_told(shards, option):
         imagenet.build(shards, **{option: 0})
 
 
-def test_the_whole_set_is_not_counted(monkeypatch, tmp_path):
-    def refuse(path, **options):
-        raise AssertionError(f"{path} was counted")
-
-    monkeypatch.setattr(files, "count_records", refuse)
-    for part, shards in (("train", 1024), ("validation", 128)):
-        for index in range(shards):
-            (tmp_path / f"{part}-{index:05d}-of-{shards:05d}").touch()
-    with tf.io.TFRecordWriter(str(tmp_path / "train-00000-of-01024")) as writer:
-        writer.write(record(grey_image(), 1))
-    data = imagenet.build(tmp_path)
-    assert (data.train_examples, data.test_examples) == (1_281_167, 50_000)
+@pytest.mark.parametrize("known, counted", [(14, 14), (999, 15)])
+def test_a_known_count_is_taken_if_the_first_shard_is_as_long(shards, monkeypatch, known, counted):
+    monkeypatch.setitem(imagenet.KNOWN_COUNTS, ("train", 3), known)
+    assert imagenet.build(shards, image_size=SIZE).train_examples == counted

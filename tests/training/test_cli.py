@@ -175,6 +175,11 @@ def test_a_file_as_run_directory(tmp_path, capsys):
     assert "is a file" in capsys.readouterr().err
 
 
+def test_a_bucket_as_run_directory(capsys):
+    assert run("gs://bucket/run") == 2
+    assert "run_dir gs://bucket/run is an address" in capsys.readouterr().err
+
+
 @contextlib.contextmanager
 def full_disk(size=50_000):
     """No file can grow beyond `size` bytes, as if the disk were full."""

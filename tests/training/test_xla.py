@@ -27,6 +27,15 @@ def is_quick(network, precision, rule):
     return rule in few or (network == "fc" and precision == "float32")
 
 
+def count_flops(trainer, images, labels):
+    """Floating-point operations of a whole training step, as TensorFlow's profiler counts them."""
+    step = tf.function(trainer._take_step).get_concrete_function(images, labels, tf.zeros([2]))
+    profile = tf.compat.v1.profiler
+    options = profile.ProfileOptionBuilder(profile.ProfileOptionBuilder.float_operation())
+    quiet = options.with_empty_output().build()
+    return profile.profile(step.graph, options=quiet).total_float_ops
+
+
 cases = [
     pytest.param(*case, marks=[] if is_quick(*case) else [pytest.mark.slow])
     for case in itertools.product(NETWORKS, ("float32", "mixed_bfloat16"), RULES)
@@ -54,4 +63,7 @@ def test_the_step_compiles_whole(network, precision, rule):
     end = model.get_weights()
     assert all(np.isfinite(weight).all() for weight in end)
     assert any((a != b).any() for a, b in zip(start, end, strict=True))
-    print(f"{network}, {rule}, {precision}: {model.count_params():,} parameters")
+    parameters = model.count_params()
+    flops = count_flops(trainer, images[:2], tf.constant([1, 3])) / 2
+    assert flops > 2 * parameters  # no weight takes part in less than one multiply-add
+    print(f"{network}, {rule}, {precision}: {parameters:,} parameters, {flops:.4g} FLOPs an image")

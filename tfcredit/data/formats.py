@@ -49,8 +49,14 @@ TFDS = RecordFormat("image", "label", first_label=0)
 """The files of TensorFlow Datasets."""
 
 
+LOOKED_AT = 16
+"""How many files `detect` looks into at most."""
+
+
 def detect(files: Sequence[str]) -> RecordFormat:
-    """Finds out the format of shards by their first readable record.
+    """Finds out the format of shards by the first records of the first 16 of them.
+
+    Damaged records are passed over here: whether they are allowed is decided when they are read.
 
     Args:
         files: TFRecord files.
@@ -59,23 +65,30 @@ def detect(files: Sequence[str]) -> RecordFormat:
         `CLASSIC` or `TFDS`.
 
     Raises:
-        UserError: If no file has a readable first record, or it has other keys.
+        UserError: If none of these records is readable, or none has the keys of a format.
     """
-    record = next((found for path in files if (found := first_record(path))), None)
-    if record is None:
+    records = {path: first_record(path) for path in files[:LOOKED_AT]}
+    readable = {path: record for path, record in records.items() if record}
+    if not readable:
         raise UserError(
-            f"none of {len(files)} files, such as {files[0]}, starts with a readable record, but "
-            "TFRecords were expected: copy or make the files again."
+            f"none of the first {len(records)} of {len(files)} files, such as {files[0]}, starts "
+            "with a readable record, but TFRecords were expected: copy or make the files again."
         )
-    try:
-        keys = set(tf.train.Example.FromString(record).features.feature)
-    except DecodeError:
-        keys = set()
-    for layout in (CLASSIC, TFDS):
-        if {layout.image, layout.label} <= keys:
-            return layout
+    found = {path: _keys(record) for path, record in readable.items()}
+    for keys in found.values():
+        for layout in (CLASSIC, TFDS):
+            if {layout.image, layout.label} <= keys:
+                return layout
+    path, keys = max(found.items(), key=lambda item: len(item[1]))
     raise UserError(
-        f"the records of {files[0]} hold {', '.join(sorted(keys)) or 'no features'}, but "
+        f"the records of {path} hold {', '.join(sorted(keys)) or 'no features'}, but "
         f"{CLASSIC.image} and {CLASSIC.label} or {TFDS.image} and {TFDS.label} were expected: "
         "give the folder of an image-classification set."
     )
+
+
+def _keys(record: bytes) -> set[str]:
+    try:
+        return set(tf.train.Example.FromString(record).features.feature)
+    except DecodeError:
+        return set()

@@ -47,6 +47,11 @@ class RunDirectory:
     def of(cls, recipe: Recipe) -> "RunDirectory":
         """The directory that a recipe names, or a new one below `runs/`."""
         if recipe.run_dir is not None:
+            if "://" in recipe.run_dir:
+                raise UserError(
+                    f"run_dir {recipe.run_dir} is an address, but a run needs a folder of a file "
+                    "system, for its lock: give one; a bucket can be mounted as such."
+                )
             return cls(recipe.run_dir)
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         name = "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.rule)

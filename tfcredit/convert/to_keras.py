@@ -1,4 +1,4 @@
-"""From networks of feedback layers to plain Keras networks."""
+"""Networks of feedback layers to plain Keras networks."""
 
 import keras
 

@@ -1,5 +1,7 @@
 """Keras networks to networks of feedback layers, and back."""
 
-from tfcredit.convert.to_keras import to_backprop
+from tfcredit.convert.backprop import to_backprop
+from tfcredit.convert.feedback import to_feedback
+from tfcredit.convert.reporting import report, table
 
-__all__ = ["to_backprop"]
+__all__ = ["report", "table", "to_backprop", "to_feedback"]

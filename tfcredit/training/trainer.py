@@ -85,12 +85,17 @@ class Trainer:
         task = tf.reduce_mean(_cross_entropy(labels, logits))
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
-        # A training call puts the layer's R first among its losses, unless its rule has none.
-        with_loss = [layer for layer in self._aligned if len(layer.losses) > _regularised(layer)]
-        alignment = tf.add_n([tf.zeros([]), *(layer.losses[0] for layer in with_loss)])
+        alignment = tf.add_n([tf.zeros([]), *(loss for _, loss in self._alignment_losses())])
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
         total = rate * (task + l2) + alignment
         return {"loss": total, "task": task, "l2": l2, "alignment": alignment, "logits": logits}
+
+    def _alignment_losses(self):
+        """Each layer's R of the training calls since the last step, one per call."""
+        for layer in self._aligned:
+            # R comes first; Keras adds the regularisation of the layer's weights behind it.
+            for loss in layer.losses[: len(layer.losses) - _regularised(layer)]:
+                yield layer, loss
 
     def run(
         self, batches: Iterator, steps: int, stop: bool = False, save: bool = False
@@ -226,8 +231,8 @@ class Trainer:
         variables = self.network.trainable_variables
         with tf.GradientTape() as tape:
             total = self.objective(images, labels)["loss"]
-        for layer in self._aligned:
-            if layer.losses and not _finite(layer.losses[0]):
+        for layer, loss in self._alignment_losses():
+            if not _finite(loss):
                 return True, f"the alignment loss of layer {layer.name!r} is not finite"
         gradients = tape.gradient(total, variables)
         # Errors travel down, so the topmost layer is the one where they went wrong first.

@@ -1,0 +1,38 @@
+"""Networks of feedback layers to plain Keras networks."""
+
+import keras
+
+from tfcredit.convert import twins
+from tfcredit.convert.rebuild import rebuild
+from tfcredit.errors import UserError
+
+
+def to_backprop(model: keras.Model) -> keras.Model:
+    """The same network of Keras' own layers, with the same forward weights.
+
+    What it saves loads without tfcredit; its errors travel through W. A network without feedback
+    layers is copied.
+
+    Args:
+        model: A built functional or sequential model, or a subclassed one with a config.
+
+    Returns:
+        A new model, not compiled, whose predictions are the same.
+
+    Raises:
+        UserError: The model can't be made from its config.
+
+    Example:
+        >>> from tfcredit import models
+        >>> plain = to_backprop(models.get("conv", 10, (28, 28, 1), rule="info_alignment"))
+        >>> type(plain.layers[1]).__module__.split(".")[0]
+        'keras'
+    """
+    if not isinstance(model, keras.Model):
+        raise UserError(f"{model!r} is a {type(model).__name__}, but a keras.Model was expected.")
+    return rebuild(
+        model,
+        lambda _, config: (
+            twins.to_keras(config) if twins.layer_class(config) in twins.KERAS else config
+        ),
+    )

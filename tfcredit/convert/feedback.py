@@ -1,0 +1,193 @@
+"""Keras networks to networks of feedback layers."""
+
+import fnmatch
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+
+from tfcredit import rules
+from tfcredit.convert import twins
+from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
+from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
+from tfcredit.errors import UserError
+from tfcredit.seeding import default_seed, derive
+
+Choice = str | Sequence[str] | Mapping[str, object] | Callable[[keras.Layer], object] | None
+
+
+def to_feedback(
+    model: keras.Model,
+    rule="info_alignment",
+    *,
+    layers: Choice = None,
+    strict: bool = False,
+    feedback_initializer=None,
+    seed: int | None = None,
+) -> keras.Model:
+    """The same network of feedback layers, with the same forward weights.
+
+    Every layer that has a feedback layer in `tfcredit.layers` becomes one, in nested models and
+    in custom layers too; the others stay as they are and a warning names those among them that
+    have kernels. `report` lists all. Layers that a custom layer makes in its own code are exchanged
+    in the new network itself: a file of it holds their kernels, but Keras' loading makes the
+    custom layer without them, so make such a network again with this function and load its weights.
+
+    Args:
+        model: A built functional or sequential model, or a subclassed one with a config.
+        rule: The rule of the chosen layers: anything that `tfcredit.rules.get` takes.
+        layers: Which layers: None for all; a pattern of names with the wildcards of `fnmatch`, or
+            several; a mapping of patterns to rules, of which the first that fits counts (its rule
+            may be None: backprop); or a function of the layer that gives True for `rule`, another
+            rule, or None or False for backprop. Patterns fit a layer's name or its path behind the
+            names of what it is in, such as `encoder/dense`.
+        strict: Whether a layer with a kernel that has no feedback layer is an error.
+        feedback_initializer: Of all feedback kernels; see `tfcredit.layers.FeedbackLayer`.
+        seed: Integer seed from which each layer's own is derived. Default: drawn from Python's
+            generator.
+
+    Returns:
+        A new model, not compiled, whose predictions are the same.
+
+    Raises:
+        UserError: The model is not built, has a `call` without `training`, can't be made from its config, has feedback kernels
+            already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
+            or a layer has no feedback layer and `strict` is set.
+
+    Example:
+        >>> plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, name="top")])
+        >>> model = to_feedback(plain, "feedback_alignment")
+        >>> tuple(model.get_layer("top").feedback_kernel.shape)
+        (8, 3)
+    """
+    places = _checked(model)
+    free = [place for place in places if place.obstacle is None]
+    if not free:
+        kinds = sorted({type(place.layer).__name__ for place in places})
+        raise UserError(
+            f"model {model.name!r} has no layer that can get a feedback kernel (with kernels: "
+            f"{', '.join(kinds) or 'none'}): known are {', '.join(_known())}."
+        )
+    left = {place.path: place.obstacle for place in places if place.obstacle is not None}
+    if left:
+        named = "; ".join(f"{path}: {why}" for path, why in left.items())
+        if strict:
+            raise UserError(f"{len(left)} layers of {model.name!r} can't be converted: {named}.")
+        warnings.warn(f"stay on backprop in {model.name!r}: {named}.", stacklevel=2)
+    chosen = _choose(free, rule, layers)
+    seed = default_seed() if seed is None else seed
+
+    def own(path):
+        arguments = {"rule": rules.serialize(chosen[path]), "seed": derive(seed, path)}
+        if feedback_initializer is not None:
+            initializer = keras.initializers.get(feedback_initializer)
+            arguments["feedback_initializer"] = keras.initializers.serialize(initializer)
+        return arguments
+
+    made = rebuild(
+        model,
+        lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
+    )
+    _exchange_in_custom_layers(model, made, own, chosen)
+    return made
+
+
+def _exchange_in_custom_layers(model, made, own, chosen):
+    """What custom layers have made in their own code is in no config."""
+    # By their order, because these layers may have got other names in the new network.
+    pairs = zip(walk(model), walk(made), strict=True)
+    paths = {id(new.layer): old.path for old, new in pairs}
+
+    def made_from(layer):
+        path = paths.get(id(layer))
+        if path not in chosen:
+            return None
+        config = keras.saving.serialize_keras_object(layer)
+        new = keras.saving.deserialize_keras_object(twins.to_feedback(config, own(path)))
+        if layer.built:
+            copy_forward_weights(layer, new)
+        return new
+
+    for each in made._flatten_layers():
+        if is_own_code(each):
+            exchange_inner_layers(each, made_from)
+
+
+def _checked(model) -> list[Place]:
+    """The layers with kernels of a model that can be converted."""
+    if not isinstance(model, keras.Model):
+        raise UserError(f"{model!r} is a {type(model).__name__}, but a keras.Model was expected.")
+    if not model.built:
+        raise UserError(
+            f"model {model.name!r} is not built, so that the shapes of its kernels are unknown: "
+            "give it a keras.Input, or call it on a batch."
+        )
+    if "training" not in inspect.signature(model.call).parameters:
+        # Then Keras 3.15 calls it without, and none of its layers learns that it is trained.
+        raise UserError(
+            f"call of model {model.name!r} takes no `training`, so that its layers never know that "
+            "they are trained: give it the argument training=None."
+        )
+    places = with_kernels(model)
+    for place in places:
+        if place.rule is not None:
+            raise UserError(
+                f"layer {place.path!r} has rule {place.rule.name!r} already: give the network to "
+                "to_backprop first."
+            )
+    owners = {}
+    for place in places:
+        for variable in place.layer.trainable_variables:
+            other = owners.setdefault(id(variable), place.path)
+            if other != place.path:
+                raise UserError(
+                    f"layers {other!r} and {place.path!r} share the variable {variable.path!r}, "
+                    "but a feedback kernel belongs to one layer: give each its own, or call one "
+                    "layer twice."
+                )
+    return places
+
+
+def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
+    """Path -> rule of the layers that get one."""
+    if choice is None:
+        choice = {"*": rule}
+    elif isinstance(choice, str):
+        choice = {choice: rule}
+    elif not isinstance(choice, Mapping) and not callable(choice):
+        choice = dict.fromkeys(choice, rule)
+    if callable(choice):
+        answers = {place.path: choice(place.layer) for place in places}
+        answers = {path: rule if answer is True else answer for path, answer in answers.items()}
+    else:
+        fits = {
+            pattern: {
+                place.path
+                for place in places
+                if fnmatch.fnmatchcase(place.path, pattern)
+                or fnmatch.fnmatchcase(place.layer.name, pattern)
+            }
+            for pattern in choice
+        }
+        for pattern, paths in fits.items():
+            if not paths:
+                raise UserError(
+                    f"pattern {pattern!r} fits no layer that can get a feedback kernel; there are "
+                    f"{', '.join(place.path for place in places)}."
+                )
+        answers = {
+            path: choice[pattern] for pattern in reversed(fits) for path in sorted(fits[pattern])
+        }
+    chosen = {
+        path: rules.get(answer)
+        for path, answer in answers.items()
+        if answer is not None and answer is not False
+    }
+    if not chosen:
+        raise UserError("layers chose none of the network's layers: let it choose at least one.")
+    return chosen
+
+
+def _known() -> list[str]:
+    return sorted(cls.__name__ for cls in twins.FEEDBACK)

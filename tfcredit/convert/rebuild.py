@@ -1,0 +1,144 @@
+"""A network made anew from its config, with some layers exchanged and all forward weights kept."""
+
+from collections.abc import Callable
+
+import keras
+
+from tfcredit.convert.places import is_own_code
+from tfcredit.convert.twins import FEEDBACK, layer_class
+from tfcredit.errors import UserError
+from tfcredit.layers import FeedbackLayer
+
+Exchange = Callable[[str, dict], dict]
+
+
+def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
+    """Makes a network anew, not compiled, with the same forward weights.
+
+    Args:
+        model: A built model.
+        exchange: Function of a layer's path and config that gives the config to use instead.
+
+    Returns:
+        The new network.
+
+    Raises:
+        UserError: The model or one of its layers can't be made from its config.
+    """
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except NotImplementedError as problem:
+        raise _not_rebuilt(model, problem) from None
+    config.pop("compile_config", None)
+    config["config"] = _exchanged(config["config"], "", exchange)
+    classes = {
+        type(each).__name__: type(each) for each in model._flatten_layers() if is_own_code(each)
+    }
+    try:
+        made = keras.saving.deserialize_keras_object(
+            config, custom_objects=classes, safe_mode=False
+        )
+    except (TypeError, ValueError, NotImplementedError) as problem:
+        if isinstance(problem, UserError):
+            raise
+        raise _not_rebuilt(model, problem) from None
+    copy_forward_weights(model, made)
+    return made
+
+
+def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
+    """Gives a layer or network the weights of another one, feedback kernels left out.
+
+    Args:
+        source: What has the weights.
+        target: A layer or network of the same architecture.
+
+    Raises:
+        UserError: They have not the same weights.
+    """
+    old, new = forward_weights(source), forward_weights(target)
+    if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
+        raise UserError(
+            f"{source.name!r} has {len(old)} weights, but what its config makes has {len(new)} or "
+            "others: no layer may be shared by two nested models, and custom layers must make "
+            "their weights in the order of their config."
+        )
+    for kept, variable in zip(old, new, strict=True):
+        variable.assign(keras.ops.convert_to_numpy(kept))
+
+
+def forward_weights(layer: keras.Layer) -> list[keras.Variable]:
+    """The weights of a layer or network that backprop's network has too, in its order.
+
+    Args:
+        layer: The layer or network.
+
+    Returns:
+        All of `weights` but feedback kernels and their counts of steps.
+    """
+    own = set()
+    for each in layer._flatten_layers():
+        if isinstance(each, FeedbackLayer):
+            own |= {id(each.feedback_kernel), id(each._step)}
+    return [variable for variable in layer.weights if id(variable) not in own]
+
+
+def _exchanged(node, prefix: str, exchange: Exchange):
+    """A config with its layers' configs exchanged, `prefix` being the path of what it is in."""
+    if isinstance(node, list | tuple):
+        return [_exchanged(each, prefix, exchange) for each in node]
+    if not isinstance(node, dict):
+        return node
+    inner = node.get("config")
+    if not isinstance(inner, dict) or "class_name" not in node:
+        return {key: _exchanged(value, prefix, exchange) for key, value in node.items()}
+    path = prefix + str(inner.get("name", ""))
+    if layer_class(node) is not None:
+        return exchange(path, node)
+    is_model = node["class_name"] in ("Functional", "Sequential", "Model")
+    if str(node.get("module")).startswith("keras") and not is_model:
+        return node  # TimeDistributed and others run their layers in ways of their own.
+    return node | {"config": _exchanged(inner, f"{path}/" if "name" in inner else prefix, exchange)}
+
+
+def exchange_inner_layers(owner: keras.Layer, made_from: Callable) -> None:
+    """Puts other layers in the place of those that a custom layer's own code has made.
+
+    Args:
+        owner: A built layer or model that is no Keras class.
+        made_from: Function of a layer that gives the one to stand in its place, or None.
+    """
+    found = {}
+    for layer in list(owner._layers):
+        new = made_from(layer) if type(layer) in FEEDBACK else None
+        if new is not None:
+            found[id(layer)] = new
+            # In its old place among the sublayers, so that the order of the weights stays. (Keras
+            # itself admits no change once a layer is built, and would append.)
+            owner._layers[next(i for i, x in enumerate(owner._layers) if x is layer)] = new
+    for name, value in list(vars(owner).items()):
+        if name != "_layers":
+            vars(owner)[name] = _replaced(value, found)
+
+
+def _replaced(value, found: dict):
+    """`value` with the layers in it replaced; lists and mappings are changed themselves."""
+    if id(value) in found:
+        return found[id(value)]
+    if isinstance(value, list):
+        for index, each in enumerate(value):
+            list.__setitem__(value, index, _replaced(each, found))
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            dict.__setitem__(value, key, _replaced(each, found))
+    elif isinstance(value, tuple) and type(value) is tuple:
+        return tuple(_replaced(each, found) for each in value)
+    return value
+
+
+def _not_rebuilt(model, problem) -> UserError:
+    return UserError(
+        f"model {model.name!r} ({type(model).__name__}) can't be made from its config "
+        f"({str(problem).strip().splitlines()[0]}): give it and its custom layers get_config and "
+        "from_config, or build it with feedback layers in the first place."
+    )

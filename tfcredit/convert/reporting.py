@@ -1,0 +1,52 @@
+"""What of a network sends its errors through feedback kernels, and what does not."""
+
+import math
+
+import keras
+
+from tfcredit.convert.places import with_kernels
+from tfcredit.convert.rebuild import forward_weights
+
+
+def report(model: keras.Model) -> list[dict]:
+    """One record for each layer with a kernel.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Records of `layer` (its path), `kind` (its class), `rule` (the name of its rule, or
+        `"backprop"`), `note` (why it can't get a feedback kernel, else empty) and `parameters`
+        (the number of its forward weights).
+    """
+    records = []
+    for place in with_kernels(model):
+        rule = place.rule
+        records.append(
+            {
+                "layer": place.path,
+                "kind": type(place.layer).__name__,
+                "rule": "backprop" if rule is None else rule.name,
+                "note": "" if rule is not None else place.obstacle or "",
+                "parameters": sum(math.prod(v.shape) for v in forward_weights(place.layer)),
+            }
+        )
+    return records
+
+
+def table(model: keras.Model) -> str:
+    """`report` as text in columns.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        A line for each layer with a kernel, below a line of titles.
+    """
+    titles = ["layer", "kind", "rule", "parameters", "note"]
+    rows = [titles] + [[str(record[key]) for key in titles] for record in report(model)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

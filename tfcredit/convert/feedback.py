@@ -51,7 +51,8 @@ def to_feedback(
         A new model, not compiled, whose predictions are the same.
 
     Raises:
-        UserError: The model is not built, has a `call` without `training`, can't be made from its config, has feedback kernels
+        UserError: The model is not built, its `call` takes no `training`, it can't be made from
+            its config, has feedback kernels
             already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
             or a layer has no feedback layer and `strict` is set.
 

@@ -1,0 +1,90 @@
+"""Share of a training step that is spent waiting for the next batch of images.
+
+    python benchmarks/waiting_share.py [--model=resnet18] [--batch=32] [--steps=8] [--rounds=3]
+
+Trains on the JPEGs of `input_pipeline.py` (500 x 375 pixels) through the runner's own step, and, in
+turn, on one batch that is kept in memory. "Waiting" is the time from asking for a batch until it
+is there; "slower" also counts what decoding takes from the processor that the step runs on too.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import tensorflow as tf
+from input_pipeline import write_shards
+
+from tfcredit import models, optimizers
+from tfcredit.data import imagenet
+from tfcredit.training.trainer import Trainer
+
+
+def run(trainer: Trainer, batches: Iterator, steps: int) -> tuple[float, float]:
+    """Trains for a few steps.
+
+    Args:
+        trainer: The runner's.
+        batches: Of (images, labels).
+        steps: How many.
+
+    Returns:
+        Seconds in all, and those of them in which a batch was waited for.
+    """
+    waited, started = 0.0, time.perf_counter()
+    for _ in range(steps):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        trainer.run(iter([batch]), 1)
+    return time.perf_counter() - started, waited
+
+
+def main() -> None:
+    """Prints a line of a Markdown table for each rule."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--batch", type=int, default=32, help="images per step")
+    parser.add_argument("--steps", type=int, default=8, help="per turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each")
+    flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder))
+        data = imagenet.build(folder, shuffle_buffer=256)
+        print("| rule | s per step | waiting | slower than from memory | machine | versions |")
+        print("|---|---|---|---|---|---|")
+        for rule in ("backprop", "info_alignment"):
+            network = models.get(flags.model, data.classes, data.input_shape, rule=rule, seed=0)
+            forward = keras.optimizers.SGD(1e-4, momentum=0.9)
+            learns = rule != "backprop"
+            network.compile(optimizers.PartitionedOptimizer(forward, "adam") if learns else forward)
+            trainer = Trainer(network)
+            real = iter(data.train(flags.batch, 0, 0).repeat())
+            kept = iter(tf.data.Dataset.from_tensors(next(real)).repeat())
+            for batches in (real, kept):
+                run(trainer, batches, 2)  # tracing is not counted
+            turns = [
+                (run(trainer, real, flags.steps), run(trainer, kept, flags.steps))
+                for _ in range(flags.rounds)
+            ]
+            seconds = statistics.median(total for (total, _), _ in turns) / flags.steps
+            waiting = statistics.median(waited / total for (total, waited), _ in turns)
+            slower = statistics.median(total / memory for (total, _), (memory, _) in turns) - 1
+            machine = f"{os.cpu_count()} x {platform.machine()}"
+            versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+            print(
+                f"| `{rule}` | {seconds:.2f} | {waiting:.2%} | {slower:.1%} | {machine} | "
+                f"{versions} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -35,12 +35,14 @@ def table_after(heading):
 def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
-    names = {}
+    assert len(blocks) == 4
+    names, printed = {}, []
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()[-2:]  # after the progress bar
-    assert [line.split("_")[0].split()[0] for line in printed] == ["conv2d", "dense"]
+        printed.append(capsys.readouterr().out.splitlines()[-2:])  # after the progress bar
+    angles, table = [lines for lines in printed if lines]
+    assert [line.split("_")[0].split()[0] for line in angles] == ["conv2d", "dense"]
+    assert [line.split()[2] for line in table] == ["info_alignment", "weight_mirror"]
     assert len(names["again"].weights) == 6 + 1  # both kernels and bias, and the dense layer's step
     assert any((tmp_path / "logs").iterdir())
 

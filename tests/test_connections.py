@@ -1,5 +1,7 @@
 """The three products of each connection: what they compute, and that they are adjoint."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.connection_cases import case, cases, conv_settings, convolve, examples
-from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.errors import UserError
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
@@ -28,7 +30,7 @@ def assert_adjoint(case, tolerance):
     np.testing.assert_allclose(inner[1:], inner[0], rtol=0, atol=tolerance * scale)
 
 
-@examples(60)
+@examples(250)
 @given(cases(("float64", "float32")))
 def test_products_are_adjoint(case):
     assert_adjoint(case, TOLERANCE[case.x.dtype.name])
@@ -38,7 +40,7 @@ def test_products_are_adjoint(case):
 @given(conv_settings(), st.integers(1, 2))
 def test_convolution_equals_its_definition(setting, batch):
     arguments, shape, kernel_shape = setting
-    made = case(Conv2DConnection(*arguments), shape, kernel_shape, batch=batch)
+    made = case(ConvConnection(*arguments), shape, kernel_shape, batch=batch)
     expected = convolve(made.x.numpy(), made.kernel.numpy(), *arguments)
     np.testing.assert_allclose(made.y, expected, rtol=0, atol=1e-12)
 
@@ -48,7 +50,7 @@ def test_convolution_equals_its_definition(setting, batch):
 @pytest.mark.parametrize("strides, dilation", [(1, 1), (2, 1), (1, 2)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_convolution_equals_keras(padding, strides, dilation, groups, dtype):
-    connection = Conv2DConnection((strides,) * 2, padding, (dilation,) * 2, groups=groups)
+    connection = ConvConnection((strides,) * 2, padding, (dilation,) * 2, groups=groups)
     made = case(connection, (7, 6, 4), (3, 2, 4 // groups, 6), dtype)
     expected = keras.ops.conv(made.x, made.kernel, strides, padding, "channels_last", dilation)
     np.testing.assert_allclose(made.y, expected, rtol=0, atol=10 * TOLERANCE[dtype])
@@ -69,7 +71,7 @@ def test_dense_product_acts_on_the_last_axis(shape):
 @pytest.mark.parametrize("strides", [(2, 2), (3, 2), (1, 2)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_strided_pointwise_convolution(padding, strides, batch, size, dtype):
-    connection = Conv2DConnection(strides, padding)
+    connection = ConvConnection(strides, padding)
     made = case(connection, (size, size, 8), (1, 1, 8, 16), dtype, batch)
     pixels = made.x[:, :: strides[0], :: strides[1]].numpy()
     expected = np.float64(pixels) @ np.float64(made.kernel[0, 0])
@@ -80,7 +82,7 @@ def test_strided_pointwise_convolution(padding, strides, batch, size, dtype):
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_products_know_sizes_only_at_run_time(data_format):
-    connection = Conv2DConnection((2, 2), "same", data_format=data_format)
+    connection = ConvConnection((2, 2), "same", data_format=data_format)
     shape = (3, 5, 4) if data_format == "channels_first" else (5, 4, 3)
     for kernel_shape in [(1, 1, 3, 2), (3, 2, 3, 2)]:
         made = case(connection, shape, kernel_shape)
@@ -99,19 +101,36 @@ def test_products_know_sizes_only_at_run_time(data_format):
             np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
+@examples(100)
+@given(cases())
+def test_overlaps_are_counts(case):
+    """With ones for x and y, H counts at each tap the positions where it meets the input."""
+    connection, kernel_shape = case.connection, case.kernel.shape.as_list()
+    overlaps = connection.overlaps(case.x.shape.as_list()[1:], kernel_shape)
+    counts = connection.hebbian(tf.ones_like(case.x), tf.ones_like(case.y), kernel_shape)
+    expected = functools.reduce(np.multiply.outer, [each.sum(0) for each in overlaps])
+    expected = len(case.x) * expected.reshape(expected.shape + (1,) * (counts.ndim - expected.ndim))
+    assert (counts.numpy() == expected).all()
+
+
+@examples(60)
+@given(cases())
+def test_channels_are_the_fan_in_of_a_tap(case):
+    """With ones for x and W, each output sums its taps' channels."""
+    ones = tf.ones_like(case.x), tf.ones_like(case.kernel)
+    counts, shape = case.connection.op(*ones).numpy(), case.kernel.shape.as_list()
+    overlaps = case.connection.overlaps(case.x.shape.as_list()[1:], shape)
+    taps = np.prod([each.sum(1).max() for each in overlaps])
+    assert counts.max() == taps * case.connection.channels(shape)
+
+
 @examples(40)
 @given(conv_settings())
-def test_overlaps_are_counts(setting):
-    """With ones for x and y, H counts at each tap the positions where it meets the input."""
+def test_overlaps_follow_the_output(setting):
     arguments, shape, kernel_shape = setting
-    connection = Conv2DConnection(*arguments)
-    ones = tf.ones((1, *shape), tf.float64)
-    y = tf.ones_like(connection.op(ones, tf.ones(kernel_shape, tf.float64)))
-    rows, columns = connection.overlaps(shape, kernel_shape)
-    counts = connection.hebbian(ones, y, kernel_shape).numpy()
-    assert (counts == np.outer(rows.sum(0), columns.sum(0))[:, :, None, None]).all()
-    sizes = y.shape[2:] if connection.channels_first else y.shape[1:3]
-    assert (len(rows), len(columns)) == tuple(sizes)
+    made = case(ConvConnection(*arguments), shape, kernel_shape)
+    overlaps = made.connection.overlaps(shape, kernel_shape)
+    assert [len(each) for each in overlaps] == list(made.connection.space(made.y.shape[1:]))
 
 
 @pytest.mark.parametrize("shape, positions", [((5,), 1), ((3, 5), 3), ((2, 3, 5), 6)])
@@ -124,8 +143,8 @@ def test_overlaps_of_a_dense_layer_are_its_positions(shape, positions):
     "connection, shape, kernel_shape",
     [
         (DenseConnection(), (None, 5), (5, 4)),
-        (Conv2DConnection(), (None, 8, 3), (3, 3, 3, 4)),
-        (Conv2DConnection(data_format="channels_first"), (3, 8, None), (3, 3, 3, 4)),
+        (ConvConnection(), (None, 8, 3), (3, 3, 3, 4)),
+        (ConvConnection(data_format="channels_first"), (3, 8, None), (3, 3, 3, 4)),
     ],
 )
 def test_overlaps_need_known_sizes(connection, shape, kernel_shape):

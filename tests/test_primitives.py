@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.connection_cases import case, cases, examples
-from tfcredit.connections import Connection, Conv2DConnection, DenseConnection
+from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.primitives import PRIMITIVES, amp, decay, error, null, self_, value_and_gradient
 from tfcredit.rules import AlignmentInputs
 from tfcredit.rules.objective import objective
@@ -93,7 +93,7 @@ def test_closed_form_equals_automatic_differentiation(made, coefficients):
     "connection, shape, kernel_shape",
     [
         (DenseConnection(), (3,), (3, 2)),
-        (Conv2DConnection((2, 1), "same"), (3, 3, 2), (2, 2, 2, 2)),
+        (ConvConnection((2, 1), "same"), (3, 3, 2), (2, 2, 2, 2)),
     ],
     ids=["dense", "conv"],
 )
@@ -133,7 +133,7 @@ def test_half_precision_activity_gives_results_in_the_kernels_dtype(half):
 @pytest.mark.parametrize("name", NAMES)
 def test_value_is_eulers(name):
     """R is homogeneous in B of the stated degree, so <B, dR/dB> = degree * R."""
-    made = case(Conv2DConnection(), (4, 4, 2), (2, 2, 2, 3), batch=3)
+    made = case(ConvConnection(), (4, 4, 2), (2, 2, 2, 3), batch=3)
     value, gradient = closed_form(made, {name: 0.7})
     assert_close(tf.reduce_sum(made.feedback * gradient), PRIMITIVES[name].degree * value)
 
@@ -187,6 +187,9 @@ class Counting(Connection):
     def hebbian(self, *arguments):
         self.counts["hebbian"] += 1
         return self.inner.hebbian(*arguments)
+
+    def channels(self, kernel_shape):
+        return self.inner.channels(kernel_shape)
 
     def overlaps(self, *arguments):
         return self.inner.overlaps(*arguments)

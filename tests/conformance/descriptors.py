@@ -7,6 +7,16 @@ import tensorflow as tf
 
 from tfcredit import layers, rules
 
+
+def depthwise(make, *arguments):
+    """A builder that takes the regulariser under the name that other layers have for it."""
+
+    def build(kernel_regularizer=None, **kw):
+        return make(*arguments, depthwise_regularizer=kernel_regularizer, **kw)
+
+    return build
+
+
 # A builder and the shape of one sample.
 LAYERS = {
     "dense": (lambda **kw: layers.Dense(4, "tanh", **kw), (5,)),
@@ -14,6 +24,20 @@ LAYERS = {
     "conv": (lambda **kw: layers.Conv2D(4, 3, padding="same", activation="tanh", **kw), (5, 4, 2)),
     "pointwise": (lambda **kw: layers.Conv2D(4, 1, 2, **kw), (5, 4, 2)),
     "grouped": (lambda **kw: layers.Conv2D(4, (2, 3), (2, 1), groups=2, **kw), (5, 4, 2)),
+    "conv 1d": (lambda **kw: layers.Conv1D(4, 3, 2, "causal", activation="tanh", **kw), (6, 2)),
+    "conv 3d": (lambda **kw: layers.Conv3D(3, 2, **kw), (3, 4, 3, 2)),
+    "transposed": (lambda **kw: layers.Conv2DTranspose(3, 3, 2, "same", **kw), (3, 2, 2)),
+    "transposed 1d": (lambda **kw: layers.Conv1DTranspose(3, 2, 2, output_padding=1, **kw), (4, 2)),
+    "transposed 3d": (
+        lambda **kw: layers.Conv3DTranspose(2, 2, use_bias=False, **kw),
+        (2, 3, 2, 2),
+    ),
+    "depthwise": (depthwise(layers.DepthwiseConv2D, 3, 1, "same", 2), (5, 4, 2)),
+    "depthwise 1d": (depthwise(layers.DepthwiseConv1D, 3, 2), (7, 3)),
+    "einsum": (
+        lambda **kw: layers.EinsumDense("abc,cde->abde", (None, 2, 3), "tanh", "de", **kw),
+        (3, 5),
+    ),
 }
 
 # "alignment" has no default: a sum of all primitives stands for it.

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tests.golden_data import arrays, assert_golden
-from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.layers.feedback import route_error
 
 CASES = sorted({key.split("/")[0] for key in arrays("ops")})
@@ -14,7 +14,7 @@ def connection_of(case):
     if case.startswith("matmul"):
         return DenseConnection()
     _, _, stride, padding, _ = case.split("_")
-    return Conv2DConnection((int(stride[1:]),) * 2, padding.lower())
+    return ConvConnection((int(stride[1:]),) * 2, padding.lower())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

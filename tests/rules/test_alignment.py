@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.connection_cases import case
 from tests.test_primitives import Counting, assert_close, by_autodiff
 from tfcredit import primitives, rules
-from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentInputs, AlignmentRule, Synapse
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
@@ -23,7 +23,7 @@ SUMS = [
 ]
 LAYERS = {
     "dense": (DenseConnection(), (4,), (4, 3)),
-    "conv": (Conv2DConnection((2, 2), "same"), (4, 4, 2), (3, 3, 2, 3)),
+    "conv": (ConvConnection((2, 2), "same"), (4, 4, 2), (3, 3, 2, 3)),
 }
 
 

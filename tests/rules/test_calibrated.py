@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.connections import (
+    ConvConnection,
+    DenseConnection,
+    DepthwiseConnection,
+    EinsumConnection,
+    TransposedConnection,
+)
 from tfcredit.errors import UserError
 from tfcredit.rules import CalibratedActivation, CalibratedMirror, Synapse
 from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
@@ -13,20 +19,35 @@ from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
 LAYERS = {
     "dense": (DenseConnection(), (30,), (30, 20)),
     "dense rank 3": (DenseConnection(), (4, 12), (12, 20)),
-    "same": (Conv2DConnection(padding="same"), (6, 6, 4), (3, 3, 4, 8)),
-    "valid": (Conv2DConnection(), (6, 6, 4), (3, 3, 4, 8)),
-    "strided": (Conv2DConnection((2, 2), "same"), (6, 6, 4), (3, 3, 4, 8)),
-    "dilated": (Conv2DConnection((1, 1), "same", (2, 2)), (3, 3, 4), (3, 3, 4, 8)),
-    "grouped": (Conv2DConnection(padding="same", groups=2), (5, 5, 4), (3, 3, 2, 8)),
-    "one channel": (Conv2DConnection(padding="same"), (6, 6, 1), (3, 3, 1, 16)),
-    "2x2 map": (Conv2DConnection(padding="same"), (2, 2, 6), (3, 3, 6, 8)),
-    "1x1 map": (Conv2DConnection(padding="same"), (1, 1, 16), (3, 3, 16, 16)),
-    "2x2 map, one channel": (Conv2DConnection(padding="same"), (2, 2, 1), (3, 3, 1, 16)),
+    "same": (ConvConnection(padding="same"), (6, 6, 4), (3, 3, 4, 8)),
+    "valid": (ConvConnection(), (6, 6, 4), (3, 3, 4, 8)),
+    "strided": (ConvConnection((2, 2), "same"), (6, 6, 4), (3, 3, 4, 8)),
+    "dilated": (ConvConnection((1, 1), "same", (2, 2)), (3, 3, 4), (3, 3, 4, 8)),
+    "grouped": (ConvConnection(padding="same", groups=2), (5, 5, 4), (3, 3, 2, 8)),
+    "one channel": (ConvConnection(padding="same"), (6, 6, 1), (3, 3, 1, 16)),
+    "2x2 map": (ConvConnection(padding="same"), (2, 2, 6), (3, 3, 6, 8)),
+    "1x1 map": (ConvConnection(padding="same"), (1, 1, 16), (3, 3, 16, 16)),
+    "2x2 map, one channel": (ConvConnection(padding="same"), (2, 2, 1), (3, 3, 1, 16)),
     "channels first": (
-        Conv2DConnection(padding="same", data_format="channels_first"),
+        ConvConnection(padding="same", data_format="channels_first"),
         (4, 5, 5),
         (3, 3, 4, 8),
     ),
+    "1-d": (ConvConnection((2,), ((2, 0),)), (9, 4), (3, 4, 8)),
+    "3-d": (ConvConnection((1, 1, 1), "same"), (3, 3, 3, 2), (3, 2, 2, 2, 8)),
+    "depthwise": (DepthwiseConnection(padding="same"), (6, 6, 8), (3, 3, 8, 4)),
+    "strided depthwise": (DepthwiseConnection((2, 2)), (7, 7, 8), (3, 3, 8, 4)),
+    "transposed": (TransposedConnection(ConvConnection((2, 2), "same")), (4, 4, 6), (3, 3, 8, 6)),
+    "transposed, sparse": (TransposedConnection(ConvConnection((3, 1))), (3, 4, 6), (2, 3, 8, 6)),
+    "dilated transposed": (
+        TransposedConnection(ConvConnection((1, 1), "same", (2, 2))),
+        (4, 4, 6),
+        (3, 3, 8, 6),
+    ),
+    "heads": (EinsumConnection("abc,cde->abde", 3), (4, 10), (10, 4, 6)),
+    "heads to units": (EinsumConnection("abcd,cde->abe", 4), (4, 2, 6), (2, 6, 16)),
+    "shared axis": (EinsumConnection("abcd,bde->ace", 4), (2, 3, 6), (2, 6, 16)),
+    "kept axis": (EinsumConnection("abcd,bde->abce", 4), (3, 2, 6), (3, 6, 16)),
 }
 
 
@@ -101,6 +122,25 @@ def test_estimate_is_unbiased(name):
     assert np.abs(difference[learner.met].mean()) < 4 * np.sqrt(
         learner.geometry.variance / 400 / learner.met.shape[-1]
     )
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_geometry_is_what_many_estimates_have(name):
+    """Their mean is W, within the error that `variance` predicts; their mean square error too."""
+    connection, shape, kernel_shape = LAYERS[name]
+    layer, rng, draws = geometry(connection, shape, kernel_shape), np.random.default_rng(4), 800
+    w = tf.constant(rng.choice([-1.0, 1.0], size=kernel_shape))  # of mean square 1 at each tap
+
+    @tf.function
+    def estimate(xi):
+        return connection.hebbian(xi, connection.op(xi, w), kernel_shape) / layer.counts
+
+    estimates = [estimate(tf.constant(rng.normal(size=(1, *shape)))) for _ in range(draws)]
+    errors = (np.stack(estimates) - w.numpy()) * layer.met
+    met = np.broadcast_to(layer.met, kernel_shape).mean()
+    np.testing.assert_allclose(np.mean(errors**2) / met, layer.variance, rtol=0.06)
+    bias = np.mean(errors.mean(0) ** 2) / met
+    np.testing.assert_allclose(bias, layer.variance / draws, rtol=0.35)
 
 
 def test_first_step_is_the_first_estimate():
@@ -179,6 +219,6 @@ def test_replicas_draw_alike_and_steps_differ():
 @pytest.mark.parametrize("rule", [CalibratedMirror(), CalibratedActivation()])
 def test_unknown_input_sizes_are_refused(rule):
     with pytest.raises(UserError, match="full input shape"):
-        geometry(Conv2DConnection(), (None, 6, 4), (3, 3, 4, 8))
+        geometry(ConvConnection(), (None, 6, 4), (3, 3, 4, 8))
     with pytest.raises(UserError, match="full input shape"):
         geometry(DenseConnection(), (None, 4), (4, 8))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.golden_data import arrays, assert_golden, description, our_rule
-from tfcredit.connections import Conv2DConnection, DenseConnection
+from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.rules import AlignmentInputs, Synapse
 
 
@@ -29,7 +29,7 @@ def test_rule_equals_the_authors(case, dtype):
     if update_forward:
         inputs["update_forward"] = True
     rule = our_rule(entry["rule"], entry["coefficients"], inputs, use_sparse)
-    connection = DenseConnection() if dense else Conv2DConnection(padding="same")
+    connection = DenseConnection() if dense else ConvConnection(padding="same")
     x, w = tf.constant(golden["x"]), tf.constant(golden["W"])
     b = tf.constant(golden["B"].T if dense else golden["B"])
     with tf.GradientTape() as tape:

@@ -1,7 +1,22 @@
 """Keras layers whose errors travel through feedback kernels."""
 
-from tfcredit.layers.conv2d import Conv2D
+from tfcredit.layers.convolution import Conv1D, Conv2D, Conv3D
 from tfcredit.layers.dense import Dense
+from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
+from tfcredit.layers.einsum import EinsumDense
 from tfcredit.layers.feedback import FeedbackLayer
+from tfcredit.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 
-__all__ = ["Conv2D", "Dense", "FeedbackLayer"]
+__all__ = [
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "EinsumDense",
+    "FeedbackLayer",
+]

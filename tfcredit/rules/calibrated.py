@@ -51,10 +51,10 @@ def geometry(connection: Connection, input_shape, kernel_shape) -> Geometry:
     Args:
         connection: The layer's products.
         input_shape: Static shape of one sample.
-        kernel_shape: Static shape of the kernel, whose last axes are inputs and outputs.
+        kernel_shape: Static shape of the kernel, whose first axes are those of the taps.
     """
     overlaps = connection.overlaps(input_shape, kernel_shape)
-    channels = kernel_shape[-2]
+    channels = connection.channels(kernel_shape)
     counts = functools.reduce(np.multiply.outer, [v.sum(0) for v in overlaps])
     met = counts > 0
     safe = np.where(met, counts, 1.0)
@@ -67,7 +67,7 @@ def geometry(connection: Connection, input_shape, kernel_shape) -> Geometry:
     own = 1.0 / flat * met.ravel()
     variance = float((channels * spread.sum(1) + own)[met.ravel()].mean())
     growth = float(channels * np.abs(np.linalg.eigvals(spread)).max() + own.max())
-    shape = counts.shape + (1, 1) if counts.ndim + 2 == len(kernel_shape) else (1, 1)
+    shape = counts.shape + (1,) * (len(kernel_shape) - counts.ndim)
     return Geometry(safe.reshape(shape), met.reshape(shape).astype(float), variance, growth)
 
 

@@ -1,0 +1,54 @@
+"""The interface of all connections."""
+
+import abc
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.errors import UserError
+
+
+class Connection(abc.ABC):
+    """The three products of one layer. `x` and `y` have the batch on axis 0."""
+
+    @abc.abstractmethod
+    def op(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The forward product `op(x; kernel)`, without bias and activation."""
+
+    @abc.abstractmethod
+    def op_transpose(self, y: tf.Tensor, kernel: tf.Tensor, input_shape: tf.Tensor) -> tf.Tensor:
+        """The adjoint of `op` in its input: a tensor of shape `input_shape`."""
+
+    @abc.abstractmethod
+    def hebbian(self, x: tf.Tensor, y: tf.Tensor, kernel_shape: Sequence[int]) -> tf.Tensor:
+        """The adjoint of `op` in its kernel: `x` times `y`, summed over batch and space."""
+
+    @abc.abstractmethod
+    def overlaps(self, input_shape: Sequence[int], kernel_shape: Sequence[int]) -> list[np.ndarray]:
+        """Which kernel taps meet the input at which output position, per spatial axis.
+
+        Args:
+            input_shape: Static shape of one sample, without the batch axis.
+            kernel_shape: Static shape of the kernel.
+
+        Returns:
+            One float64 array `[positions, taps]` of zeros and ones per spatial axis of the kernel;
+            a single one of one tap for kernels without such axes.
+
+        Raises:
+            UserError: A size of `input_shape` that is needed is unknown (`None`).
+        """
+
+    @abc.abstractmethod
+    def channels(self, kernel_shape: Sequence[int]) -> int:
+        """How many weights of each tap are summed in one output: the fan-in per tap."""
+
+
+def require_static(sizes: Sequence[int | None]) -> None:
+    """Refuse sizes that are known at run time only."""
+    if None in sizes:
+        raise UserError(
+            f"the input has sizes {tuple(sizes)}, but a calibrated rule counts the positions that "
+            "each kernel tap meets and needs them known: give the model a full input shape."
+        )

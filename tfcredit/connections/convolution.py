@@ -1,0 +1,223 @@
+"""Convolutions of one to three spatial axes."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.connections.base import Connection, require_static
+
+Padding = str | Sequence[Sequence[int]]
+
+
+class ConvConnection(Connection):
+    """Convolution (cross-correlation) with `W [*space, channels / groups, filters]`.
+
+    Args:
+        strides: A positive integer per spatial axis: one, two or three of them.
+        padding: `"same"`, `"valid"`, or explicit `(before, after)` pairs, one per spatial axis.
+        dilation_rate: A positive integer per spatial axis. Default: ones.
+        data_format: `"channels_last"` or `"channels_first"`.
+        groups: Number of groups that the channels and filters are divided into.
+    """
+
+    def __init__(
+        self,
+        strides: Sequence[int] = (1, 1),
+        padding: Padding = "valid",
+        dilation_rate: Sequence[int] | None = None,
+        data_format: str = "channels_last",
+        groups: int = 1,
+    ):
+        self.strides, self.groups, self.data_format = tuple(strides), groups, data_format
+        self.rank = len(self.strides)
+        self.dilation_rate = tuple(dilation_rate or [1] * self.rank)
+        explicit = not isinstance(padding, str)
+        self.padding = "valid" if explicit else padding
+        self.pads = [tuple(p) for p in padding] if explicit else [(0, 0)] * self.rank
+        self.channels_first = data_format == "channels_first"
+        # The axes of batch, space and channels.
+        space = [i + (2 if self.channels_first else 1) for i in range(self.rank)]
+        self._axes = [0, *space, 1 if self.channels_first else self.rank + 1]
+
+    def op(self, x, kernel):
+        """See `Connection.op`: Keras' own, so that outputs are the Keras layer's bit for bit."""
+
+        def convolve(x, kernel):
+            return keras.ops.conv(
+                x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
+            )
+
+        if self.channels_first and not _has_onednn(x.dtype):
+            convolve = _through_xla(convolve)
+        return convolve(self._padded(x), kernel)
+
+    def op_transpose(self, y, kernel, input_shape):
+        """See `Connection.op_transpose`."""
+        padded = input_shape
+        if self._is_padded:
+            padded += self.per_axis(0, [sum(p) for p in self.pads], 0)
+        sizes, subsampling = padded, self._is_subsampling(kernel.shape)
+        if subsampling:
+            batch, *space = (tf.shape(y)[i] for i in self._axes[:-1])
+            sizes = tf.stack(self.per_axis(batch, space, input_shape[self._axes[-1]]))
+        if self.rank == 1:
+            sizes = tf.concat([sizes[: self._axes[1]], [1], sizes[self._axes[1] :]], 0)
+        x = self._run(
+            "BackpropInput",
+            {
+                "input_sizes": sizes,
+                "filter": kernel[None] if self.rank == 1 else kernel,
+                "out_backprop": self._as_plane(y),
+            },
+            subsampling,
+        )
+        if self.rank == 1:
+            x = tf.squeeze(x, self._axes[1])
+        if subsampling:
+            x = self._spread(x, padded)
+        if self._is_padded:
+            x = tf.slice(x, self.per_axis(0, [before for before, _ in self.pads], 0), input_shape)
+        return x
+
+    def hebbian(self, x, y, kernel_shape):
+        """See `Connection.hebbian`."""
+        x, subsampling = self._padded(x), self._is_subsampling(kernel_shape)
+        if subsampling:
+            steps = self.per_axis(1, self.strides, 1)
+            x = x[tuple(slice(None, None, step) for step in steps)]
+        sizes = [1, *kernel_shape] if self.rank == 1 else list(kernel_shape)
+        product = self._run(
+            "BackpropFilter",
+            {
+                "input": self._as_plane(x),
+                "filter_sizes": tf.constant(sizes),
+                "out_backprop": self._as_plane(y),
+            },
+            subsampling,
+        )
+        return product[0] if self.rank == 1 else product
+
+    def overlaps(self, input_shape, kernel_shape):
+        """See `Connection.overlaps`."""
+        sizes = self.space(input_shape)
+        require_static(sizes)
+        readings = self.readings(sizes, kernel_shape)
+        return [
+            ((0 <= read) & (read < size)).astype(float)
+            for read, size in zip(readings, sizes, strict=True)
+        ]
+
+    def channels(self, kernel_shape):
+        """See `Connection.channels`."""
+        return kernel_shape[-2]
+
+    def space(self, shape: Sequence[int | None]) -> Sequence[int | None]:
+        """The spatial sizes in the shape of one sample."""
+        return shape[1:] if self.channels_first else shape[:-1]
+
+    def readings(self, sizes: Sequence[int], kernel_shape: Sequence[int]) -> list[np.ndarray]:
+        """The input index that each tap reads for each output, `[positions, taps]` per axis.
+
+        Args:
+            sizes: The input's spatial sizes; indices outside are padding.
+            kernel_shape: Shape of the kernel.
+        """
+        result = []
+        for axis, size in enumerate(sizes):
+            taps, stride, dilation = (
+                kernel_shape[axis],
+                self.strides[axis],
+                self.dilation_rate[axis],
+            )
+            reach = (taps - 1) * dilation + 1
+            before, after = self.pads[axis]
+            if self.padding == "same":
+                total = max((-(-size // stride) - 1) * stride + reach - size, 0)
+                before, after = total // 2, total - total // 2
+            positions = (size + before + after - reach) // stride + 1
+            result.append(
+                np.arange(positions)[:, None] * stride + np.arange(taps) * dilation - before
+            )
+        return result
+
+    def per_axis(self, batch, space, channels):
+        """A list in the order of the axes."""
+        return [batch, channels, *space] if self.channels_first else [batch, *space, channels]
+
+    @property
+    def _is_padded(self):
+        return any(map(any, self.pads))
+
+    def _padded(self, x):
+        return tf.pad(x, self.per_axis((0, 0), self.pads, (0, 0))) if self._is_padded else x
+
+    def _as_plane(self, x):
+        return tf.expand_dims(x, self._axes[1]) if self.rank == 1 else x
+
+    # Strided 1x1 convolutions (ResNets' projection shortcuts) read only every stride-th pixel.
+    # Their adjoints run as unstrided ones on those pixels: the same mathematics, and the only way
+    # round a fault of TensorFlow 2.21's oneDNN kernels, whose Conv2DBackpropFilter corrupts memory
+    # and ends the process for a 1x1 kernel, stride >= 2, batch 1 and few channels (28x28, 8 -> 16:
+    # float32 and bfloat16, SAME and VALID, every time; float64 and float16, which do not use
+    # oneDNN, never).
+    def _is_subsampling(self, kernel_shape):
+        return max(kernel_shape[: self.rank]) == 1 < max(self.strides)
+
+    def _spread(self, x, shape):
+        """Put the pixels of `x` on every stride-th pixel of a zero image of `shape`."""
+        rank = self.rank + 2
+        sizes = tf.unstack(tf.shape(x))
+        for axis, stride in zip(self._axes[1:-1], self.strides, strict=True):
+            x = tf.expand_dims(x, axis + 1)
+            x = tf.pad(x, [[0, stride - 1 if i == axis + 1 else 0] for i in range(rank + 1)])
+            sizes[axis] = sizes[axis] * stride
+            x = tf.reshape(x, tf.stack(sizes))
+        # The last stride may reach past the image or stop short of its edge.
+        x = tf.slice(x, [0] * rank, tf.minimum(tf.shape(x), shape))
+        return tf.pad(x, tf.stack([tf.zeros(rank, tf.int32), shape - tf.shape(x)], 1))
+
+    def _run(self, product, tensors, unstrided):
+        """Run an adjoint's raw op, through XLA where the CPU has no kernel of its own for it.
+
+        TensorFlow 2.21's CPU kernels for groups, dilations and channels-first are oneDNN's 2-D
+        ones, for float32 and bfloat16. Keras steers round the same gap with XLA.
+
+        Args:
+            product: `"BackpropInput"` or `"BackpropFilter"`.
+            tensors: The op's three tensors; a shape stands for the one it is the gradient of.
+            unstrided: Whether to run with strides 1.
+        """
+        strides = [1] * self.rank if unstrided else self.strides
+        dilations = self.dilation_rate
+        if self.rank == 1:  # as two spatial axes, the first of size 1: so TensorFlow's 1-D ops do
+            strides, dilations = [1, *strides], [1, *dilations]
+        layout = "DHW" if self.rank == 3 else "HW"
+        raw_op = getattr(tf.raw_ops, f"Conv{len(layout)}D{product}{'V2' * (self.rank == 3)}")
+
+        def run(**tensors):
+            return raw_op(
+                **tensors,
+                strides=self.per_axis(1, strides, 1),
+                dilations=self.per_axis(1, dilations, 1),
+                padding=self.padding.upper(),
+                data_format=f"NC{layout}" if self.channels_first else f"N{layout}C",
+            )
+
+        dtype = tensors["out_backprop"].dtype
+        special = self.groups != 1 or max(self.dilation_rate) > 1 or self.channels_first
+        if special and not (self.rank < 3 and _has_onednn(dtype)):
+            run = _through_xla(run)
+        return run(**tensors)
+
+
+def _has_onednn(dtype: tf.DType) -> bool:
+    return dtype in (tf.float32, tf.bfloat16)
+
+
+def _through_xla(function):
+    """`function`, compiled where there is no GPU."""
+    if tf.config.list_logical_devices("GPU"):
+        return function
+    return tf.function(function, jit_compile=True)

@@ -18,7 +18,7 @@ def options(**values):
 FORMATS = ["channels_last", "channels_first"]
 STEPS = [{}, {"strides": 2}, {"strides": 3}, {"dilation_rate": 2}]
 BOTH = [*STEPS, {"strides": 2, "dilation_rate": 2}]
-SIZES = {1: (9,), 2: (7, 8), 3: (5, 4, 5)}
+SIZES = {1: (9,), 2: (7, 8), 3: (5, 6, 5)}
 
 
 def convolutions(rank):
@@ -111,28 +111,22 @@ def twins(name, arguments, more, shape):
 
 @pytest.mark.parametrize("name", sorted({case[0] for case in CASES}))
 def test_layer_is_its_twin(name):
+    """Outputs bit for bit; gradients too under backprop, and to rounding with B = W."""
     for _, arguments, more, shape in (case for case in CASES if case[0] == name):
         x = tf.constant(np.random.default_rng(0).normal(size=(3, *shape)), tf.float32)
         theirs, *mine = twins(name, arguments, more, shape)
-        try:
-            expected = theirs(x)
-        except Exception as error:
-            print("REFUSED", name, arguments, more, str(error)[:90])
-            continue
+        expected = theirs(x)
         for layer in mine:
             for y in (layer(x), layer(x, training=True)):
-                if not np.array_equal(y, expected):
-                    print("DIFFERS", name, arguments, more, np.abs(y - expected).max())
+                np.testing.assert_array_equal(y, expected, err_msg=f"{arguments} {more}")
         if not has_safe_gradient(arguments, more):
             continue
         try:
             wanted = gradients(theirs, x)
-        except Exception as error:
-            print("REFUSED gradient", name, arguments, more, str(error)[:90])
-            continue
+        except tf.errors.InvalidArgumentError:
+            continue  # Keras' own layer has none on this machine.
         for layer in mine:
             for actual, of_twin in zip(gradients(layer, x), wanted, strict=True):
                 if layer.rule.name == "backprop":
-                    assert np.array_equal(actual, of_twin), (arguments, more)
+                    np.testing.assert_array_equal(actual, of_twin, err_msg=str(more))
                 np.testing.assert_allclose(actual, of_twin, rtol=0, atol=2e-5, err_msg=str(more))
-    assert 0

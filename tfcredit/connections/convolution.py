@@ -181,8 +181,9 @@ class ConvConnection(Connection):
     def _run(self, product, tensors, unstrided):
         """Run an adjoint's raw op, through XLA where the CPU has no kernel of its own for it.
 
-        TensorFlow 2.21's CPU kernels for groups, dilations and channels-first are oneDNN's 2-D
-        ones, for float32 and bfloat16. Keras steers round the same gap with XLA.
+        TensorFlow 2.21's CPU kernels for groups, dilations and channels-first are oneDNN's, for
+        float32 and bfloat16; of the 3-D ones only those for dilations. Keras steers round the same
+        gap with XLA.
 
         Args:
             product: `"BackpropInput"` or `"BackpropFilter"`.
@@ -206,8 +207,9 @@ class ConvConnection(Connection):
             )
 
         dtype = tensors["out_backprop"].dtype
-        special = self.groups != 1 or max(self.dilation_rate) > 1 or self.channels_first
-        if special and not (self.rank < 3 and _has_onednn(dtype)):
+        arranged = self.groups != 1 or self.channels_first
+        special = arranged or max(self.dilation_rate) > 1
+        if special and (not _has_onednn(dtype) or (arranged and self.rank == 3)):
             run = _through_xla(run)
         return run(**tensors)
 

@@ -1,5 +1,12 @@
 """Keras layers whose errors travel through feedback kernels."""
 
+from tfcredit.layers.composite import (
+    CompositeLayer,
+    GroupQueryAttention,
+    MultiHeadAttention,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from tfcredit.layers.convolution import Conv1D, Conv2D, Conv3D
 from tfcredit.layers.dense import Dense
 from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
@@ -8,6 +15,7 @@ from tfcredit.layers.feedback import FeedbackLayer
 from tfcredit.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 
 __all__ = [
+    "CompositeLayer",
     "Conv1D",
     "Conv1DTranspose",
     "Conv2D",
@@ -19,4 +27,8 @@ __all__ = [
     "DepthwiseConv2D",
     "EinsumDense",
     "FeedbackLayer",
+    "GroupQueryAttention",
+    "MultiHeadAttention",
+    "SeparableConv1D",
+    "SeparableConv2D",
 ]

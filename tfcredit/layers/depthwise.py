@@ -25,8 +25,8 @@ class DepthwiseConv1D(_DepthwiseConv, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` whose errors travel through a feedback kernel.
 
     Takes the arguments of `keras.layers.DepthwiseConv1D`, and `rule`, `feedback_initializer` and
-    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, steps, channels]`
-    (or channels first), kernels `[steps, channels, depth_multiplier]`.
+    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, steps,
+    channels]` (or channels first), kernels `[steps, channels, depth_multiplier]`.
 
     Example:
         >>> layer = DepthwiseConv1D(3, rule="feedback_alignment")
@@ -41,8 +41,8 @@ class DepthwiseConv2D(_DepthwiseConv, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` whose errors travel through a feedback kernel.
 
     Takes the arguments of `keras.layers.DepthwiseConv2D`, and `rule`, `feedback_initializer` and
-    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, height, width, channels]`
-    (or channels first), kernels `[height, width, channels, depth_multiplier]`.
+    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, height, width,
+    channels]` (or channels first), kernels `[height, width, channels, depth_multiplier]`.
 
     Example:
         >>> layer = DepthwiseConv2D(3, rule="feedback_alignment")

@@ -19,8 +19,8 @@ class Conv1DTranspose(_ConvTranspose, keras.layers.Conv1DTranspose):
     """`keras.layers.Conv1DTranspose` whose errors travel through a feedback kernel.
 
     Takes the arguments of `keras.layers.Conv1DTranspose`, and `rule`, `feedback_initializer` and
-    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, steps, channels]`
-    (or channels first), kernels `[steps, filters, channels]`.
+    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, steps,
+    channels]` (or channels first), kernels `[steps, filters, channels]`.
 
     Example:
         >>> layer = Conv1DTranspose(8, 3, strides=2, rule="feedback_alignment")
@@ -35,8 +35,8 @@ class Conv2DTranspose(_ConvTranspose, keras.layers.Conv2DTranspose):
     """`keras.layers.Conv2DTranspose` whose errors travel through a feedback kernel.
 
     Takes the arguments of `keras.layers.Conv2DTranspose`, and `rule`, `feedback_initializer` and
-    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, height, width, channels]`
-    (or channels first), kernels `[height, width, filters, channels]`.
+    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, height, width,
+    channels]` (or channels first), kernels `[height, width, filters, channels]`.
 
     Example:
         >>> layer = Conv2DTranspose(8, 3, strides=2, rule="feedback_alignment")
@@ -51,8 +51,8 @@ class Conv3DTranspose(_ConvTranspose, keras.layers.Conv3DTranspose):
     """`keras.layers.Conv3DTranspose` whose errors travel through a feedback kernel.
 
     Takes the arguments of `keras.layers.Conv3DTranspose`, and `rule`, `feedback_initializer` and
-    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, depth, height, width, channels]`
-    (or channels first), kernels `[depth, height, width, filters, channels]`.
+    `seed` as `tfcredit.layers.feedback.FeedbackLayer` describes them. Input `[batch, depth, height,
+    width, channels]` (or channels first), kernels `[depth, height, width, filters, channels]`.
 
     Example:
         >>> layer = Conv3DTranspose(8, 3, strides=2, rule="feedback_alignment")

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.models.golden_resnet import (
     GOLDEN,
     load_made_up_weights,
-    our_path,
+
     weights_by_path,
 )
 from tfcredit import models, rules

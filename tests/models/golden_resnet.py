@@ -7,20 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from tfcredit.convert.reference import is_transposed, our_path
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 NETWORKS = json.loads((GOLDEN / "resnet_variables.json").read_text())
-_OUR_WORDS = {"forward_kernel": "kernel", "backward_kernel": "feedback_kernel"}
-
-
-def our_path(name: str) -> str:
-    """`block_group1_0/conv1/forward_kernel` -> `block_group1_0_conv1/kernel`."""
-    *scopes, variable = name.split("/")
-    return f"{'_'.join(scopes)}/{_OUR_WORDS.get(variable, variable)}"
-
-
-def to_ours(name: str, value: np.ndarray) -> np.ndarray:
-    """The authors store the dense layer's backward kernel transposed."""
-    return value.T if name == "dense/backward_kernel" else value
 
 
 def weights_by_path(model: keras.Model) -> dict[str, keras.Variable]:
@@ -48,7 +38,7 @@ def made_up_weights(network: str) -> dict[str, np.ndarray]:
             value = 0.5 + 0.25 * np.abs(digits)
         else:
             value = digits / 16
-        weights[our_path(name)] = to_ours(name, value)
+        weights[our_path(name)] = value.T if is_transposed(name) else value
     return weights
 
 

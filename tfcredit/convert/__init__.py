@@ -2,6 +2,14 @@
 
 from tfcredit.convert.backprop import to_backprop
 from tfcredit.convert.feedback import to_feedback
+from tfcredit.convert.reference import ReferenceReport, load_reference_checkpoint
 from tfcredit.convert.reporting import report, table
 
-__all__ = ["report", "table", "to_backprop", "to_feedback"]
+__all__ = [
+    "ReferenceReport",
+    "load_reference_checkpoint",
+    "report",
+    "table",
+    "to_backprop",
+    "to_feedback",
+]

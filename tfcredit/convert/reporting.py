@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from tfcredit.convert.columns import columns
 from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import forward_weights
 
@@ -44,9 +45,4 @@ def table(model: keras.Model) -> str:
         A line for each layer with a kernel, below a line of titles.
     """
     titles = ["layer", "kind", "rule", "parameters", "note"]
-    rows = [titles] + [[str(record[key]) for key in titles] for record in report(model)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return columns([titles, *([str(record[key]) for key in titles] for record in report(model))])

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfcredit.convert.reference import our_path
 
 from tests.models.golden_resnet import GOLDEN, load_made_up_weights, weights_by_path
 from tfcredit import models, rules
+from tfcredit.convert.reference import our_path
 
 # Ours have the halves that the authors' primitives lack, so decay, null and sparse are doubled.
 RULES = {

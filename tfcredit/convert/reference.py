@@ -194,7 +194,7 @@ def load_reference_checkpoint(
         slot.assign(value)
     slots = {slot.variable.path: slot.name for slot in found}
     absent = [slot.variable.path for slot in candidates if slot not in found]
-    used = {*matched.values(), *slots.values()}
+    used = {*matched.values(), *slots.values(), step_name}
     return ReferenceReport(
         checkpoint=checkpoint.prefix,
         scope=scope,

@@ -1,0 +1,236 @@
+"""The authors' checkpoints into our networks, and every way in which that can go wrong."""
+
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.convert.reference_writer import STEP, authors_values, write_checkpoint
+from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weights_by_path
+from tfcredit import convert, models
+from tfcredit.convert.reference import is_transposed, our_path
+from tfcredit.errors import UserError
+
+QUICK = ["resnet18", "resnet50v2"]
+IO = GOLDEN / "reference_resnet18_io.npz"
+
+
+@pytest.fixture(scope="module")
+def values():
+    return authors_values("resnet18", ["Momentum"])
+
+
+@pytest.fixture(scope="module")
+def written(values, tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("reference") / "model.ckpt-450360", values)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+def network(name="resnet18", rule="symmetric_alignment", **options):
+    size = 299 if name.endswith("v2") else 128
+    return models.get(name, input_shape=(size, size, 3), rule=rule, **options)
+
+
+def assert_loaded(model, values):
+    ours = {our_path(name): (name, value) for name, value in values.items()}
+    for path, variable in weights_by_path(model).items():
+        name, value = ours[path]
+        np.testing.assert_array_equal(variable, value.T if is_transposed(name) else value)
+
+
+def assert_logits(model, numbers):
+    logits = np.asarray(model(numbers["x"], training=False))
+    error = np.linalg.norm(logits - numbers["logits_inference"])
+    assert error <= 1e-4 * np.linalg.norm(numbers["logits_inference"])
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NETWORKS]
+)
+def test_every_variable_of_every_network_is_loaded(name, tmp_path):
+    values = authors_values(name)
+    prefix = write_checkpoint(tmp_path / "model.ckpt-7", values, step=7)
+    made = network(name)
+    report = convert.load_reference_checkpoint(made, prefix)
+    assert_loaded(made, values)
+    assert (report.network, report.global_step, report.scope) == (name, 7, "")
+    assert len(report.matched) == len(values) and not report.missing and not report.left_over
+
+
+def test_logits_are_the_authors(tmp_path, model):
+    ours = made_up_weights("resnet18")
+    values = {
+        name: ours[our_path(name)].T if is_transposed(name) else ours[our_path(name)]
+        for name, _ in NETWORKS["resnet18"]["variables"]
+    }
+    convert.load_reference_checkpoint(model, write_checkpoint(tmp_path / "model.ckpt-1", values))
+    assert_logits(model, np.load(IO))
+
+
+@pytest.mark.skipif(
+    "TFCREDIT_REFERENCE_CHECKPOINT" not in os.environ,
+    reason="TFCREDIT_REFERENCE_CHECKPOINT names no checkpoint",
+)
+def test_a_checkpoint_of_the_authors_own_code(model):
+    prefix = os.environ["TFCREDIT_REFERENCE_CHECKPOINT"]
+    report = convert.load_reference_checkpoint(model, prefix)
+    assert sum(path.endswith("/feedback_kernel") for path in report.matched) == 21
+    assert not report.missing and not report.left_over
+    numbers = Path(prefix).with_name("io.npz")
+    assert_logits(model, np.load(numbers if numbers.exists() else IO))
+
+
+@pytest.mark.parametrize("scope", [None, "model_0", "model_0/"])
+def test_networks_in_scopes(scope, values, model, tmp_path):
+    plain = {name: value for name, value in values.items() if "Momentum" not in name}
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", plain, scope="model_0/")
+    report = convert.load_reference_checkpoint(model, prefix, scope=scope)
+    assert report.scope == "model_0/" and not report.left_over
+    assert_loaded(model, plain)
+
+
+def test_one_of_several_networks(values, model, tmp_path):
+    both = {f"model_0/{name}": value for name, value in values.items()}
+    both |= {f"model_1/{name}": value + 1 for name, value in values.items()}
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", both)
+    with pytest.raises(UserError, match="several networks: give scope, one of 'model_0/', 'model"):
+        convert.load_reference_checkpoint(model, prefix)
+    with pytest.raises(UserError, match="no network in scope 'model_2'"):
+        convert.load_reference_checkpoint(model, prefix, scope="model_2")
+    convert.load_reference_checkpoint(model, prefix, scope="model_1")
+    assert_loaded(model, {name: value + 1 for name, value in values.items()})
+
+
+def test_a_folder_with_its_list_of_checkpoints(written, values, model, tmp_path):
+    for part in Path(written).parent.iterdir():
+        shutil.copy(part, tmp_path)
+    with pytest.raises(UserError, match=r"without a usable file 'checkpoint'.*450360\."):
+        convert.load_reference_checkpoint(model, tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-450360"\n')
+    convert.load_reference_checkpoint(model, tmp_path)
+    assert_loaded(model, values)
+
+
+def test_backprop_leaves_the_feedback_kernels(written, values):
+    made = network(rule="backprop")
+    report = convert.load_reference_checkpoint(made, written)
+    assert_loaded(made, values)
+    kinds = {name.rsplit("/", 1)[-1] for name in report.left_over}
+    assert kinds == {"backward_kernel", "Momentum"} and not report.missing
+    assert "left over in the checkpoint: 62 Momentum" in str(report) or "Momentum" in str(report)
+
+
+def test_feedback_kernels_that_are_not_there_are_missing(values, model, tmp_path):
+    forward = {name: value for name, value in values.items() if "backward" not in name}
+    before = model.get_layer("conv0").feedback_kernel.numpy()
+    report = convert.load_reference_checkpoint(
+        model, write_checkpoint(tmp_path / "model.ckpt-3", forward)
+    )
+    assert len(report.missing) == 21 and report.missing[0] == "conv0/feedback_kernel"
+    np.testing.assert_array_equal(model.get_layer("conv0").feedback_kernel, before)
+    assert "missing from the checkpoint: 21" in str(report)
+
+
+def test_momentum_continues(written, values):
+    made = network()
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([STEP - 1], [0.5, 0.125])
+    optimizer = keras.optimizers.SGD(schedule, 0.9)
+    report = convert.load_reference_checkpoint(made, written, optimizer=optimizer)
+    assert int(optimizer.iterations) == STEP and not report.missing and not report.left_over
+    slots = {variable.path: variable for variable in optimizer.variables}
+    assert len(report.slots) == len(made.trainable_variables)
+    for path, name in report.slots.items():
+        value = values[name].T if is_transposed(name) else values[name]
+        np.testing.assert_allclose(slots[path], -0.125 * value, rtol=1e-6)
+
+
+def test_adams_slots(tmp_path):
+    values = authors_values("resnet18", ["Adam", "Adam_1"])
+    made, optimizer = network(), keras.optimizers.Adam()
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", values)
+    report = convert.load_reference_checkpoint(made, prefix, optimizer=optimizer)
+    slots = {variable.path: variable for variable in optimizer.variables}
+    assert len(report.slots) == 2 * len(made.trainable_variables) and not report.left_over
+    for path, name in report.slots.items():
+        value = values[name].T if is_transposed(name) else values[name]
+        np.testing.assert_array_equal(slots[path], value)
+        assert path.endswith("velocity" if name.endswith("Adam_1") else "momentum")
+
+
+def test_slots_that_are_not_there_are_missing(model, written):
+    report = convert.load_reference_checkpoint(model, written, optimizer=keras.optimizers.Adam())
+    assert len(report.missing) == 2 * len(model.trainable_variables)
+    assert not report.slots
+
+
+def refusal(model, prefix, match, **options):
+    before = [value.copy() for value in model.get_weights()]
+    with pytest.raises(UserError, match=match):
+        convert.load_reference_checkpoint(model, prefix, **options)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_another_network_is_refused(written):
+    refusal(network("resnet34"), written, r"holds a resnet18 .*models.get\('resnet18'\)")
+
+
+def test_another_kind_of_model_is_refused(written):
+    small = models.get("conv", 10, (28, 28, 1))
+    refusal(small, written, "no reference residual network")
+
+
+def test_another_shape_is_refused(written):
+    refusal(network(classes=10), written, r"dense/forward_kernel .* \(512, 1000\).*\(512, 10\)")
+
+
+def test_an_incomplete_network_is_refused(values, model, tmp_path):
+    some = {name: value for name, value in values.items() if "conv0/batch_norm" not in name}
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", some)
+    refusal(model, prefix, "lacks .* of the model's variables, such as")
+
+
+def test_a_strange_checkpoint_is_refused(model, tmp_path):
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", {"weights": np.ones(3, "float32")})
+    refusal(model, prefix, "no variable dense/forward_kernel")
+
+
+@pytest.mark.parametrize("part, kept", [("index", 40), ("data-00000-of-00001", 9_000_000)])
+def test_truncated_files_are_refused(part, kept, written, model, tmp_path):
+    for each in Path(written).parent.iterdir():
+        shutil.copy(each, tmp_path)
+    file = tmp_path / f"model.ckpt-450360.{part}"
+    file.write_bytes(file.read_bytes()[:kept])
+    refusal(model, tmp_path / "model.ckpt-450360", "is damaged or incomplete")
+
+
+def test_missing_files_are_refused(written, model, tmp_path):
+    refusal(model, tmp_path / "model.ckpt-1", r"model.ckpt-1.index is missing: give the prefix")
+    refusal(model, f"{written}.index", "is one file of a checkpoint: give the prefix")
+    shutil.copy(f"{written}.index", tmp_path)
+    refusal(model, tmp_path / "model.ckpt-450360", "is damaged or incomplete")
+
+
+def test_an_unknown_optimizer_is_refused(written, model):
+    optimizer = keras.optimizers.Lion()
+    refusal(model, written, "slots of Lion have no counterpart", optimizer=optimizer)
+
+
+def test_training_goes_on(written):
+    """What is loaded is what the next step starts from."""
+    made = network(classes=1000)
+    optimizer = keras.optimizers.SGD(1e-8, 0.9)
+    convert.load_reference_checkpoint(made, written, optimizer=optimizer)
+    made.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    before = made.get_layer("dense").kernel.numpy()
+    made.train_on_batch(tf.zeros((2, 128, 128, 3)), np.zeros(2))
+    assert int(optimizer.iterations) == STEP + 1
+    assert not np.array_equal(made.get_layer("dense").kernel, before)

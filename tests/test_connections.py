@@ -30,7 +30,7 @@ def assert_adjoint(case, tolerance):
     np.testing.assert_allclose(inner[1:], inner[0], rtol=0, atol=tolerance * scale)
 
 
-@examples(250)
+@examples(150)
 @given(cases(("float64", "float32")))
 def test_products_are_adjoint(case):
     assert_adjoint(case, TOLERANCE[case.x.dtype.name])

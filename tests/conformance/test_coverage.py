@@ -1,6 +1,7 @@
 """The tables list every rule and layer."""
 
 from tests.conformance.descriptors import FIXED, LAYERS, LEARN, RULES, UPDATE, layer
+from tests.layers.test_composite import LAYERS as COMPOSITES
 from tfcredit import layers, rules
 
 
@@ -11,8 +12,11 @@ def test_every_rule_is_listed():
 
 
 def test_every_layer_is_listed():
-    known = {getattr(layers, name) for name in layers.__all__} - {layers.FeedbackLayer}
-    assert known == {type(layer(name, "backprop")[0]) for name in LAYERS}
+    known = {getattr(layers, name) for name in layers.__all__}
+    single = {cls for cls in known if issubclass(cls, layers.FeedbackLayer)}
+    assert single - {layers.FeedbackLayer} == {type(layer(name, "backprop")[0]) for name in LAYERS}
+    composite = {cls.__name__ for cls in known - single if cls is not layers.CompositeLayer}
+    assert composite == set(COMPOSITES)
 
 
 def test_rules_are_listed_by_what_they_do():

@@ -1,4 +1,4 @@
-"""Checkpoints as the authors' TensorFlow 1 code wrote them: its names, its shapes, made-up values."""
+"""Checkpoints as the authors' TensorFlow 1 code wrote them, with made-up values."""
 
 import numpy as np
 import tensorflow as tf

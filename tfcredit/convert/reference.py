@@ -334,7 +334,7 @@ class _Checkpoint:
     def _try(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except (tf.errors.OpError, ValueError, RuntimeError) as problem:
+        except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as problem:
             raise UserError(
                 f"{self.prefix} is damaged or incomplete ({str(problem).splitlines()[0]}): copy "
                 f"{self.prefix}.index and all of {self.prefix}.data-* again."

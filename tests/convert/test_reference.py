@@ -1,6 +1,7 @@
 """The authors' checkpoints into our networks, and every way in which that can go wrong."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weight
 from tfcredit import convert, models
 from tfcredit.convert.reference import is_transposed, our_path
 from tfcredit.errors import UserError
+from tfcredit.training.cli import main
 
 QUICK = ["resnet18", "resnet50v2"]
 IO = GOLDEN / "reference_resnet18_io.npz"
@@ -234,3 +236,35 @@ def test_training_goes_on(written):
     made.train_on_batch(tf.zeros((2, 128, 128, 3)), np.zeros(2))
     assert int(optimizer.iterations) == STEP + 1
     assert not np.array_equal(made.get_layer("dense").kernel, before)
+
+
+def test_the_command(values, tmp_path, capsys):
+    small = {
+        name: value[..., :7] if name.startswith("dense") else value
+        for name, value in values.items()
+        if "Momentum" not in name
+    }
+    small["dense/backward_kernel"] = values["dense/backward_kernel"][:7]
+    prefix = write_checkpoint(tmp_path / "model.ckpt-5", small, scope="model_0/", step=5)
+    output = tmp_path / "made.keras"
+    flags = [f"--checkpoint={prefix}", f"--output={output}", "--rule=symmetric_alignment"]
+    assert main(["import-reference", *flags]) == 0
+    printed = capsys.readouterr().out
+    assert re.search("block_group1_0_conv1 +kernel, feedback_kernel", printed)
+    assert "resnet18, step 5, scope model_0/" in printed
+    loaded = models.load(output)
+    assert loaded.input_shape == (None, 224, 224, 3) and loaded.output_shape == (None, 7)
+    assert_loaded(loaded, small)
+    assert main(["import-reference", *flags]) == 2
+    assert "exists: choose a new file" in capsys.readouterr().err
+    flags[1] = f"--output={tmp_path / 'other.keras'}"
+    assert main(["import-reference", *flags, "--model=resnet34"]) == 2
+    assert "holds a resnet18" in capsys.readouterr().err
+    assert main(["import-reference", *flags, "--rule=mirrors"]) == 2
+    assert "mirrors" in capsys.readouterr().err
+    flags[1] = f"--output={tmp_path / 'no' / 'folder.keras'}"
+    assert main(["import-reference", *flags]) == 2
+    assert "can't be written" in capsys.readouterr().err
+    assert main(["import-reference", "--output=a.h5", flags[0]]) == 2
+    assert "must end in .keras" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.glob("*keras*")) == ["made.keras"]

@@ -207,10 +207,34 @@ def load_reference_checkpoint(
     )
 
 
-def _matched(
-    checkpoint: "_Checkpoint", scope: str, ours: dict[str, Any], wanted: _Network
-) -> dict[str, str]:
-    """Our path -> the authors' name, of all that both have, if it is the same network."""
+def reference_network(prefix: str | os.PathLike, *, scope: str | None = None) -> dict[str, Any]:
+    """Which network a checkpoint of the paper's authors holds.
+
+    Args:
+        prefix: As for `load_reference_checkpoint`.
+        scope: Likewise.
+
+    Returns:
+        Arguments of `models.get`: `name`, `classes` and `input_shape`, the images of 224 x 224
+        pixels, 299 x 299 for networks of version 2.
+
+    Raises:
+        UserError: The files are missing or damaged, or hold no network of the authors'.
+    """
+    checkpoint = _Checkpoint(prefix)
+    scope = checkpoint.scope(scope)
+    network, names = _network_in(checkpoint, scope)
+    size = 299 if network.preactivation else 224
+    channels = checkpoint.shapes[names["conv0/kernel"]][-2] if "conv0/kernel" in names else 3
+    return {
+        "name": network.name,
+        "classes": checkpoint.shapes[scope + _LANDMARK][-1],
+        "input_shape": (size, size, channels),
+    }
+
+
+def _network_in(checkpoint: "_Checkpoint", scope: str) -> tuple[_Network, dict[str, str]]:
+    """The network in a scope, and our path -> the authors' name of its variables."""
     theirs = {
         our_path(name.removeprefix(scope)): name
         for name in checkpoint.shapes
@@ -219,6 +243,14 @@ def _matched(
     found = _Network.of(theirs)
     if found is None:
         raise UserError(f"{checkpoint.prefix} holds no residual blocks: give one of the authors'.")
+    return found, theirs
+
+
+def _matched(
+    checkpoint: "_Checkpoint", scope: str, ours: dict[str, Any], wanted: _Network
+) -> dict[str, str]:
+    """Our path -> the authors' name, of all that both have, if it is the same network."""
+    found, theirs = _network_in(checkpoint, scope)
     if found != wanted:
         raise UserError(
             f"{checkpoint.prefix} holds a {found}, but the model is a {wanted}: load it into "

@@ -9,8 +9,8 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from tfcredit.arguments import ArgumentParser
 from tfcredit.data.prepare_archives import (
     ARCHIVES,
     Index,
@@ -34,11 +34,6 @@ OFFICIAL_IMAGES = {"train": 1_281_167, "validation": 50_000}
 REPORT_SECONDS = 10.0
 MAX_SHARDS = 99_999
 """The names have five digits."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help lists the flags.")
 
 
 def main(arguments: list[str]) -> None:
@@ -91,7 +86,9 @@ def _prepare(options: argparse.Namespace, output: Path) -> None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(prog="tfcredit prepare-imagenet", description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog="tfcredit prepare-imagenet", description=__doc__, allow_abbrev=False
+    )
     add = parser.add_argument
     add("--source", metavar="DIR", help=f"folder of {' and '.join(ARCHIVES.values())}")
     add("--output", metavar="DIR", required=True, help="folder for the shards")

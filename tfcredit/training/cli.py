@@ -9,6 +9,7 @@ from tfcredit.errors import UserError
 COMMANDS = {
     "train": "train, evaluate or export as the flags say",
     "prepare-imagenet": "make ready shards of the official archives of ILSVRC2012",
+    "import-reference": "make a .keras file of a checkpoint of the paper's authors",
 }
 
 
@@ -67,19 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    if command == "prepare-imagenet":
-        return _prepare_imagenet(arguments[1:])
-    return train_main(arguments[1:], "tfcredit train")
-
-
-def _prepare_imagenet(arguments: list[str]) -> int:
+    if command == "train":
+        return train_main(arguments[1:], "tfcredit train")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow is imported below
-    from tfcredit.data import prepare
-
     try:
-        prepare.main(arguments)
+        if command == "prepare-imagenet":
+            from tfcredit.data.prepare import main as run
+        else:
+            from tfcredit.convert.importing import main as run
+        run(arguments[1:])
     except UserError as problem:
-        print(f"tfcredit prepare-imagenet: {problem}", file=sys.stderr)
+        print(f"tfcredit {command}: {problem}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,0 +1,63 @@
+"""The command `tfcredit import-reference`: a `.keras` file of a checkpoint of the paper's authors.
+
+Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=symmetric_alignment
+--output=resnet18.keras
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from tfcredit import models, rules
+from tfcredit.arguments import ArgumentParser
+from tfcredit.convert.reference import load_reference_checkpoint, reference_network
+from tfcredit.errors import UserError
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command; it prints what was matched, missing and left over.
+
+    Args:
+        arguments: Flags, without the command's name.
+
+    Raises:
+        UserError: Wrong flags; files that are missing, damaged or of another network; an output
+            that exists or can't be written.
+        SystemExit: After --help.
+    """
+    options = _parse(arguments)
+    output = Path(options.output).expanduser()
+    network = reference_network(options.checkpoint, scope=options.scope)
+    if options.model is not None:
+        network["name"] = options.model
+    model = models.get(**network, rule=options.rule)
+    print(load_reference_checkpoint(model, options.checkpoint, scope=options.scope), flush=True)
+    partial = output.with_name(f".{output.stem}.partial.keras")
+    try:
+        model.save(partial)
+        os.replace(partial, output)
+    except OSError as problem:
+        raise UserError(
+            f"{output} can't be written ({problem.strerror}): give a file in a folder that is "
+            "there and that you may write to."
+        ) from None
+    print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = ArgumentParser(
+        prog="tfcredit import-reference", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--checkpoint", metavar="PREFIX", required=True, help="such as DIR/model.ckpt-450360")
+    add("--output", metavar="FILE", required=True, help="the .keras file")
+    add("--rule", default="feedback_alignment", help="of the feedback layers [%(default)s]")
+    add("--model", help="the network [the one that the checkpoint holds]")
+    add("--scope", help="before the names, such as model_0/ [found by itself]")
+    options = parser.parse_args(arguments)
+    rules.get(options.rule)  # tells a wrong name before the checkpoint is read
+    if not options.output.endswith(".keras"):
+        raise UserError(f"--output={options.output} must end in .keras, the format that it has.")
+    if Path(options.output).expanduser().exists():
+        raise UserError(f"--output={options.output} exists: choose a new file or remove it.")
+    return options

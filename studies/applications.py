@@ -1,0 +1,126 @@
+"""Every family of `keras.applications`: to feedback layers, a training step per rule, and back.
+
+    python studies/applications.py --output=studies/results/applications.csv
+
+Of each family the smallest network, with drawn weights, 10 classes and the smallest images that it
+takes. Rows that the output file holds are not made again.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import time
+import warnings
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+import keras
+import numpy as np
+
+from tfcredit import convert, rules
+
+FAMILIES = {
+    "MobileNet": 32,
+    "MobileNetV2": 32,
+    "MobileNetV3Small": 32,
+    "EfficientNetB0": 32,
+    "EfficientNetV2B0": 32,
+    "VGG16": 32,
+    "ResNet50": 32,
+    "ResNet50V2": 32,
+    "DenseNet121": 32,
+    "ConvNeXtTiny": 32,
+    "NASNetMobile": 32,
+    "Xception": 71,
+    "InceptionV3": 75,
+    "InceptionResNetV2": 75,
+}
+"""Network -> side of its images."""
+# "alignment" has no coefficients of its own.
+RULES = [name for name in rules.names() if name not in ("alignment", "backprop")]
+FIELDS = ["network", "converted", "left", "difference", "difference_back", "rules", "seconds"]
+
+
+def network(name: str) -> keras.Model:
+    """A network with drawn weights, and batch statistics that are not those of an untrained one."""
+    keras.utils.set_random_seed(0)
+    side = FAMILIES[name]
+    model = getattr(keras.applications, name)(
+        weights=None, classes=10, input_shape=(side, side, 3), classifier_activation=None
+    )
+    random = np.random.default_rng(0)
+    for variable in model.non_trainable_variables:
+        if variable.name in ("moving_mean", "moving_variance"):
+            spread = 1 + 0.1 * random.random(variable.shape)
+            variable.assign(keras.ops.convert_to_numpy(variable) * spread)
+    return model
+
+
+def difference(one: keras.Model, other: keras.Model) -> float:
+    """The greatest between two networks' predictions."""
+    images = np.random.default_rng(1).normal(size=(2, *one.input_shape[1:])).astype("float32")
+    return float(np.abs(np.asarray(one(images)) - np.asarray(other(images))).max())
+
+
+def step(model: keras.Model) -> None:
+    """One step of training; raises if it leaves a weight unchanged or not finite."""
+    images = np.random.default_rng(2).normal(size=(2, *model.input_shape[1:])).astype("float32")
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # Eagerly, because tracing takes longer than the step.
+    model.compile(keras.optimizers.SGD(1e-4), loss, run_eagerly=True)
+    value = model.train_on_batch(images, np.array([1, 2]))
+    values = [np.asarray(value), *model.get_weights()]
+    if not all(np.isfinite(each).all() for each in values):
+        raise FloatingPointError(f"{model.name}: a step under its rule gave values not finite")
+
+
+def examine(name: str, names: list[str]) -> dict:
+    """The row of a network, for a step under each of these rules."""
+    start, plain = time.perf_counter(), network(name)
+    worst = worst_back = 0.0
+    records = []
+    for rule in names:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="stay on backprop")
+            model = convert.to_feedback(plain, rule, seed=0)
+        records = convert.report(model)
+        worst = max(worst, difference(plain, model))
+        worst_back = max(worst_back, difference(plain, convert.to_backprop(model)))
+        step(model)
+    return {
+        "network": name,
+        "converted": sum(record["rule"] != "backprop" for record in records),
+        "left": sum(record["rule"] == "backprop" for record in records),
+        "difference": worst,
+        "difference_back": worst_back,
+        "rules": len(names),
+        "seconds": round(time.perf_counter() - start),
+    }
+
+
+def main():
+    """Runs the study."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
+    output = parser.parse_args().output
+    rows = []
+    if output.exists():
+        with output.open() as file:
+            rows = list(csv.DictReader(file))
+    for name in FAMILIES:
+        if name in {row["network"] for row in rows}:
+            continue
+        rows.append(examine(name, RULES))
+        with output.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+        print(rows[-1], flush=True)
+    print("| " + " | ".join(FIELDS) + " |\n" + "|---" * len(FIELDS) + "|")
+    for row in rows:
+        print("| " + " | ".join(str(row[field]) for field in FIELDS) + " |")
+
+
+if __name__ == "__main__":
+    main()

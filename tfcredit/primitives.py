@@ -22,11 +22,12 @@ and H is linear in each factor: a sum of them costs one product each of opT (or 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from tfcredit.connections import Connection
+from tfcredit.errors import UserError
 
 
 class WeightedSum(dict):
@@ -48,12 +49,14 @@ class Primitive:
         degree: R is homogeneous of this degree in B, so R = <B, dR/dB> / degree (Euler).
         reads: Which of x, y, dy, W and B its gradient reads.
         formula: R in words.
+        gradient: dR/dB of a user's primitive (`register`); None for those of this module.
     """
 
     name: str
     degree: int
     reads: frozenset[str]
     formula: str
+    gradient: Callable[..., tf.Tensor] | None = None
 
     def __mul__(self, coefficient) -> WeightedSum:
         """`coefficient * primitive`, a sum of one term."""
@@ -78,6 +81,46 @@ self_ = Primitive("self", 1, frozenset("W"), "-<B, W>")
 error = Primitive("error", 1, frozenset({"x", "dy"}), "<B, H(x, dy)>")
 
 PRIMITIVES = {p.name: p for p in (decay, amp, null, sparse, self_, error)}
+
+
+def register(name: str, *, degree: int, formula: str, reads: str = "xyWB"):
+    """Decorator that makes a primitive of its gradient, for sums such as `0.1 * mine + 0.2 * decay`.
+
+    R is not stated: as it is homogeneous in B, it is <B, dR/dB> / degree (Euler).
+
+    Args:
+        name: As sums in flags have it.
+        degree: R is homogeneous of this degree in B, an integer >= 1.
+        formula: R in words.
+        reads: Which of x, y, W and B the gradient reads.
+
+    Returns:
+        The decorator. Its function is called as `function(connection, x, y, w, b)` and gives dR/dB,
+        of the shape of B; it divides by the batch size itself where R is a mean. The decorator
+        gives the `Primitive`.
+
+    Raises:
+        UserError: The name of another primitive, one that is no identifier, or a degree below 1.
+
+    Example:
+        >>> @register("quartic", degree=4, formula="1/4 |B|^4")  # doctest: +SKIP
+        ... def quartic(connection, x, y, w, b):
+        ...     return b**3
+    """
+    if not name.isidentifier() or name.endswith("_"):
+        raise UserError(
+            f"primitive {name!r} needs a name of letters, digits and inner underscores."
+        )
+    if getattr(PRIMITIVES.get(name), "gradient", True) is None:
+        raise UserError(f"primitive {name!r} is tfcredit's own: choose another name.")
+    if not isinstance(degree, int) or degree < 1:
+        raise UserError(f"degree={degree!r} of primitive {name!r} must be an integer >= 1.")
+
+    def decorate(function: Callable[..., tf.Tensor]) -> Primitive:
+        PRIMITIVES[name] = Primitive(name, degree, frozenset(reads), formula, function)
+        return PRIMITIVES[name]
+
+    return decorate
 
 
 def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
@@ -154,4 +197,16 @@ def value_and_gradient(
         coefficient = scalar(coefficients["decay"], dtype)
         gradient += coefficient * feedback_kernel
         second_degree += coefficient * half_square(feedback_kernel)
+    for name, coefficient in coefficients.items():
+        primitive = PRIMITIVES[name]
+        if primitive.gradient is not None:
+            own = primitive.gradient(connection, x, y, tf.cast(kernel, x.dtype), small)
+            if not tf.is_tensor(own) or not own.shape.is_compatible_with(feedback_kernel.shape):
+                raise UserError(
+                    f"the gradient of primitive {name!r} is {own!r}: it must be a tensor of the "
+                    f"shape of B, {tuple(feedback_kernel.shape)}."
+                )
+            own = scalar(coefficient, dtype) * tf.cast(own, dtype)
+            gradient += own
+            second_degree += (1 - 1 / primitive.degree) * tf.reduce_sum(feedback_kernel * own)
     return tf.reduce_sum(feedback_kernel * gradient) - second_degree, gradient

@@ -1,7 +1,9 @@
 """What all feedback layers share: the extra variable, the routing of errors, the training call."""
 
+import dataclasses
 import threading
 import weakref
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -22,21 +24,30 @@ def route_error(
     feedback_kernel: tf.Tensor,
     y: tf.Tensor,
     error_coefficient: float | tf.Tensor | None = None,
-) -> tf.Tensor:
+    teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """`y` = op(x; W), already computed, with an error that travels down through B.
 
     For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_coefficient * dW (none
     if `None`). The one place where errors are routed.
+
+    With `teach`, dB = teach(dy) instead, and a zero to be added to the losses is returned beside
+    y: its upstream gradient is the scale of the loss, so that `teach` sees errors without it and
+    what it gives is scaled as every other gradient is.
     """
 
     @tf.custom_gradient
     def route(x, w, b):
-        def gradient(dy):
+        def gradient(dy, scale=None):
             dw = connection.hebbian(x, dy, w.shape)
             db = None if error_coefficient is None else scalar(error_coefficient, dw.dtype) * dw
+            if teach is not None:
+                unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
+                db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
             return connection.op_transpose(dy, b, tf.shape(x)), dw, db
 
-        return tf.stop_gradient(y), gradient
+        outputs = tf.stop_gradient(y)
+        return outputs if teach is None else (outputs, tf.zeros([])), gradient
 
     return route(x, kernel, feedback_kernel)
 
@@ -158,7 +169,11 @@ class FeedbackLayer(keras.layers.Layer):
             tf.cast(b, x.dtype),
             synapse.y,
             self.rule.error_coefficient(synapse.step),
+            self._teacher(synapse) if training else None,
         )
+        if isinstance(outputs, tuple):
+            outputs, zero = outputs
+            self.add_loss(zero)
         if synapse.bias is not None:
             outputs = outputs + synapse.bias
         return outputs if self.activation is None else self.activation(outputs)
@@ -186,15 +201,41 @@ class FeedbackLayer(keras.layers.Layer):
         """What a training call does for B; returns the B that this call's errors travel through."""
         renewed = self.rule.update(synapse)
         if renewed is not None:
-            renewed = tf.stop_gradient(renewed)
+            renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
             self.feedback_kernel.assign(renewed)
         loss = self.rule.loss(synapse)
         if loss is not None:
-            self.add_loss(loss)
+            self.add_loss(self._checked("loss", loss, ()))
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(synapse.step + 1)
         return synapse.feedback_kernel if renewed is None else renewed
+
+    def _teacher(self, synapse: rules.Synapse) -> Callable | None:
+        """The rule's own dB as a function of dy, or None."""
+        if not self.rule.teaches_by_error:
+            return None
+        seen = dataclasses.replace(
+            synapse,
+            kernel=tf.stop_gradient(synapse.kernel),
+            feedback_kernel=tf.stop_gradient(synapse.feedback_kernel),
+        )
+
+        def teach(dy):
+            change = self.rule.gradient(seen, tf.cast(dy, seen.x.dtype))
+            return self._checked("gradient", change, self.kernel.shape)
+
+        return teach
+
+    def _checked(self, method: str, value, shape) -> tf.Tensor:
+        """What a rule's method gave, if it is a tensor of this shape."""
+        if tf.is_tensor(value) and value.shape.is_compatible_with(shape):
+            return value
+        given = f"a tensor of shape {tuple(value.shape)}" if tf.is_tensor(value) else repr(value)
+        raise UserError(
+            f"{method} of rule {self.rule.name!r} gave {given} in "
+            f"layer {self.name!r}: it must give a tensor of shape {tuple(shape)}."
+        )
 
     def _shaped_bias(self) -> tf.Tensor | None:
         """The bias, shaped to be added to the product."""

@@ -3,6 +3,7 @@
 from tfcredit.rules.alignment import AlignmentRule
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
+from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.named import (
     ActivationAlignment,
@@ -34,6 +35,7 @@ __all__ = [
     "SymmetricAlignment",
     "Synapse",
     "WeightMirror",
+    "from_function",
     "get",
     "names",
     "register",

@@ -83,7 +83,7 @@ def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 class Rule:
     """Base of all rules. A rule holds no state: layers hold the kernels, steps and seeds.
 
-    Three things may be overridden, and two facts stated:
+    `loss`, `error_coefficient`, `gradient` and `update` may be overridden, and these facts stated:
 
     Attributes:
         name: As `--rule` takes it.
@@ -101,7 +101,12 @@ class Rule:
     @property
     def learns(self) -> bool:
         """Whether a gradient reaches B, so that B is a trainable variable."""
-        return False
+        return self.teaches_by_error or type(self).loss is not Rule.loss
+
+    @property
+    def teaches_by_error(self) -> bool:
+        """Whether the rule states dB itself (`gradient`)."""
+        return type(self).gradient is not Rule.gradient
 
     @property
     def counts_steps(self) -> bool:
@@ -115,6 +120,18 @@ class Rule:
     def error_coefficient(self, step: tf.Tensor | None) -> float | tf.Tensor | None:
         """What dB gets of the forward kernel's gradient H(x, dy); `None` for nothing."""
         return None
+
+    def gradient(self, synapse: Synapse, dy: tf.Tensor) -> tf.Tensor:
+        """What the optimizer takes for the gradient of B: any function of x, y, dy, W and B.
+
+        Args:
+            synapse: The layer.
+            dy: The error that reached `y`, of its shape, without the scale of the loss.
+
+        Returns:
+            A tensor of the shape of B.
+        """
+        raise NotImplementedError
 
     def update(self, synapse: Synapse) -> tf.Tensor | None:
         """A new value of B that the training call itself assigns; `None` for none.

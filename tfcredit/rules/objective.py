@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from tfcredit.connections import Connection
+from tfcredit.errors import UserError
 from tfcredit.primitives import scalar
 from tfcredit.rules.inputs import AlignmentInputs
 
@@ -117,7 +118,12 @@ def objective(
                 value += tf.nn.l2_loss(kernel)
         elif name == "self":
             value = -tf.reduce_sum(feedback_kernel * kernel)
-        else:
+        elif name == "error":
             continue
+        else:
+            raise UserError(
+                f"primitive {name!r} is stated by its gradient, and these inputs of R alter the "
+                f"backward projection ({inputs}): leave them out, or write a Rule with a `loss`."
+            )
         total += scalar(coefficient, dtype) * value
     return total

@@ -1,0 +1,225 @@
+"""`check_rule` on our rules, and on rules that are wrong in each way."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conformance.descriptors import RULES
+from tfcredit import layers, primitives, rules
+from tfcredit.errors import UserError
+from tfcredit.rules import registry
+from tfcredit.testing import check_rule
+
+ROOT = Path(__file__).parents[1]
+READS = {
+    "activation_alignment": "xyB",
+    "alignment": ["x", "y", "W", "B", "dy"],
+    "brsf": "W",
+    "calibrated_activation": "WB",
+    "calibrated_mirror": "B",
+    "feedback_alignment": "",
+    "frsf": "WB",
+    "info_alignment": "xyB",
+    "kolen_pollack": ["x", "dy", "B"],
+    "sign_symmetry": "W",
+    "symmetric_alignment": "WB",
+    "usf": "W",
+    "weight_mirror": "xyB",
+}
+LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
+LOCAL += ["weight_mirror"]
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+    known = dict(primitives.PRIMITIVES)
+    yield
+    primitives.PRIMITIVES.clear()
+    primitives.PRIMITIVES.update(known)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_our_rules_pass(name):
+    report = check_rule(RULES[name])
+    assert report.reads == frozenset(READS[name])
+    assert report.local == (name in LOCAL)
+    assert report.rule.name in str(report)
+
+
+def test_every_rule_is_listed():
+    assert sorted([*READS, "backprop"]) == rules.names()
+    with pytest.raises(UserError, match="'backprop' has no feedback kernel"):
+        check_rule("backprop")
+
+
+def test_costs_are_those_of_the_closed_forms():
+    count = check_rule("info_alignment").products
+    assert count == {"op": 0, "op_transpose": 1, "hebbian": 1}
+    assert check_rule("kolen_pollack").products["hebbian"] == 0
+    assert check_rule("activation_alignment").products == {"op": 1, "op_transpose": 0, "hebbian": 1}
+
+
+def test_the_page_of_new_rules_is_true():
+    page = ROOT / "docs" / "new_rule.md"
+    text = page.read_text().replace("```", "")
+    test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert len(test.examples) > 8
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def made(method):
+    """A rule of one method."""
+
+    class Wrong(rules.Rule):
+        pass
+
+    name = method.__name__
+    assert name in ("loss", "gradient", "update")
+    setattr(Wrong, name, method)
+    return rules.register("wrong")(Wrong)()
+
+
+WRONG = {
+    "shape": (lambda b: b[:1], r"update of rule 'wrong' gave a tensor of shape \(1, 4\)"),
+    "float": (lambda b: 0.5, r"update of rule 'wrong' gave 0.5 in"),
+    "nan": (lambda b: b * np.nan, "update of rule 'wrong' gave NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("method", ["update", "gradient", "loss"])
+def test_a_wrong_value_is_told(method, name):
+    values, message = WRONG[name]
+
+    def update(self, synapse):
+        return values(synapse.feedback_kernel)
+
+    def gradient(self, synapse, dy):
+        return values(synapse.feedback_kernel)
+
+    def loss(self, synapse):
+        total = values(synapse.feedback_kernel)
+        return tf.reduce_sum(total) if name == "nan" else total
+
+    with pytest.raises(UserError, match=message.replace("update", method)):
+        check_rule(made({"update": update, "gradient": gradient, "loss": loss}[method]))
+
+
+@pytest.mark.parametrize("name", ["shape", "float"])
+@pytest.mark.parametrize("method", ["update", "gradient", "loss"])
+def test_a_layer_tells_wrong_values_too(method, name):
+    def call(self, synapse, dy=None):
+        return WRONG[name][0](synapse.feedback_kernel)
+
+    call.__name__ = method
+    layer = layers.Dense(4, rule=made(call))
+    with (
+        pytest.raises(UserError, match=f"{method} of rule 'wrong' gave .* in layer 'dense"),
+        tf.GradientTape() as tape,
+    ):
+        total = tf.reduce_sum(layer(tf.ones((3, 6)), training=True)) + sum(layer.losses)
+        tape.gradient(total, layer.feedback_kernel.value)
+
+
+def test_a_wrong_gradient_is_told():
+    def loss(self, synapse):
+        b = synapse.feedback_kernel
+        return tf.nn.l2_loss(b) + 0.5 * tf.stop_gradient(tf.nn.l2_loss(b))
+
+    with pytest.raises(UserError, match="changes by .* but its gradient says"):
+        check_rule(made(loss))
+
+
+def test_unseeded_noise_is_told():
+    def update(self, synapse):
+        return synapse.feedback_kernel + tf.random.normal([1], dtype=synapse.kernel.dtype)
+
+    with pytest.raises(UserError, match="other values for the same seed and step"):
+        check_rule(made(update))
+
+
+def test_a_config_that_forgets_is_told():
+    @rules.register("forgetful")
+    class Forgetful(rules.Rule):
+        def __init__(self, factor=1.0):
+            self.factor = factor
+
+        def loss(self, synapse):
+            return self.factor * tf.nn.l2_loss(synapse.feedback_kernel)
+
+        def __eq__(self, other):
+            return self.factor == other.factor
+
+        __hash__ = None
+
+    with pytest.raises(UserError, match="get_config give all arguments"):
+        check_rule(Forgetful(2.0))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_a_function_equals_the_rule_that_it_states(scale, wrap):
+    @rules.from_function("mine")
+    def mine(connection, x, y, dy, w, b):
+        return connection.hebbian(x, dy, b.shape) + 0.002 * b
+
+    results = []
+    for rule in ("mine", "kolen_pollack"):
+        layer = layers.Conv2D(3, 2, rule=rule, seed=1, kernel_initializer="ones")
+        layer.build((None, 4, 4, 2))
+
+        @wrap
+        def gradients(x, layer=layer):
+            with tf.GradientTape() as tape:
+                y = layer(x, training=True)
+                total = scale * (tf.reduce_sum(tf.sin(y)) + tf.add_n(layer.losses))
+            return tape.gradient(total, [layer.kernel.value, layer.feedback_kernel.value])
+
+        x = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 2)), tf.float32)
+        results.append([each.numpy() / scale for each in gradients(x)])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_primitive_of_ones_own():
+    @primitives.register("quartic", degree=4, formula="1/4 |B|^4", reads="B")
+    def quartic(connection, x, y, w, b):
+        return b**3
+
+    layer = layers.Dense(3, rule="0.5*quartic + 0.1*decay", seed=1)
+    layer.build((None, 4))
+    with tf.GradientTape() as tape:
+        layer(tf.ones((2, 4)), training=True)
+        (value,) = layer.losses
+    b = layer.feedback_kernel.numpy()
+    np.testing.assert_allclose(value, 0.125 * (b**4).sum() + 0.05 * (b**2).sum(), rtol=1e-5)
+    gradient = tape.gradient(value, layer.feedback_kernel.value)
+    np.testing.assert_allclose(gradient, 0.5 * b**3 + 0.1 * b, rtol=1e-5)
+    check_rule(0.5 * quartic + 0.1 * primitives.decay)
+    rule = rules.AlignmentRule(1.0 * quartic, inputs={"center_backward_output": True})
+    layer = layers.Dense(3, rule=rule)
+    with pytest.raises(UserError, match="'quartic' is stated by its gradient"):
+        layer(tf.ones((2, 4)), training=True)
+
+
+@pytest.mark.parametrize(
+    "name, degree, message",
+    [("amp", 1, "tfcredit's own"), ("a b", 1, "letters, digits"), ("mine", 0, "integer >= 1")],
+)
+def test_wrong_primitives_are_refused(name, degree, message):
+    with pytest.raises(UserError, match=message):
+        primitives.register(name, degree=degree, formula="")
+
+
+def test_a_primitive_of_another_shape_is_refused():
+    @primitives.register("bad", degree=1, formula="none")
+    def bad(connection, x, y, w, b):
+        return 0.5
+
+    with pytest.raises(UserError, match=r"gradient of primitive 'bad' is 0.5: .* \(6, 4\)"):
+        check_rule(1.0 * bad)

@@ -1,0 +1,311 @@
+"""Checks for rules of your own: what is wrong with them, what they read, and what they cost."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfcredit import layers, rules
+from tfcredit.connections import Connection, ConvConnection, DenseConnection
+from tfcredit.errors import UserError
+
+_CASES = {
+    "dense": (DenseConnection(), (6,), (6, 4)),
+    "conv": (ConvConnection((2, 1), "same"), (5, 4, 3), (3, 2, 3, 4)),
+}
+_BATCH = 5
+_LOCAL_NAMES = {"W": "W itself", "op(.; B)": "B run forward", "opT(.; W)": "W run backward"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RuleReport:
+    """What `check_rule` found; `str` makes lines of it.
+
+    Attributes:
+        rule: The rule.
+        reads: Which of x, y, dy, W and B what teaches B depends on, as measured. A rule that runs
+            W forward on an input of its own, as a neuron does, does not read W by that.
+        nonlocal_reads: Why it is not local: `"W"`, `"op(.; B)"`, `"opT(.; W)"`.
+        products: Product -> how many samples it is run on per sample of the batch, for the
+            teaching of B alone; the layer's own three products count 1 each.
+        strategies: Whether a step on several devices was compared with one device's.
+    """
+
+    rule: rules.Rule
+    reads: frozenset[str]
+    nonlocal_reads: tuple[str, ...]
+    products: dict[str, float]
+    strategies: bool
+
+    @property
+    def local(self) -> bool:
+        """Whether each synapse is taught by what its own two neurons have."""
+        return not self.nonlocal_reads
+
+    def __str__(self) -> str:
+        order = [name for name in ("x", "y", "dy", "W", "B") if name in self.reads]
+        why = ", ".join(_LOCAL_NAMES[name] for name in self.nonlocal_reads)
+        products = ", ".join(f"{count:g} {name}" for name, count in self.products.items() if count)
+        return "\n".join(
+            [
+                f"rule: {self.rule.name}",
+                f"reads: {', '.join(order) or 'nothing'}",
+                "local: yes" if self.local else f"local: no ({why})",
+                f"products beside the layer's three: {products or 'none'}",
+                f"several devices: {'as one' if self.strategies else 'not checked, there is one'}",
+            ]
+        )
+
+
+def check_rule(rule) -> RuleReport:
+    """Puts a rule to the test, on a dense and a convolutional layer.
+
+    Checked are: shapes and finiteness of what it gives; that the gradient of `loss` is that of its
+    value (finite differences in float64); that the same seed and step give the same; that it is
+    saved and loaded with a model; a step in float32, mixed_bfloat16 and mixed_float16; and, where
+    TensorFlow has several logical devices, that the mean of the replicas' steps is one device's.
+
+    Args:
+        rule: Anything that `tfcredit.rules.get` takes, with a feedback kernel.
+
+    Returns:
+        What it reads, whether it is local, and its cost.
+
+    Raises:
+        UserError: The first check that fails, in a sentence.
+
+    Example:
+        >>> report = check_rule("info_alignment")
+        >>> sorted(report.reads), report.local
+        (['B', 'x', 'y'], True)
+    """
+    rule = rules.get(rule)
+    if not rule.has_feedback_kernel:
+        raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
+    for name, (connection, shape, kernel_shape) in _CASES.items():
+        synapse, dy = _synapse(connection, shape, kernel_shape)
+        effect = _effect(rule, synapse, dy, f"a {name} layer")
+        again = _effect(rule, synapse, dy, f"a {name} layer")
+        if not all(np.array_equal(one, two) for one, two in zip(effect, again, strict=True)):
+            raise UserError(
+                f"rule {rule.name!r} gives other values for the same seed and step: draw with "
+                "Synapse.noise, and let counts_steps be True."
+            )
+        _check_loss(rule, synapse, f"a {name} layer")
+    for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
+        _check_step(rule, policy)
+    _check_saving(rule)
+    reads, reasons, products = _measured(rule)
+    devices = tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        _check_replicas(rule, [device.name for device in devices[:2]])
+    return RuleReport(rule, reads, reasons, products, len(devices) > 1)
+
+
+def _synapse(connection, shape, kernel_shape, seed=0):
+    random = np.random.default_rng(seed)
+    x, w, b = (
+        tf.constant(random.normal(size=size))
+        for size in ((_BATCH, *shape), kernel_shape, kernel_shape)
+    )
+    y = connection.op(x, w)
+    dy = tf.constant(random.normal(size=y.shape))
+    bias = tf.zeros(kernel_shape[-1], x.dtype)
+    step = tf.constant(3)
+    linear = keras.activations.linear
+    return rules.Synapse(connection, x, y, w, b, bias, linear, 7, step), dy
+
+
+def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
+    """dB and the renewed B, zeros where the rule gives none."""
+    shape = synapse.feedback_kernel.shape
+    db = tf.zeros_like(synapse.feedback_kernel)
+    with tf.GradientTape() as tape:
+        tape.watch(synapse.feedback_kernel)
+        loss = rule.loss(synapse)
+        if loss is not None:
+            loss = tf.cast(_checked(rule, "loss", loss, (), where), db.dtype)
+    if loss is not None:
+        found = tape.gradient(loss, synapse.feedback_kernel)
+        db += 0.0 if found is None else tf.cast(found, db.dtype)
+    coefficient = rule.error_coefficient(synapse.step)
+    if coefficient is not None:
+        product = synapse.connection.hebbian(synapse.x, dy, shape)
+        db += tf.cast(coefficient, db.dtype) * product
+    if rule.teaches_by_error:
+        found = _checked(rule, "gradient", rule.gradient(synapse, dy), shape, where)
+        db += tf.cast(found, db.dtype)
+    renewed = rule.update(synapse)
+    if renewed is None:
+        return [db.numpy(), np.zeros(shape)]
+    return [db.numpy(), _checked(rule, "update", renewed, shape, where).numpy()]
+
+
+def _checked(rule, method, value, shape, where) -> tf.Tensor:
+    if not tf.is_tensor(value) or not value.shape.is_compatible_with(shape):
+        given = f"a tensor of shape {tuple(value.shape)}" if tf.is_tensor(value) else repr(value)
+        raise UserError(
+            f"{method} of rule {rule.name!r} gave {given} in {where}: it must give a tensor of "
+            f"shape {tuple(shape)}."
+        )
+    if not np.isfinite(value.numpy()).all():
+        raise UserError(f"{method} of rule {rule.name!r} gave NaN or infinity in {where}.")
+    return value
+
+
+def _check_loss(rule, synapse, where, step=1e-6):
+    """The gradient along a random direction, against the difference of two values."""
+    if type(rule).loss is rules.Rule.loss or rule.loss(synapse) is None:
+        return
+    b = synapse.feedback_kernel
+    direction = tf.constant(np.random.default_rng(1).normal(size=b.shape))
+    with tf.GradientTape() as tape:
+        tape.watch(b)
+        value = rule.loss(synapse)
+    gradient = tape.gradient(value, b)
+    slope = 0.0 if gradient is None else float(tf.reduce_sum(gradient * direction))
+    ends = [
+        float(rule.loss(dataclasses.replace(synapse, feedback_kernel=b + sign * step * direction)))
+        for sign in (1, -1)
+    ]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    if not np.isclose(slope, expected, rtol=1e-4, atol=1e-6 + 1e-8 * abs(float(value))):
+        raise UserError(
+            f"loss of rule {rule.name!r} changes by {expected:.6g} along a direction in {where}, "
+            f"but its gradient says {slope:.6g}: mend the gradient that it states."
+        )
+
+
+def _network(rule, policy="float32"):
+    keras.utils.set_random_seed(0)
+    options = {"rule": rule, "dtype": policy}
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(4, 3, activation="tanh", seed=1, **options),
+            keras.layers.Flatten(),
+            layers.Dense(3, seed=2, **options),
+            keras.layers.Activation("linear", dtype="float32"),
+        ]
+    )
+
+
+def _batch():
+    random = np.random.default_rng(2)
+    return random.normal(size=(8, 6, 6, 2)).astype("float32"), np.arange(8) % 3
+
+
+def _compiled(rule, policy="float32"):
+    model = _network(rule, policy)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss)
+    return model
+
+
+def _check_step(rule, policy):
+    model = _compiled(rule, policy)
+    model.fit(*_batch(), batch_size=8, epochs=2, verbose=0)
+    for weights in model.get_weights():
+        if not np.isfinite(weights).all():
+            raise UserError(f"rule {rule.name!r} gives NaN or infinity in steps under {policy}.")
+
+
+def _check_saving(rule):
+    copy = rules.get(rules.serialize(rule))
+    if copy != rule:
+        raise UserError(
+            f"rule {rule.name!r} is saved as {rules.serialize(rule)['config']}, which makes "
+            f"{copy!r}, not {rule!r}: let get_config give all arguments of the constructor."
+        )
+
+
+class _Watch(Connection):
+    """A connection that counts its products and knows which kernels are W and B.
+
+    `op` of the kernel W is computed with the W of before an alteration, as the neuron does it.
+    """
+
+    def __init__(self, inner, w):
+        self.inner, self.w, self.shown, self.b = inner, w, w, None
+        self.samples = {"op": 0.0, "op_transpose": 0.0, "hebbian": 0.0}
+        self.reasons = set()
+
+    def _same(self, kernel, other):
+        return other is not None and np.array_equal(kernel, other)
+
+    def op(self, x, kernel):
+        self.samples["op"] += len(x) / _BATCH
+        if self._same(kernel, self.shown):
+            return self.inner.op(x, self.w)
+        self.reasons.add("op(.; B)")
+        return self.inner.op(x, kernel)
+
+    def op_transpose(self, y, kernel, input_shape):
+        self.samples["op_transpose"] += len(y) / _BATCH
+        if self._same(kernel, self.shown):
+            self.reasons.add("opT(.; W)")
+        return self.inner.op_transpose(y, kernel, input_shape)
+
+    def hebbian(self, x, y, kernel_shape):
+        self.samples["hebbian"] += len(x) / _BATCH
+        return self.inner.hebbian(x, y, kernel_shape)
+
+    def overlaps(self, input_shape, kernel_shape):
+        return self.inner.overlaps(input_shape, kernel_shape)
+
+    def channels(self, kernel_shape):
+        return self.inner.channels(kernel_shape)
+
+
+def _measured(rule):
+    """What changes the effect, why it is not local, and the products that it took."""
+    connection, shape, kernel_shape = _CASES["dense"]
+    synapse, dy = _synapse(connection, shape, kernel_shape)
+    other, other_dy = _synapse(connection, shape, kernel_shape, seed=5)
+
+    def run(dy=dy, **changes):
+        watch = _Watch(connection, synapse.kernel)
+        watch.shown = changes.get("kernel", synapse.kernel)
+        seen = dataclasses.replace(synapse, connection=watch, **changes)
+        return _effect(rule, seen, dy, "a dense layer"), watch
+
+    base, watch = run()
+    alterations = {
+        "x": {"x": other.x},
+        "y": {"y": other.y},
+        "dy": {"dy": other_dy},
+        "W": {"kernel": other.kernel},
+        "B": {"feedback_kernel": other.feedback_kernel},
+    }
+    reads = frozenset(
+        name
+        for name, changes in alterations.items()
+        if not all(np.array_equal(a, b) for a, b in zip(base, run(**changes)[0], strict=True))
+    )
+    reasons = sorted(watch.reasons | ({"W"} & reads))
+    products = dict(watch.samples)
+    if rule.error_coefficient(synapse.step) is not None:
+        products["hebbian"] -= 1.0  # It is dW, which the layer has.
+    return reads, tuple(reasons), products
+
+
+def _check_replicas(rule, devices):
+    """The mean of what two replicas learn of half a batch each, against one device and a batch."""
+    x, y = _batch()
+    single, several = _trained(rule, None, x, y), _trained(rule, devices, x, y)
+    for one, other in zip(single, several, strict=True):
+        if not np.allclose(one, other, rtol=1e-3, atol=1e-5):
+            raise UserError(
+                f"rule {rule.name!r} leaves other weights on two devices than on one (by "
+                f"{np.abs(one - other).max():.2g}): draw noise with alike=True in `update`, and let "
+                "`loss` and `gradient` be means or sums over samples as the task's loss is."
+            )
+
+
+def _trained(rule, devices, x, y):
+    strategy = tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
+    with strategy.scope():
+        model = _compiled(rule)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    return model.get_weights()

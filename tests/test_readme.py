@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from tfcredit import data, models, rules
+from tfcredit.rules import registry
 from tfcredit.training import assemble
 from tfcredit.training.recipe import Recipe, parse
 
@@ -35,14 +36,16 @@ def table_after(heading):
 def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
     names, printed = {}, []
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
         printed.append(capsys.readouterr().out.splitlines()[-2:])  # after the progress bar
-    angles, table = [lines for lines in printed if lines]
+    angles, table, rule = [lines for lines in printed if lines]
     assert [line.split("_")[0].split()[0] for line in angles] == ["conv2d", "dense"]
     assert [line.split()[2] for line in table] == ["info_alignment", "weight_mirror"]
+    assert rule[0] == "products beside the layer's three: 1 hebbian"
     assert len(names["again"].weights) == 6 + 1  # both kernels and bias, and the dense layer's step
     assert any((tmp_path / "logs").iterdir())
 

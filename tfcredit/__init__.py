@@ -3,13 +3,16 @@
 from tfcredit import (
     analysis,
     callbacks,
+    convert,
     data,
     initializers,
     layers,
     models,
     optimizers,
+    primitives,
     rules,
     schedules,
+    testing,
 )
 
 __version__ = "0.1.0"
@@ -17,11 +20,14 @@ __version__ = "0.1.0"
 __all__ = [
     "analysis",
     "callbacks",
+    "convert",
     "data",
     "initializers",
     "layers",
     "models",
     "optimizers",
+    "primitives",
     "rules",
     "schedules",
+    "testing",
 ]

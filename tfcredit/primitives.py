@@ -84,7 +84,7 @@ PRIMITIVES = {p.name: p for p in (decay, amp, null, sparse, self_, error)}
 
 
 def register(name: str, *, degree: int, formula: str, reads: str = "xyWB"):
-    """Decorator that makes a primitive of its gradient, for sums such as `0.1 * mine + 0.2 * decay`.
+    """Decorator that makes a primitive of its gradient, for sums such as `0.1 * mine + decay`.
 
     R is not stated: as it is homogeneous in B, it is <B, dR/dB> / degree (Euler).
 
@@ -121,6 +121,11 @@ def register(name: str, *, degree: int, formula: str, reads: str = "xyWB"):
         return PRIMITIVES[name]
 
     return decorate
+
+
+def batch_size(x: tf.Tensor) -> tf.Tensor:
+    """The number of samples of `x`, a scalar of its dtype; graphs know it at run time only."""
+    return tf.cast(tf.shape(x)[0], x.dtype)
 
 
 def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:

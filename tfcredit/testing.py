@@ -118,7 +118,7 @@ def _synapse(connection, shape, kernel_shape, seed=0):
 
 
 def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
-    """dB and the renewed B, zeros where the rule gives none."""
+    """What the optimizer gets for B and the renewed B, zeros where the rule gives none."""
     shape = synapse.feedback_kernel.shape
     db = tf.zeros_like(synapse.feedback_kernel)
     with tf.GradientTape() as tape:
@@ -298,8 +298,8 @@ def _check_replicas(rule, devices):
         if not np.allclose(one, other, rtol=1e-3, atol=1e-5):
             raise UserError(
                 f"rule {rule.name!r} leaves other weights on two devices than on one (by "
-                f"{np.abs(one - other).max():.2g}): draw noise with alike=True in `update`, and let "
-                "`loss` and `gradient` be means or sums over samples as the task's loss is."
+                f"{np.abs(one - other).max():.2g}): draw noise with alike=True in `update`, and "
+                "let `loss` and `gradient` be means or sums over samples as the task's loss is."
             )
 
 

@@ -27,7 +27,7 @@ def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e
     Example:
         >>> @from_function("hebb")  # doctest: +SKIP
         ... def hebb(connection, x, y, dy, w, b):
-        ...     return 0.01 * b - connection.hebbian(x, y, b.shape) / len(x)
+        ...     return 0.01 * b - connection.hebbian(x, y, b.shape) / batch_size(x)
     """
 
     def decorate(function: Callable[..., tf.Tensor]) -> type[Rule]:

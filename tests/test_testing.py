@@ -223,3 +223,38 @@ def test_a_primitive_of_another_shape_is_refused():
 
     with pytest.raises(UserError, match=r"gradient of primitive 'bad' is 0.5: .* \(6, 4\)"):
         check_rule(1.0 * bad)
+
+
+@pytest.mark.multi_device
+def test_two_devices_are_compared_with_one(two_cpus):
+    printed = two_cpus("""
+import tfcredit
+from tfcredit import rules
+from tfcredit.errors import UserError
+
+for rule in ("info_alignment", "kolen_pollack", "calibrated_mirror", "brsf"):
+    print(str(tfcredit.testing.check_rule(rule)).splitlines()[-1])
+
+
+@rules.register("unlike")
+class Unlike(rules.Rule):
+    counts_steps = True
+
+    def update(self, synapse):
+        return synapse.feedback_kernel + synapse.noise(synapse.kernel.shape, synapse.kernel.dtype)
+
+
+@rules.from_function("hebb")
+def hebb(connection, x, y, dy, w, b):
+    return connection.hebbian(x, dy, b.shape)
+
+
+print(str(tfcredit.testing.check_rule("hebb")).splitlines()[-1])
+try:
+    tfcredit.testing.check_rule("unlike")
+except UserError as problem:
+    print(problem)
+""")
+    *ours, wrong = printed.splitlines()
+    assert ours == ["several devices: as one"] * 5
+    assert wrong.startswith("rule 'unlike' leaves other weights on two devices than on one")

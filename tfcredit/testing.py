@@ -304,7 +304,14 @@ def _check_replicas(rule, devices):
 
 
 def _trained(rule, devices, x, y):
-    strategy = tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
+    # Not the default's collective operations, which TensorFlow 2.21 fails to run on CPUs in a
+    # second strategy of one process.
+    reduction = tf.distribute.ReductionToOneDevice()
+    strategy = (
+        tf.distribute.MirroredStrategy(devices, reduction)
+        if devices
+        else tf.distribute.get_strategy()
+    )
     with strategy.scope():
         model = _compiled(rule)
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)

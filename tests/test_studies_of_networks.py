@@ -1,0 +1,31 @@
+"""The studies of `keras.applications` and of other architectures, in small."""
+
+import pytest
+
+from studies import applications, architectures
+
+QUICK = ["MobileNetV2"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in applications.FAMILIES],
+)
+def test_a_family_converts_trains_and_comes_back(name):
+    names = ["info_alignment"] if name in QUICK else applications.RULES
+    row = applications.examine(name, names)
+    assert row["difference"] == row["difference_back"] == 0.0
+    assert row["left"] == 0 < row["converted"]
+
+
+@pytest.mark.parametrize("network", architectures.NETWORKS)
+def test_other_architectures_step(network):
+    row = architectures.train(network, "info_alignment", seed=0, epochs=1, examples=128)
+    assert 60.0 < row["mean_angle"] < 95.0  # as drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", architectures.NETWORKS)
+def test_other_architectures_align(network):
+    row = architectures.train(network, "info_alignment", seed=0, epochs=10)
+    assert row["mean_angle"] < 60.0 and row["top1"] > 0.7

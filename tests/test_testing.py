@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 READS = {
     "activation_alignment": "xyB",
     "alignment": ["x", "y", "W", "B", "dy"],
+    "autoencoder_alignment": "xyB",
     "brsf": "W",
     "calibrated_activation": "WB",
     "calibrated_mirror": "B",
@@ -24,13 +25,14 @@ READS = {
     "frsf": "WB",
     "info_alignment": "xyB",
     "kolen_pollack": ["x", "dy", "B"],
+    "l_drl": "B",
     "sign_symmetry": "W",
     "symmetric_alignment": "WB",
     "usf": "W",
     "weight_mirror": "xyB",
 }
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
-LOCAL += ["weight_mirror"]
+LOCAL += ["autoencoder_alignment", "l_drl", "weight_mirror"]
 
 
 @pytest.fixture(autouse=True)

@@ -48,8 +48,10 @@ RULES = {name: SUM if name == "alignment" else name for name in rules.names()}
 LEARN = [
     "activation_alignment",
     "alignment",
+    "autoencoder_alignment",
     "info_alignment",
     "kolen_pollack",
+    "l_drl",
     "symmetric_alignment",
     "weight_mirror",
 ]

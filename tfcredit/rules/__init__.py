@@ -7,6 +7,7 @@ from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.named import (
     ActivationAlignment,
+    AutoencoderAlignment,
     Backprop,
     FeedbackAlignment,
     InformationAlignment,
@@ -14,6 +15,7 @@ from tfcredit.rules.named import (
     SymmetricAlignment,
     WeightMirror,
 )
+from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
 from tfcredit.rules.registry import get, names, register, serialize
 from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
 
@@ -24,12 +26,14 @@ __all__ = [
     "ActivationAlignment",
     "AlignmentInputs",
     "AlignmentRule",
+    "AutoencoderAlignment",
     "Backprop",
     "CalibratedActivation",
     "CalibratedMirror",
     "FeedbackAlignment",
     "InformationAlignment",
     "KolenPollack",
+    "LocalDifferenceReconstruction",
     "Rule",
     "SignSymmetry",
     "SymmetricAlignment",

@@ -115,7 +115,7 @@ class AlignmentRule(Rule):
                 centred,
             )
         y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
-        return _descending(
+        return descending(
             lambda b: value_and_gradient(
                 synapse.connection, coefficients, x, y, synapse.kernel, b, centred, y_amp
             ),
@@ -183,7 +183,7 @@ class NamedAlignmentRule(AlignmentRule):
         return coefficients | self._common_config()
 
 
-def _descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
+def descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
     """A scalar whose gradient in `variable` is the closed form that came with its value."""
 
     @tf.custom_gradient

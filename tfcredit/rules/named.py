@@ -59,6 +59,25 @@ class InformationAlignment(NamedAlignmentRule):
     feedback_optimizer = ("adam", 5e-3)
 
 
+@register("autoencoder_alignment")
+class AutoencoderAlignment(NamedAlignmentRule):
+    """R = amp + null: B learns to give x back from y = op(x; W), as a linear decoder does.
+
+    Args:
+        amp: Default 1e-3.
+        null: Default 1e-3.
+        inputs: See `AlignmentRule`.
+        rate: See `AlignmentRule`.
+
+    Equal coefficients make R = coefficient/(2n) |x - opT(y; B)|^2 up to a constant, which is how
+    difference target propagation learns its inverse (Lee et al. 2015, on a linear layer). Local.
+    Its fixed point is the regression of x on y, not W: near W's direction only as far as the
+    activity is white.
+    """
+
+    defaults = {"amp": 1e-3, "null": 1e-3}
+
+
 @register("symmetric_alignment")
 class SymmetricAlignment(NamedAlignmentRule):
     """R = decay + self: B decays towards W, 1/2 |B - W|^2 up to a constant. Non-local.

@@ -1,0 +1,63 @@
+"""Reconstruction from noise: the rule of local difference target propagation."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfcredit.errors import UserError
+from tfcredit.primitives import value_and_gradient
+from tfcredit.rules.alignment import descending
+from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.registry import register
+from tfcredit.seeding import derive
+
+
+@register("l_drl")
+class LocalDifferenceReconstruction(Rule):
+    """R = amp on noise at x + null on independent noise at y. Local.
+
+    With noises xi (of the shape of x) and eta (of the shape of y), both white and of one standard
+    deviation s: R = coefficient * (-(1/n) <op(xi; W), op(xi; B)> + 1/(2n) |opT(eta; B)|^2). The
+    mean of its gradient is coefficient * s^2 * counts * (B - W), with the positions at which each
+    tap meets the input in `counts`: B learns W itself, whatever the network's activity is.
+
+    Source: the local difference reconstruction loss of Ernoult et al. 2022 (arXiv:2201.13415), on a
+    layer that is linear.
+
+    Args:
+        coefficient: Of both terms, a number > 0. Default 1e-3.
+        stddev: Standard deviation s of both noises, > 0. Default 1.
+
+    Raises:
+        UserError: A value that is not a positive finite number.
+    """
+
+    feedback_optimizer = ("adam", 1e-3)
+    counts_steps = True
+
+    def __init__(self, coefficient: float = 1e-3, stddev: float = 1.0):
+        for name, value in {"coefficient": coefficient, "stddev": stddev}.items():
+            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise UserError(f"{name}={value!r} must be a positive finite number.")
+        self.coefficient, self.stddev = float(coefficient), float(stddev)
+
+    def loss(self, synapse: Synapse) -> tf.Tensor:
+        """See `Rule.loss`."""
+        connection, x, y = synapse.connection, synapse.x, synapse.y
+        # Noise is a function of seed and step: the two need seeds of their own.
+        other = dataclasses.replace(synapse, seed=derive(synapse.seed, "eta"))
+        xi = tf.ensure_shape(self.stddev * synapse.noise(tf.shape(x), x.dtype), x.shape)
+        eta = tf.ensure_shape(self.stddev * other.noise(tf.shape(y), y.dtype), y.shape)
+        w = tf.stop_gradient(synapse.kernel)
+        projection = connection.op(xi, tf.cast(w, x.dtype))
+
+        def both(b):
+            amp = value_and_gradient(connection, {"amp": self.coefficient}, xi, projection, w, b)
+            null = value_and_gradient(connection, {"null": self.coefficient}, xi, eta, w, b)
+            return amp[0] + null[0], amp[1] + null[1]
+
+        return descending(both, synapse.feedback_kernel)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"coefficient": self.coefficient, "stddev": self.stddev}

@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conformance.descriptors import LAYERS, layer
 from tests.connection_cases import case, cases, conv_settings, convolve, examples
 from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.errors import UserError
@@ -150,3 +151,13 @@ def test_overlaps_of_a_dense_layer_are_its_positions(shape, positions):
 def test_overlaps_need_known_sizes(connection, shape, kernel_shape):
     with pytest.raises(UserError, match="full input shape"):
         connection.overlaps(shape, kernel_shape)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_fans_are_those_of_keras_initializers(name):
+    """The variance of a Glorot kernel that Keras draws is 2 / (fan-in + fan-out)."""
+    made, _ = layer(name, "feedback_alignment")
+    fan_in, fan_out = made.connection.fans(made.kernel.shape.as_list())
+    greatest = np.abs(made.kernel.numpy()).max()
+    limit = np.sqrt(6 / (fan_in + fan_out))  # of a uniform draw
+    assert 0.7 * limit < greatest <= limit

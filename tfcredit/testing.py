@@ -257,6 +257,9 @@ class _Watch(Connection):
     def channels(self, kernel_shape):
         return self.inner.channels(kernel_shape)
 
+    def fans(self, kernel_shape):
+        return self.inner.fans(kernel_shape)
+
 
 def _measured(rule):
     """What changes the effect, why it is not local, and the products that it took."""

@@ -1,6 +1,7 @@
 """The interface of all connections."""
 
 import abc
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,6 +44,11 @@ class Connection(abc.ABC):
     @abc.abstractmethod
     def channels(self, kernel_shape: Sequence[int]) -> int:
         """How many weights of each tap are summed in one output: the fan-in per tap."""
+
+    def fans(self, kernel_shape: Sequence[int]) -> tuple[int, int]:
+        """Fan-in and fan-out, as Keras' initializers count them for a kernel of this shape."""
+        *field, inputs, outputs = kernel_shape
+        return math.prod(field) * inputs, math.prod(field) * outputs
 
 
 def require_static(sizes: Sequence[int | None]) -> None:

@@ -68,6 +68,11 @@ class EinsumConnection(Connection):
         """See `Connection.channels`."""
         return math.prod(kernel_shape[axis] for axis in self.contracted)
 
+    def fans(self, kernel_shape):
+        """See `Connection.fans`: the axes summed over, and the others."""
+        fan_in = math.prod(kernel_shape[axis] for axis in self.contracted)
+        return fan_in, math.prod(kernel_shape) // fan_in
+
     @property
     def contracted(self) -> list[int]:
         """The axes of the kernel that are summed over."""

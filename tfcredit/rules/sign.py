@@ -45,8 +45,7 @@ class SignSymmetry(Rule):
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""
         w, b = synapse.kernel, synapse.feedback_kernel
-        *field, inputs, outputs = w.shape.as_list()
-        scale = math.sqrt(2.0 / ((inputs + outputs) * math.prod(field)))
+        scale = math.sqrt(2.0 / sum(synapse.connection.fans(w.shape.as_list())))
         if self.variant == "usf":
             magnitude = tf.constant(scale, b.dtype)
         elif self.variant == "brsf":

@@ -7,7 +7,6 @@ takes. Rows that the output file holds are not made again.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import time
@@ -17,8 +16,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
+import tabulation
 
 from tfcredit import convert, rules
+from tfcredit.training.run import environment
 
 FAMILIES = {
     "MobileNet": 32,
@@ -99,27 +100,33 @@ def examine(name: str, names: list[str]) -> dict:
     }
 
 
-def main():
-    """Runs the study."""
+def table(rows: list[dict]) -> str:
+    """The rows as Markdown."""
+    titles = ["network", "converted", "left", "max difference of predictions"]
+    titles += ["after `to_backprop`", "rules stepped"]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for row in rows:
+        lines.append(f"| {' | '.join(str(row[field]) for field in FIELDS[: len(titles)])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what the output file does not hold yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    output = parser.parse_args().output
-    rows = []
-    if output.exists():
-        with output.open() as file:
-            rows = list(csv.DictReader(file))
+    parser.add_argument("--update", action="store_true", help="write the table into README.md")
+    flags = parser.parse_args()
+    rows = tabulation.read(flags.output)
     for name in FAMILIES:
         if name in {row["network"] for row in rows}:
             continue
         rows.append(examine(name, RULES))
-        with output.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        tabulation.write(flags.output, FIELDS, rows)
         print(rows[-1], flush=True)
-    print("| " + " | ".join(FIELDS) + " |\n" + "|---" * len(FIELDS) + "|")
-    for row in rows:
-        print("| " + " | ".join(str(row[field]) for field in FIELDS) + " |")
+    print(table(rows))
+    print(environment())
+    if flags.update:
+        tabulation.put("applications", table(rows))
 
 
 if __name__ == "__main__":

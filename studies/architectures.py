@@ -7,7 +7,6 @@ network, a rule and a seed; runs that the output file holds are not repeated.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import statistics
@@ -17,9 +16,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
+import tabulation
 
 from tfcredit import analysis, convert, optimizers, rules
 from tfcredit.data import embedded
+from tfcredit.training.run import environment
 
 FIELDS = ["network", "rule", "seed", "epochs", "top1", "mean_angle", "greatest_angle", "seconds"]
 L = keras.layers
@@ -60,6 +61,7 @@ def conv1d() -> keras.Model:
     )
 
 
+RULES = ["backprop", "symmetric_alignment", "info_alignment", "feedback_alignment"]
 NETWORKS = {"vision_transformer": vision_transformer, "conv1d": conv1d}
 
 
@@ -102,29 +104,40 @@ def train(network: str, rule: str, seed: int, epochs: int, examples: int | None 
     }
 
 
-def main():
-    """Runs the study."""
+def table(rows: list[dict]) -> str:
+    """Mean and half range over the seeds of each network and rule, as Markdown."""
+    lines = ["| network | rule | top-1, % | mean angle, degrees |", "|---|---|---|---|"]
+    for network in NETWORKS:
+        for rule in RULES:
+            mine = [row for row in rows if (row["network"], row["rule"]) == (network, rule)]
+            top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
+            angles = [float(row["mean_angle"]) for row in mine if row["mean_angle"] != ""]
+            lines.append(f"| `{network}` | `{rule}` | {top1} | {tabulation.spread(angles)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what the output file does not hold yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--update", action="store_true", help="write the table into README.md")
     options = parser.parse_args()
-    rows = []
-    if options.output.exists():
-        with options.output.open() as file:
-            rows = list(csv.DictReader(file))
+    rows = tabulation.read(options.output)
     done = {(row["network"], row["rule"], int(row["seed"]), int(row["epochs"])) for row in rows}
     for seed in range(options.seeds):
         for network in NETWORKS:
-            for rule in ("info_alignment", "backprop", "feedback_alignment", "symmetric_alignment"):
+            for rule in RULES:
                 if (network, rule, seed, options.epochs) in done:
                     continue
                 rows.append(train(network, rule, seed, options.epochs))
                 print(rows[-1], flush=True)
-                with options.output.open("w", newline="") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    writer.writeheader()
-                    writer.writerows(rows)
+                tabulation.write(options.output, FIELDS, rows)
+    print(table(rows))
+    print(environment())
+    if options.update:
+        tabulation.put("architectures", table(rows))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ least and largest layer; for the other rules the mean angle.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import time
@@ -21,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import keras
 import numpy as np
+import tabulation
 
 from tfcredit import analysis, data, models, rules
 from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
@@ -117,11 +117,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--update", action="store_true", help="write the table into README.md")
     flags = parser.parse_args()
-    flags.output.parent.mkdir(parents=True, exist_ok=True)
-    rows = []
-    if flags.output.exists():
-        with flags.output.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = tabulation.read(flags.output)
     keys = ("network", "rule", "learning_rate", "seed")
     done = {tuple(str(row[key]) for key in keys) for row in rows}
     for network in flags.networks:
@@ -129,17 +125,12 @@ def main() -> None:
             if (network, repr(rule), str(learning_rate), str(flags.seed)) in done:
                 continue
             rows.append(train(network, rule, flags.seed, flags.steps, learning_rate))
-            with flags.output.open("w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
+            tabulation.write(flags.output, FIELDS, rows)
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
     print(environment())
     if flags.update:
-        import readme_table  # a script's folder is on the path, a test's is not
-
-        readme_table.put("calibrated", table(rows))
+        tabulation.put("calibrated", table(rows))
 
 
 if __name__ == "__main__":

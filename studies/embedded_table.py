@@ -10,7 +10,6 @@ holds are not repeated. `--update` writes the results into README.md and the con
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -19,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import tabulation
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
@@ -55,22 +56,23 @@ def step_ratios(names: list[str], rounds: int = 9, steps: int = 10) -> dict[str,
     from tfcredit.training.trainer import Trainer
 
     images = data.get("embedded", augment=False)
-    trainers, batch = {}, None
+    trainers, batches = {}, None
     for name in names:
         recipe = assemble.complete(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
         network = assemble.network(recipe, images)
         per_epoch = images.steps_per_epoch(recipe.batch_size)
         network.compile(assemble.optimizer(recipe, per_epoch))
         trainers[name] = Trainer(network)
-        batch = next(iter(images.train(recipe.batch_size, 0, 0)))
-        trainers[name].step(*batch)  # tracing is not counted
+        # TensorFlow's iterator: the step would be traced anew for each one of Python's.
+        batches = iter(images.train(recipe.batch_size, 0, 0).take(1).cache().repeat())
+        trainers[name].run(batches, 1)  # tracing is not counted
     ratios = {name: [] for name in names}
     for _ in range(rounds):
         seconds = {}
         for name, trainer in trainers.items():
             started = time.perf_counter()
             for _ in range(steps):
-                bool(trainer.step(*batch))
+                trainer.run(batches, 1)
             seconds[name] = time.perf_counter() - started
         for name in names:
             ratios[name].append(seconds[name] / seconds["backprop"])
@@ -80,18 +82,10 @@ def step_ratios(names: list[str], rounds: int = 9, steps: int = 10) -> dict[str,
 
 def summary_of(rows: list[dict], rule: str) -> dict[str, str]:
     """Mean and spread (half range) of a rule's runs, as text."""
-
-    def spread(key, scale=1.0, digits=1):
-        values = [scale * float(row[key]) for row in rows if row["rule"] == rule and row[key] != ""]
-        if not values:
-            return "-"
-        half = (max(values) - min(values)) / 2
-        return f"{statistics.mean(values):.{digits}f} +- {half:.{digits}f}"
-
     mine = [row for row in rows if row["rule"] == rule]
     return {
-        "top1": spread("top1", 100),
-        "angle": spread("mean_angle"),
+        "top1": tabulation.spread([100 * float(row["top1"]) for row in mine]),
+        "angle": tabulation.spread([float(a) for row in mine if (a := row["mean_angle"]) != ""]),
         "ratio": f"{float(mine[0]['step_ratio']):.2f}",
         "seconds": f"{statistics.median(float(row['seconds']) for row in mine):.0f}",
         "runs": str(len(mine)),
@@ -111,9 +105,7 @@ def table(rows: list[dict]) -> str:
 
 def update(rows: list[dict]) -> None:
     """Write the results into README.md and the opening lines of the configs."""
-    import readme_table  # a script's folder is on the path, a test's is not
-
-    readme_table.put("embedded", table(rows))
+    tabulation.put("embedded", table(rows))
     for rule in CONFIGS:
         of = summary_of(rows, rule)
         cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
@@ -126,15 +118,6 @@ def update(rows: list[dict]) -> None:
         path.write_text("\n".join(lines) + "\n")
 
 
-def write(path: pathlib.Path, rows: list[dict]) -> None:
-    """Write the rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     """Run what is missing, measure step times, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -144,22 +127,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--update", action="store_true", help="write README.md and configs")
     flags = parser.parse_args()
-    rows = []
-    if flags.output.exists():
-        with flags.output.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = tabulation.read(flags.output)
     for seed in range(flags.seeds):
         for rule in CONFIGS:
             if any(row["rule"] == rule and int(row["seed"]) == seed for row in rows):
                 continue
             rows.append(train(rule, seed))
-            write(flags.output, rows)
+            tabulation.write(flags.output, FIELDS, rows)
             print(rows[-1], flush=True)
     if any(row.get("step_ratio", "") in ("", None) for row in rows):
         ratios = step_ratios(list(CONFIGS))
         for row in rows:
             row["step_ratio"] = round(ratios[row["rule"]], 3)
-        write(flags.output, rows)
+        tabulation.write(flags.output, FIELDS, rows)
     print(table(rows))
     if flags.update:
         update(rows)

@@ -14,6 +14,7 @@ from tfcredit.training.recipe import Recipe, parse
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+PAGES += ["docs/new_rule.md", "docs/reference_checkpoints.md"]
 # Those of ImageNet need ImageNet: tests/test_configs_imagenet.py.
 CONFIGS = [p for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "imagenet"]
 FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
@@ -22,7 +23,8 @@ OTHERS_FLAGS = {
     "update",
     "source",
     "output",
-}  # of TensorBoard, the studies, prepare-imagenet
+    "checkpoint",
+}  # of TensorBoard, the studies, prepare-imagenet, import-reference
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfcredit import layers, rules
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.errors import UserError
+from tfcredit.rules.base import checked
 
 _CASES = {
     "dense": (DenseConnection(), (6,), (6, 4)),
@@ -62,8 +63,8 @@ def check_rule(rule) -> RuleReport:
     """Puts a rule to the test, on a dense and a convolutional layer.
 
     Checked are: shapes and finiteness of what it gives; that the gradient of `loss` is that of its
-    value (finite differences in float64); that the same seed and step give the same; that it is
-    saved and loaded with a model; a step in float32, mixed_bfloat16 and mixed_float16; and, where
+    value (finite differences in float64); that the same seed and step give the same; that its
+    config makes an equal rule; a step in float32, mixed_bfloat16 and mixed_float16; and, where
     TensorFlow has several logical devices, that the mean of the replicas' steps is one device's.
 
     Args:
@@ -130,12 +131,12 @@ def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
         found = tape.gradient(loss, synapse.feedback_kernel)
         db += 0.0 if found is None else tf.cast(found, db.dtype)
     coefficient = rule.error_coefficient(synapse.step)
-    if coefficient is not None:
-        product = synapse.connection.hebbian(synapse.x, dy, shape)
-        db += tf.cast(coefficient, db.dtype) * product
     if rule.teaches_by_error:
         found = _checked(rule, "gradient", rule.gradient(synapse, dy), shape, where)
         db += tf.cast(found, db.dtype)
+    elif coefficient is not None:
+        product = synapse.connection.hebbian(synapse.x, dy, shape)
+        db += tf.cast(coefficient, db.dtype) * product
     renewed = rule.update(synapse)
     if renewed is None:
         return [db.numpy(), np.zeros(shape)]
@@ -143,12 +144,7 @@ def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
 
 
 def _checked(rule, method, value, shape, where) -> tf.Tensor:
-    if not tf.is_tensor(value) or not value.shape.is_compatible_with(shape):
-        given = f"a tensor of shape {tuple(value.shape)}" if tf.is_tensor(value) else repr(value)
-        raise UserError(
-            f"{method} of rule {rule.name!r} gave {given} in {where}: it must give a tensor of "
-            f"shape {tuple(shape)}."
-        )
+    value = checked(rule, method, value, shape, where)
     if not np.isfinite(value.numpy()).all():
         raise UserError(f"{method} of rule {rule.name!r} gave NaN or infinity in {where}.")
     return value
@@ -212,38 +208,39 @@ def _check_step(rule, policy):
 
 
 def _check_saving(rule):
-    copy = rules.get(rules.serialize(rule))
+    config = rules.serialize(rule)
+    copy = rules.get(config)
     if copy != rule:
         raise UserError(
-            f"rule {rule.name!r} is saved as {rules.serialize(rule)['config']}, which makes "
+            f"rule {rule.name!r} is saved as {config['config']}, which makes "
             f"{copy!r}, not {rule!r}: let get_config give all arguments of the constructor."
         )
 
 
 class _Watch(Connection):
-    """A connection that counts its products and knows which kernels are W and B.
+    """A connection that counts its products and knows W among the kernels.
 
-    `op` of the kernel W is computed with the W of before an alteration, as the neuron does it.
+    Args:
+        inner: The connection.
+        w: W, with which `op` of `shown` is computed: that a neuron does, it is no reading of W.
+        shown: What the rule sees for W.
     """
 
-    def __init__(self, inner, w):
-        self.inner, self.w, self.shown, self.b = inner, w, w, None
+    def __init__(self, inner, w, shown):
+        self.inner, self.w, self.shown = inner, w, shown
         self.samples = {"op": 0.0, "op_transpose": 0.0, "hebbian": 0.0}
         self.reasons = set()
 
-    def _same(self, kernel, other):
-        return other is not None and np.array_equal(kernel, other)
-
     def op(self, x, kernel):
         self.samples["op"] += len(x) / _BATCH
-        if self._same(kernel, self.shown):
+        if np.array_equal(kernel, self.shown):
             return self.inner.op(x, self.w)
         self.reasons.add("op(.; B)")
         return self.inner.op(x, kernel)
 
     def op_transpose(self, y, kernel, input_shape):
         self.samples["op_transpose"] += len(y) / _BATCH
-        if self._same(kernel, self.shown):
+        if np.array_equal(kernel, self.shown):
             self.reasons.add("opT(.; W)")
         return self.inner.op_transpose(y, kernel, input_shape)
 
@@ -268,8 +265,7 @@ def _measured(rule):
     other, other_dy = _synapse(connection, shape, kernel_shape, seed=5)
 
     def run(dy=dy, **changes):
-        watch = _Watch(connection, synapse.kernel)
-        watch.shown = changes.get("kernel", synapse.kernel)
+        watch = _Watch(connection, synapse.kernel, changes.get("kernel", synapse.kernel))
         seen = dataclasses.replace(synapse, connection=watch, **changes)
         return _effect(rule, seen, dy, "a dense layer"), watch
 

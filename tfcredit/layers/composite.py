@@ -41,23 +41,19 @@ class CompositeLayer(keras.layers.Layer):
 
     def _own(self, name: str) -> dict:
         """Arguments of the inner layer of a name."""
-        # An initializer object belongs to one layer: the same object would draw the same values.
-        initializer = keras.initializers.serialize(self.feedback_initializer)
+        return self._settings() | {"seed": derive(self.seed, name)}
+
+    def _settings(self) -> dict:
+        # Plain data, so that no two layers hold one initializer: it would draw the same values.
         return {
-            "rule": self.rule,
-            "feedback_initializer": initializer if self.feedback_initializer else None,
-            "seed": derive(self.seed, name),
+            "rule": rules.serialize(self.rule),
+            "feedback_initializer": keras.initializers.serialize(self.feedback_initializer),
+            "seed": self.seed,
         }
 
     def get_config(self) -> dict:
         """Constructor arguments, as plain data."""
-        initializer = self.feedback_initializer
-        return {
-            **super().get_config(),
-            "rule": rules.serialize(self.rule),
-            "feedback_initializer": keras.initializers.serialize(initializer),
-            "seed": self.seed,
-        }
+        return super().get_config() | self._settings()
 
 
 class _SeparableConv(CompositeLayer):

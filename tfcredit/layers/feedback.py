@@ -14,6 +14,7 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.primitives import scalar
+from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
 
 
@@ -228,14 +229,8 @@ class FeedbackLayer(keras.layers.Layer):
         return teach
 
     def _checked(self, method: str, value, shape) -> tf.Tensor:
-        """What a rule's method gave, if it is a tensor of this shape."""
-        if tf.is_tensor(value) and value.shape.is_compatible_with(shape):
-            return value
-        given = f"a tensor of shape {tuple(value.shape)}" if tf.is_tensor(value) else repr(value)
-        raise UserError(
-            f"{method} of rule {self.rule.name!r} gave {given} in "
-            f"layer {self.name!r}: it must give a tensor of shape {tuple(shape)}."
-        )
+        """What the rule's method gave, if it is a tensor of this shape."""
+        return checked(self.rule, method, value, shape, f"layer {self.name!r}")
 
     def _shaped_bias(self) -> tf.Tensor | None:
         """The bias, shaped to be added to the product."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfcredit.connections import Connection
+from tfcredit.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +79,31 @@ def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     radius = tf.sqrt(-2.0 * tf.math.log(fractions[:pairs]))
     angle = 2.0 * math.pi * fractions[pairs:]
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
+
+
+def checked(rule: "Rule", method: str, value, shape: Sequence[int], where: str) -> tf.Tensor:
+    """What a rule's method gave.
+
+    Args:
+        rule: The rule.
+        method: The method's name.
+        value: What it gave.
+        shape: The shape that it must have.
+        where: In which layer, for the message.
+
+    Returns:
+        `value`.
+
+    Raises:
+        UserError: It is no tensor, or one of another shape.
+    """
+    if tf.is_tensor(value) and value.shape.is_compatible_with(shape):
+        return value
+    given = f"a tensor of shape {tuple(value.shape)}" if tf.is_tensor(value) else repr(value)
+    raise UserError(
+        f"{method} of rule {rule.name!r} gave {given} in {where}: it must give a tensor of shape "
+        f"{tuple(shape)}."
+    )
 
 
 class Rule:

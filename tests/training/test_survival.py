@@ -127,7 +127,11 @@ def test_a_second_run_in_a_directory_is_refused(tmp_path):
     folder = tmp_path / "run"
     first = start(folder)
     wait_for(saved(folder))
-    out = finish(start(folder), code=2)
+    first.send_signal(signal.SIGSTOP)  # or it might end while the second one starts
+    try:
+        out = finish(start(folder), code=2)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert f"is in use by process {first.pid}" in out and "Traceback" not in out
     evaluation = start(folder, "--mode=evaluate")
     finish(first)

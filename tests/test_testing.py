@@ -16,6 +16,7 @@ from tfcredit.testing import check_rule
 ROOT = Path(__file__).parents[1]
 READS = {
     "activation_alignment": "xyB",
+    "akrout_mirror": "B",
     "alignment": ["x", "y", "W", "B", "dy"],
     "autoencoder_alignment": "xyB",
     "brsf": "W",
@@ -26,13 +27,18 @@ READS = {
     "info_alignment": "xyB",
     "kolen_pollack": ["x", "dy", "B"],
     "l_drl": "B",
+    "low_rank_feedback": ["x", "dy", "B"],
+    "normalized_feedback_alignment": "WB",
+    "product_feedback_alignment": ["x", "dy", "B"],
     "sign_symmetry": "W",
+    "soft_alignment": "",
     "symmetric_alignment": "WB",
     "usf": "W",
     "weight_mirror": "xyB",
 }
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
-LOCAL += ["autoencoder_alignment", "l_drl", "weight_mirror"]
+LOCAL += ["akrout_mirror", "autoencoder_alignment", "l_drl", "low_rank_feedback", "weight_mirror"]
+LOCAL += ["product_feedback_alignment", "soft_alignment"]
 
 
 @pytest.fixture(autouse=True)

@@ -130,13 +130,12 @@ def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
     if loss is not None:
         found = tape.gradient(loss, synapse.feedback_kernel)
         db += 0.0 if found is None else tf.cast(found, db.dtype)
-    coefficient = rule.error_coefficient(synapse.step)
+    follows = rule.error_gradient(synapse, synapse.connection.hebbian(synapse.x, dy, shape))
     if rule.teaches_by_error:
         found = _checked(rule, "gradient", rule.gradient(synapse, dy), shape, where)
         db += tf.cast(found, db.dtype)
-    elif coefficient is not None:
-        product = synapse.connection.hebbian(synapse.x, dy, shape)
-        db += tf.cast(coefficient, db.dtype) * product
+    elif follows is not None:
+        db += tf.cast(_checked(rule, "error_gradient", follows, shape, where), db.dtype)
     renewed = rule.update(synapse)
     if renewed is None:
         return [db.numpy(), np.zeros(shape)]
@@ -257,6 +256,9 @@ class _Watch(Connection):
     def fans(self, kernel_shape):
         return self.inner.fans(kernel_shape)
 
+    def outputs(self, kernel_shape):
+        return self.inner.outputs(kernel_shape)
+
 
 def _measured(rule):
     """What changes the effect, why it is not local, and the products that it took."""
@@ -284,8 +286,7 @@ def _measured(rule):
     )
     reasons = sorted(watch.reasons | ({"W"} & reads))
     products = dict(watch.samples)
-    if rule.error_coefficient(synapse.step) is not None:
-        products["hebbian"] -= 1.0  # It is dW, which the layer has.
+    products["hebbian"] -= 1.0  # It is dW, which the layer has.
     return reads, tuple(reasons), products
 
 

@@ -40,9 +40,10 @@ LAYERS = {
     ),
 }
 
-# "alignment" has no default: a sum of all primitives stands for it.
+# "alignment" has no default: a sum of all primitives stands for it. Akrout's first phase is long.
 SUM = "0.02*amp + 0.01*null + 0.03*sparse + 0.05*self + 0.1*decay + 0.5*error"
-RULES = {name: SUM if name == "alignment" else name for name in rules.names()}
+SPECIAL = {"alignment": SUM, "akrout_mirror": "akrout_mirror(samples=8, first_steps=3)"}
+RULES = {name: SPECIAL.get(name, name) for name in rules.names()}
 
 # How a rule's feedback kernel comes by its values.
 LEARN = [
@@ -52,18 +53,22 @@ LEARN = [
     "info_alignment",
     "kolen_pollack",
     "l_drl",
+    "low_rank_feedback",
+    "product_feedback_alignment",
     "symmetric_alignment",
     "weight_mirror",
 ]
 UPDATE = [
+    "akrout_mirror",
     "brsf",
     "calibrated_activation",
     "calibrated_mirror",
     "frsf",
+    "normalized_feedback_alignment",
     "sign_symmetry",
     "usf",
 ]
-FIXED = ["backprop", "feedback_alignment"]
+FIXED = ["backprop", "feedback_alignment", "soft_alignment"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
 QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "kolen_pollack"]

@@ -19,7 +19,7 @@ from tests.conformance.descriptors import (
 from tfcredit import layers
 
 FEEDBACK = [rule for rule in RULES if rule != "backprop"]
-DRAWS = ["brsf", "calibrated_activation", "calibrated_mirror"]
+DRAWS = ["akrout_mirror", "brsf", "calibrated_activation", "calibrated_mirror"]
 
 
 def cosine(a, b):

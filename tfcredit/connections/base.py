@@ -50,6 +50,15 @@ class Connection(abc.ABC):
         *field, inputs, outputs = kernel_shape
         return math.prod(field) * inputs, math.prod(field) * outputs
 
+    def outputs(self, kernel_shape: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Where a kernel of this shape holds the outputs that share their inputs.
+
+        Returns:
+            The kernel's shape, with an axis of its own for groups, and the axes of that shape
+            along which the weights of one input go to outputs of one group.
+        """
+        return list(kernel_shape), [len(kernel_shape) - 1]
+
 
 def require_static(sizes: Sequence[int | None]) -> None:
     """Refuse sizes that are known at run time only."""

@@ -113,6 +113,11 @@ class ConvConnection(Connection):
         """See `Connection.channels`."""
         return kernel_shape[-2]
 
+    def outputs(self, kernel_shape):
+        """See `Connection.outputs`."""
+        *rest, filters = kernel_shape
+        return [*rest, self.groups, filters // self.groups], [len(kernel_shape)]
+
     def space(self, shape: Sequence[int | None]) -> Sequence[int | None]:
         """The spatial sizes in the shape of one sample."""
         return shape[1:] if self.channels_first else shape[:-1]

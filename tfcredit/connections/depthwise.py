@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfcredit.connections.base import Connection
 from tfcredit.connections.convolution import ConvConnection
 
 
@@ -40,6 +41,10 @@ class DepthwiseConnection(ConvConnection):
     def channels(self, kernel_shape):
         """See `Connection.channels`."""
         return 1
+
+    def outputs(self, kernel_shape):
+        """See `Connection.outputs`: each channel is a group."""
+        return Connection.outputs(self, kernel_shape)
 
 
 def _grouped(kernel_shape) -> list[int]:

@@ -73,6 +73,11 @@ class EinsumConnection(Connection):
         fan_in = math.prod(kernel_shape[axis] for axis in self.contracted)
         return fan_in, math.prod(kernel_shape) // fan_in
 
+    def outputs(self, kernel_shape):
+        """See `Connection.outputs`: axes that the input has too, and the output, are groups."""
+        kept = [i for i, axis in enumerate(self._kernel) if axis not in self._inputs]
+        return list(kernel_shape), kept
+
     @property
     def contracted(self) -> list[int]:
         """The axes of the kernel that are summed over."""

@@ -7,6 +7,7 @@ import keras
 from tfcredit.convert.places import is_own_code
 from tfcredit.convert.twins import FEEDBACK, layer_class
 from tfcredit.errors import UserError
+from tfcredit.initializers import AtAngle
 from tfcredit.layers import FeedbackLayer
 
 Exchange = Callable[[str, dict], dict]
@@ -49,6 +50,8 @@ def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
 def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
     """Gives a layer or network the weights of another one, feedback kernels left out.
 
+    Feedback kernels that are drawn at an angle to the forward kernel are drawn again.
+
     Args:
         source: What has the weights.
         target: A layer or network of the same architecture.
@@ -65,6 +68,9 @@ def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
         )
     for kept, variable in zip(old, new, strict=True):
         variable.assign(keras.ops.convert_to_numpy(kept))
+    for each in target._flatten_layers():
+        if isinstance(each, FeedbackLayer) and isinstance(each.feedback_initializer, AtAngle):
+            each.renew_feedback_kernel()
 
 
 def forward_weights(layer: keras.Layer) -> list[keras.Variable]:

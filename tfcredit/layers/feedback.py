@@ -13,7 +13,6 @@ from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
-from tfcredit.primitives import scalar
 from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
 
@@ -24,12 +23,12 @@ def route_error(
     kernel: tf.Tensor,
     feedback_kernel: tf.Tensor,
     y: tf.Tensor,
-    error_coefficient: float | tf.Tensor | None = None,
+    error_gradient: Callable[[tf.Tensor], tf.Tensor | None] | None = None,
     teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """`y` = op(x; W), already computed, with an error that travels down through B.
 
-    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_coefficient * dW (none
+    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_gradient(dW) (none
     if `None`). The one place where errors are routed.
 
     With `teach`, dB = teach(dy) instead, and a zero to be added to the losses is returned beside
@@ -41,7 +40,7 @@ def route_error(
     def route(x, w, b):
         def gradient(dy, scale=None):
             dw = connection.hebbian(x, dy, w.shape)
-            db = None if error_coefficient is None else scalar(error_coefficient, dw.dtype) * dw
+            db = None if error_gradient is None else error_gradient(dw)
             if teach is not None:
                 unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
                 db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
@@ -98,7 +97,9 @@ class FeedbackLayer(keras.layers.Layer):
             self._refuse("quantisation")
         self.seed = default_seed() if seed is None else int(seed)
         self.feedback_initializer = independent_initializer(
-            feedback_initializer, self.kernel_initializer, self.seed
+            self.rule.initializer(feedback_initializer, self.seed),
+            self.kernel_initializer,
+            self.seed,
         )
 
     def add_weight(self, *args, name=None, **kwargs):
@@ -118,7 +119,7 @@ class FeedbackLayer(keras.layers.Layer):
         self.feedback_kernel = self.add_weight(
             name="feedback_kernel",
             shape=self.kernel.shape,
-            initializer=self._initial_feedback_kernel,
+            initializer=self._first_feedback_kernel,
             trainable=self.rule.learns,
             autocast=False,
             aggregation="none" if self.rule.learns else "only_first_replica",
@@ -149,6 +150,19 @@ class FeedbackLayer(keras.layers.Layer):
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
 
+    def renew_feedback_kernel(self):
+        """Give the feedback kernel its first value again, at its angle to a W that is now another.
+
+        A layer without one is left as it is.
+        """
+        if self.feedback_kernel is not None:
+            shape, dtype = self.feedback_kernel.shape, self.feedback_kernel.dtype
+            self.feedback_kernel.assign(self._first_feedback_kernel(shape, dtype))
+
+    def _first_feedback_kernel(self, shape, dtype=None):
+        drawn = tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
+        return self.rule.initial(self.connection, drawn, self.seed)
+
     def _initial_feedback_kernel(self, shape, dtype=None):
         if isinstance(self.feedback_initializer, AtAngle):
             return self.feedback_initializer(shape, dtype, kernel=self.kernel)
@@ -169,7 +183,7 @@ class FeedbackLayer(keras.layers.Layer):
             tf.cast(synapse.kernel, x.dtype),
             tf.cast(b, x.dtype),
             synapse.y,
-            self.rule.error_coefficient(synapse.step),
+            self._follower(synapse),
             self._teacher(synapse) if training else None,
         )
         if isinstance(outputs, tuple):
@@ -211,6 +225,17 @@ class FeedbackLayer(keras.layers.Layer):
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(synapse.step + 1)
         return synapse.feedback_kernel if renewed is None else renewed
+
+    def _follower(self, synapse: rules.Synapse) -> Callable:
+        """What dB gets of the error, as a function of dW."""
+
+        def follow(dw):
+            change = self.rule.error_gradient(synapse, dw)
+            if change is None:
+                return None
+            return self._checked("error_gradient", change, self.kernel.shape)
+
+        return follow
 
     def _teacher(self, synapse: rules.Synapse) -> Callable | None:
         """The rule's own dB as a function of dy, or None."""

@@ -1,8 +1,10 @@
 """Rules for feedback kernels. `get` turns a name, config, sum of primitives or rule into a rule."""
 
+from tfcredit.rules.akrout import AkroutMirror
 from tfcredit.rules.alignment import AlignmentRule
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
+from tfcredit.rules.fixed import NormalizedFeedbackAlignment, SoftAlignment
 from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.named import (
@@ -15,6 +17,7 @@ from tfcredit.rules.named import (
     SymmetricAlignment,
     WeightMirror,
 )
+from tfcredit.rules.product import LowRankFeedback, ProductFeedbackAlignment
 from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
 from tfcredit.rules.registry import get, names, register, serialize
 from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
@@ -24,6 +27,7 @@ __all__ = [
     "FRSF",
     "USF",
     "ActivationAlignment",
+    "AkroutMirror",
     "AlignmentInputs",
     "AlignmentRule",
     "AutoencoderAlignment",
@@ -34,8 +38,12 @@ __all__ = [
     "InformationAlignment",
     "KolenPollack",
     "LocalDifferenceReconstruction",
+    "LowRankFeedback",
+    "NormalizedFeedbackAlignment",
+    "ProductFeedbackAlignment",
     "Rule",
     "SignSymmetry",
+    "SoftAlignment",
     "SymmetricAlignment",
     "Synapse",
     "WeightMirror",

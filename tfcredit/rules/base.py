@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
+from tfcredit.primitives import scalar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +44,44 @@ class Synapse:
         dtype: tf.DType,
         distribution: str = "normal",
         alike: bool = False,
+        index: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Unit-variance, zero-mean noise: a function of (seed, step) and nothing else.
+        """Unit-variance, zero-mean noise: a function of (seed, step, index) and nothing else.
 
         Args:
             shape: Its shape.
             dtype: Its floating dtype; it is drawn in float32.
             distribution: `"normal"` or `"uniform"`.
             alike: Whether all replicas draw the same values; otherwise each draws its own.
+            index: Which of several draws of one step, an int32 scalar; `None` where there is one.
         """
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
+        if index is not None:
+            seed = tf.random.experimental.stateless_fold_in(seed, index, "philox")
         replica = tf.distribute.get_replica_context()
         if not alike and replica is not None and replica.num_replicas_in_sync > 1:
             index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
             seed = tf.random.experimental.stateless_fold_in(seed, index)
-        draw = _uniform if distribution == "uniform" else _normal
-        return tf.cast(tf.reshape(draw(tf.reduce_prod(shape), seed), shape), dtype)
+        return _drawn(seed, shape, dtype, distribution)
+
+
+def fixed_noise(
+    seed: int, shape: Sequence[int], dtype: tf.DType, distribution: str = "normal"
+) -> tf.Tensor:
+    """Unit-variance, zero-mean noise that is the same at every step and on every replica.
+
+    Args:
+        seed: Its seed; `tfcredit.seeding.derive` makes one for each purpose of the layer's.
+        shape: Its shape.
+        dtype: Its floating dtype; it is drawn in float32.
+        distribution: `"normal"` or `"uniform"`.
+    """
+    return _drawn(tf.constant([seed, 0], tf.int32), shape, dtype, distribution)
+
+
+def _drawn(seed: tf.Tensor, shape, dtype: tf.DType, distribution: str) -> tf.Tensor:
+    draw = _uniform if distribution == "uniform" else _normal
+    return tf.cast(tf.reshape(draw(tf.reduce_prod(shape), seed), shape), dtype)
 
 
 # Of TensorFlow's random numbers only Philox' integers are the same with and without XLA
@@ -109,7 +132,8 @@ def checked(rule: "Rule", method: str, value, shape: Sequence[int], where: str) 
 class Rule:
     """Base of all rules. A rule holds no state: layers hold the kernels, steps and seeds.
 
-    `loss`, `error_coefficient`, `gradient` and `update` may be overridden, and these facts stated:
+    `loss`, `error_coefficient`, `error_gradient`, `gradient`, `update`, `initializer` and `initial`
+    may be overridden, and these facts stated:
 
     Attributes:
         name: As `--rule` takes it.
@@ -147,6 +171,20 @@ class Rule:
         """What dB gets of the forward kernel's gradient H(x, dy); `None` for nothing."""
         return None
 
+    def error_gradient(self, synapse: Synapse, dw: tf.Tensor) -> tf.Tensor | None:
+        """What dB gets of the error, as a function of what the layer has already.
+
+        Args:
+            synapse: The layer.
+            dw: The forward kernel's gradient H(x, dy), with the scale of the loss.
+
+        Returns:
+            A tensor of the shape of B, linear in `dw`, or `None`; by default `error_coefficient`
+            times `dw`.
+        """
+        coefficient = self.error_coefficient(synapse.step)
+        return None if coefficient is None else scalar(coefficient, dw.dtype) * dw
+
     def gradient(self, synapse: Synapse, dy: tf.Tensor) -> tf.Tensor:
         """What the optimizer takes for the gradient of B: any function of x, y, dy, W and B.
 
@@ -165,6 +203,31 @@ class Rule:
         Errors of the same call already travel through it. It must be the same on all replicas.
         """
         return None
+
+    def initializer(self, given, seed: int):
+        """The feedback initializer of a layer.
+
+        Args:
+            given: The layer's argument; `None` for the distribution of the forward kernel.
+            seed: The layer's seed.
+
+        Returns:
+            What a layer takes for its feedback initializer; by default `given`.
+        """
+        return given
+
+    def initial(self, connection: Connection, drawn: tf.Tensor, seed: int) -> tf.Tensor:
+        """The B that a layer starts with.
+
+        Args:
+            connection: The layer's three products.
+            drawn: What the feedback initializer has drawn, of the shape of B.
+            seed: The layer's seed.
+
+        Returns:
+            A tensor of the shape and dtype of `drawn`; by default `drawn`.
+        """
+        return drawn
 
     def get_config(self) -> dict:
         """Constructor arguments, as plain data."""

@@ -5,8 +5,9 @@ import math
 import tensorflow as tf
 
 from tfcredit.errors import UserError
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import Rule, Synapse, fixed_noise
 from tfcredit.rules.registry import register
+from tfcredit.seeding import derive
 
 VARIANTS = ("usf", "brsf", "frsf")
 
@@ -22,20 +23,27 @@ class SignSymmetry(Rule):
             `"brsf"` (batchwise random): the magnitude of a fresh normal draw of that standard
             deviation at every step, alike on every replica.
             `"frsf"` (fixed random): the magnitudes that the feedback initializer drew, for ever.
+        concordance: Probability that a feedback weight has the sign of its forward weight, in
+            [0, 1]; the others have the opposite one, for ever the same ones, by the layer's seed.
+            Liao et al. 2016 (arXiv:1510.05067) vary it. Default 1.
 
     sign(0) counts as +1, so that no magnitude is lost. Between a change of W and the next training
     call B holds the signs of the last call.
 
     Raises:
-        UserError: An unknown variant.
+        UserError: An unknown variant, or a concordance outside the range.
     """
 
-    def __init__(self, variant: str = "usf"):
+    def __init__(self, variant: str = "usf", concordance: float = 1.0):
         if variant not in VARIANTS:
             raise UserError(
                 f"sign symmetry variant {variant!r} is unknown: give one of {', '.join(VARIANTS)}."
             )
-        self.variant = variant
+        if not isinstance(concordance, (int, float)) or not 0 <= concordance <= 1:
+            raise UserError(
+                f"concordance={concordance!r} is out of range: give a probability from 0 to 1."
+            )
+        self.variant, self.concordance = variant, float(concordance)
 
     @property
     def counts_steps(self) -> bool:
@@ -52,21 +60,32 @@ class SignSymmetry(Rule):
             magnitude = scale * tf.abs(synapse.noise(w.shape, b.dtype, alike=True))
         else:
             magnitude = tf.abs(b)
-        return tf.where(w < 0, -magnitude, magnitude)
+        return tf.where(self._negative(synapse), -magnitude, magnitude)
+
+    def _negative(self, synapse: Synapse) -> tf.Tensor:
+        """Which feedback weights are negative."""
+        negative = synapse.kernel < 0
+        if self.concordance == 1.0:
+            return negative
+        seed = derive(synapse.seed, "concordance")
+        draw = fixed_noise(seed, synapse.kernel.shape, tf.float32, "uniform")
+        # Of variance 1: between -sqrt(3) and sqrt(3).
+        discordant = draw > math.sqrt(3.0) * (2.0 * self.concordance - 1.0)
+        return tf.not_equal(negative, discordant)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
-        return {"variant": self.variant}
+        return {"variant": self.variant, "concordance": self.concordance}
 
 
 def _variant(name: str, summary: str) -> type[SignSymmetry]:
     class Variant(SignSymmetry):
-        def __init__(self):
-            super().__init__(name)
+        def __init__(self, concordance: float = 1.0):
+            super().__init__(name, concordance)
 
         def get_config(self) -> dict:
             """See `Rule.get_config`."""
-            return {}
+            return {"concordance": self.concordance}
 
     Variant.__name__ = Variant.__qualname__ = name.upper()
     Variant.__doc__ = f"`SignSymmetry(variant={name!r})`: {summary}."

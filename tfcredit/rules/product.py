@@ -1,0 +1,138 @@
+"""Product feedback: errors travel through a fixed random matrix and a learned kernel behind it."""
+
+import math
+
+import tensorflow as tf
+
+from tfcredit.connections import Connection
+from tfcredit.errors import UserError
+from tfcredit.rules.alignment import NamedAlignmentRule
+from tfcredit.rules.base import Synapse, fixed_noise
+from tfcredit.rules.registry import register
+from tfcredit.seeding import derive
+
+
+class ProductRule(NamedAlignmentRule):
+    """Errors travel through R (Q dy): Q is random and fixed, R gets H(x, Q dy) + decay R.
+
+    Q `[width, outputs]` has uniform numbers of variance 1 / max(width, outputs). Nothing but the
+    product B = R Q of the shape of W acts, so that B is what the layer keeps. Where an optimizer
+    is linear in gradients, as SGD and momentum are, R's step makes B's step the one for
+
+        dB = (error dW + decay B) with error dW = error H(x, dy) Q^T Q
+
+    and the rule is exact; with adaptive optimizers or clipped gradients it is a rule of its own.
+    B starts as A Q^T Q, with A from the feedback initializer: R as A Q^T. Q is drawn from the
+    layer's seed at each step rather than kept. Groups, and the channels of a depthwise kernel, are
+    mixed apart, by one Q for all.
+    """
+
+    defaults = {"error": 1.0, "decay": 2e-3}
+    follows_forward = True
+
+    def width(self, outputs: int) -> int:
+        """The number of rows of Q for so many outputs."""
+        raise NotImplementedError
+
+    def error_gradient(self, synapse: Synapse, dw: tf.Tensor) -> tf.Tensor:
+        """See `Rule.error_gradient`."""
+        change = tf.cast(super().error_gradient(synapse, dw), synapse.feedback_kernel.dtype)
+        return tf.cast(self.initial(synapse.connection, change, synapse.seed), dw.dtype)
+
+    def initial(self, connection: Connection, drawn: tf.Tensor, seed: int) -> tf.Tensor:
+        """See `Rule.initial`: `drawn` times Q^T Q on its outputs."""
+        shape, axes = connection.outputs(drawn.shape.as_list())
+        order = [axis for axis in range(len(shape)) if axis not in axes] + axes
+        outputs = math.prod(shape[axis] for axis in axes)
+        ordered = tf.transpose(tf.reshape(drawn, shape), order)
+        q = self.projection(outputs, seed, drawn.dtype)
+        mixed = tf.reshape(ordered, [-1, outputs]) @ tf.matmul(q, q, transpose_a=True)
+        back = [order.index(axis) for axis in range(len(shape))]
+        return tf.reshape(tf.transpose(tf.reshape(mixed, ordered.shape), back), drawn.shape)
+
+    def projection(self, outputs: int, seed: int, dtype: tf.DType) -> tf.Tensor:
+        """Q of a layer.
+
+        Args:
+            outputs: The number of outputs that share their inputs.
+            seed: The layer's seed.
+            dtype: Its floating dtype.
+        """
+        width = self.width(outputs)
+        noise = fixed_noise(derive(seed, "product"), [width, outputs], dtype, "uniform")
+        return noise / math.sqrt(max(width, outputs))
+
+
+@register("product_feedback_alignment")
+class ProductFeedbackAlignment(ProductRule):
+    """Errors travel through R (Q dy), Q wide, random and fixed: B follows W Q^T Q. Local.
+
+    No two neurons are joined by a forward and a feedback synapse of like weights, but
+    dB = H(x, dy) Q^T Q + decay B, and Q^T Q is near the identity: for a W that is random as seen
+    from Q, B comes as near to W as tan(angle)^2 = outputs / width (27 degrees by default).
+
+    Source: Li & Benna 2024 (arXiv:2405.20594); the distribution of Q is that of their code. Ours:
+    the default width, and that R starts at A Q^T (see `ProductRule`, also on optimizers).
+
+    Args:
+        width: Rows of Q per output, >= 1. Default 4.
+        error: Default 1; anything else departs from the rule.
+        decay: Default 2e-3, as `kolen_pollack` has it.
+        inputs: See `AlignmentRule`; `update_forward=True` decays W alike.
+        rate: See `AlignmentRule`.
+
+    Raises:
+        UserError: A width below 1.
+    """
+
+    def __init__(self, width: float = 4.0, **options):
+        super().__init__(**options)
+        if not isinstance(width, (int, float)) or not 1 <= width < math.inf:
+            raise UserError(f"width={width!r} must be a finite number >= 1 of rows per output.")
+        self.relative_width = float(width)
+
+    def width(self, outputs: int) -> int:
+        """See `ProductRule.width`."""
+        return round(self.relative_width * outputs)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"width": self.relative_width, **super().get_config()}
+
+
+@register("low_rank_feedback")
+class LowRankFeedback(ProductRule):
+    """Errors travel through R (Q dy), Q of few rows: B has their rank and follows W Q^T Q. Local.
+
+    dB = H(x, dy) Q^T Q + decay B, where Q^T Q is near a projection. B comes as near to W as
+    tan(angle)^2 = outputs / rank, for a W that is random as seen from Q.
+
+    Related: the low-dimensional feedback of Hanut & Kadmon 2025 (arXiv:2502.20580), who also learn
+    the projection; here it is fixed, as in `ProductFeedbackAlignment`, which this rule is for a
+    narrow Q.
+
+    Args:
+        rank: Rows of Q, a positive integer; as many as outputs where a layer has fewer outputs.
+            Default 10.
+        error: Default 1; anything else departs from the rule.
+        decay: Default 2e-3, as `kolen_pollack` has it.
+        inputs: See `AlignmentRule`; `update_forward=True` decays W alike.
+        rate: See `AlignmentRule`.
+
+    Raises:
+        UserError: A rank that is no positive integer.
+    """
+
+    def __init__(self, rank: int = 10, **options):
+        super().__init__(**options)
+        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+            raise UserError(f"rank={rank!r} must be a positive integer.")
+        self.rank = rank
+
+    def width(self, outputs: int) -> int:
+        """See `ProductRule.width`."""
+        return min(self.rank, outputs)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"rank": self.rank, **super().get_config()}

@@ -68,7 +68,7 @@ def test_noise_differs_between_layers_and_steps(rule):
     """Two layers of one network with equal kernels see different noise, as do two steps."""
     model = network(rule)
     kernels = [tf.ones((5, 4)), tf.zeros((5, 4))]
-    made = [layers.Dense(4, rule=rule) for _ in range(2)]
+    made = [layers.Dense(4, rule=RULES[rule]) for _ in range(2)]
     draws = []
     for each in made:
         each.build((None, 5))

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conformance.descriptors import SPECIAL
 from tfcredit import layers, rules
 
+NAMED = [SPECIAL.get(name, name) for name in rules.names() if name != "alignment"]
 LAYERS = {
     "dense": (lambda **kw: layers.Dense(4, "tanh", **kw), (5,)),
     "dense rank 4": (lambda **kw: layers.Dense(4, use_bias=False, **kw), (2, 3, 5)),
@@ -50,7 +52,7 @@ def gradients(layer, x, training=True):
     return tape.gradient(loss, [x, *variables])
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules.names() if rule != "alignment"])
+@pytest.mark.parametrize("rule", NAMED)
 @pytest.mark.parametrize("name", LAYERS)
 def test_error_travels_through_the_feedback_kernel(name, rule):
     x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
@@ -98,7 +100,7 @@ def test_error_below_does_not_depend_on_the_forward_kernel(name):
     np.testing.assert_allclose(gradients(layer, x)[0], 2.0 * before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules.names() if rule != "alignment"])
+@pytest.mark.parametrize("rule", NAMED)
 def test_outputs_do_not_depend_on_the_rule(rule):
     for name in LAYERS:
         x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conformance.descriptors import SPECIAL
 from tfcredit import models, optimizers, rules
 from tfcredit.training.trainer import Trainer
 
@@ -17,7 +18,8 @@ NETWORKS = {
     "resnet18": (224, 224, 3),
     "resnet50v2": (224, 224, 3),
 }
-RULES = [name for name in rules.names() if name != "alignment"] + ["0.002 * amp + 0.001 * null"]
+RULES = [SPECIAL.get(name, name) for name in rules.names() if name != "alignment"]
+RULES += ["0.002 * amp + 0.001 * null"]
 
 
 def is_quick(network, precision, rule):

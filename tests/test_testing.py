@@ -87,11 +87,12 @@ def made(method):
         pass
 
     name = method.__name__
-    assert name in ("loss", "gradient", "update")
+    assert name in METHODS
     setattr(Wrong, name, method)
     return rules.register("wrong")(Wrong)()
 
 
+METHODS = ["update", "gradient", "error_gradient", "loss"]
 WRONG = {
     "shape": (lambda b: b[:1], r"update of rule 'wrong' gave a tensor of shape \(1, 4\)"),
     "float": (lambda b: 0.5, r"update of rule 'wrong' gave 0.5 in"),
@@ -100,7 +101,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("method", ["update", "gradient", "loss"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_wrong_value_is_told(method, name):
     values, message = WRONG[name]
 
@@ -110,16 +111,20 @@ def test_a_wrong_value_is_told(method, name):
     def gradient(self, synapse, dy):
         return values(synapse.feedback_kernel)
 
+    def error_gradient(self, synapse, dw):
+        return values(dw)
+
     def loss(self, synapse):
         total = values(synapse.feedback_kernel)
         return tf.reduce_sum(total) if name == "nan" else total
 
+    methods = {each.__name__: each for each in (update, gradient, error_gradient, loss)}
     with pytest.raises(UserError, match=message.replace("update", method)):
-        check_rule(made({"update": update, "gradient": gradient, "loss": loss}[method]))
+        check_rule(made(methods[method]))
 
 
 @pytest.mark.parametrize("name", ["shape", "float"])
-@pytest.mark.parametrize("method", ["update", "gradient", "loss"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_layer_tells_wrong_values_too(method, name):
     def call(self, synapse, dy=None):
         return WRONG[name][0](synapse.feedback_kernel)
@@ -240,7 +245,8 @@ import tfcredit
 from tfcredit import rules
 from tfcredit.errors import UserError
 
-for rule in ("info_alignment", "kolen_pollack", "calibrated_mirror", "brsf"):
+akrout = "akrout_mirror(samples=8, first_steps=3)"
+for rule in ("info_alignment", "product_feedback_alignment", "calibrated_mirror", akrout):
     print(str(tfcredit.testing.check_rule(rule)).splitlines()[-1])
 
 

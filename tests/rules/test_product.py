@@ -81,6 +81,7 @@ def last_axis(dy, q, groups=1):
 DENSE, CONV, GROUPS = DenseConnection(), ConvConnection((2, 1), "same"), ConvConnection(groups=2)
 DEPTHWISE = DepthwiseConnection()
 TRANSPOSED = TransposedConnection(ConvConnection((2, 2), "same"))
+OWN = EinsumConnection("abc,bcd->abd", 3)
 HEADS, FLAT = EinsumConnection("abc,cde->abde", 3), EinsumConnection("abc,cw->abw", 3)
 CASES = {
     "dense": (DENSE, (5,), (5, 4), DENSE, (5, 3), last_axis, last_axis),
@@ -97,6 +98,7 @@ CASES = {
         *(TRANSPOSED, (3, 3, 2), (3, 3, 4, 2), TRANSPOSED, (3, 3, 3, 2), last_axis),
         lambda r, q: np.einsum("xywc,fw->xyfc", r, q),
     ),
+    "kept axis": (OWN, (2, 3), (2, 3, 4), OWN, (2, 3, 3), last_axis, last_axis),
     "heads": (
         *(HEADS, (3, 5), (5, 2, 2), FLAT, (5, 3)),
         lambda dy, q: dy.reshape(2, 3, 4) @ q.T,

@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 
-from tfcredit.convert.rebuild import forward_weights
+from tfcredit.convert.rebuild import forward_weights, renew_angles
 from tfcredit.errors import UserError
 
 _BLOCK = re.compile(r"conv(\d)_block(\d+)_(?:(\d)_|preact_)(conv|bn)")
@@ -66,6 +66,7 @@ def load_applications_weights(model: keras.Model, source: keras.Model) -> list[d
             for target, value in zip(targets, values, strict=True):
                 target.assign(value)
         records.append({"source": layer.name, "layer": name, "note": note})
+    renew_angles(model)
     return records
 
 

@@ -68,7 +68,16 @@ def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
         )
     for kept, variable in zip(old, new, strict=True):
         variable.assign(keras.ops.convert_to_numpy(kept))
-    for each in target._flatten_layers():
+    renew_angles(target)
+
+
+def renew_angles(layer: keras.Layer) -> None:
+    """Draws those feedback kernels again that start at an angle to the forward kernel.
+
+    Args:
+        layer: A layer or network whose forward kernels have got other values.
+    """
+    for each in layer._flatten_layers():
         if isinstance(each, FeedbackLayer) and isinstance(each.feedback_initializer, AtAngle):
             each.renew_feedback_kernel()
 

@@ -70,8 +70,8 @@ class FeedbackLayer(keras.layers.Layer):
     Args:
         rule: Anything that `tfcredit.rules.get` takes. Default `"backprop"`: the Keras layer.
         feedback_initializer: Initializer of the feedback kernel. Default: the distribution of
-            `kernel_initializer`, drawn independently. `tfcredit.initializers.AtAngle` draws it at
-            an angle to the forward kernel.
+            `kernel_initializer`, drawn independently, unless the rule brings its own.
+            `tfcredit.initializers.AtAngle` draws it at an angle to the forward kernel.
         seed: Integer seed of the feedback kernel and of the rule's noise. Default: drawn from
             Python's generator, which `keras.utils.set_random_seed` controls.
 
@@ -81,7 +81,8 @@ class FeedbackLayer(keras.layers.Layer):
         feedback_kernel: The variable B, of the shape of `kernel`; `None` for backprop.
 
     Raises:
-        UserError: An unknown rule; a feedback initializer that repeats the kernel's values.
+        UserError: An unknown rule; a feedback initializer that repeats the kernel's values, or
+            that contradicts the rule.
     """
 
     connection: Connection

@@ -151,7 +151,8 @@ class Rule:
     @property
     def learns(self) -> bool:
         """Whether a gradient reaches B, so that B is a trainable variable."""
-        return self.teaches_by_error or type(self).loss is not Rule.loss
+        ways = ("loss", "error_coefficient", "error_gradient", "gradient")
+        return any(getattr(type(self), way) is not getattr(Rule, way) for way in ways)
 
     @property
     def teaches_by_error(self) -> bool:

@@ -12,17 +12,12 @@ least and largest layer; for the other rules the mean angle.
 """
 
 import argparse
-import os
 import pathlib
-import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-
-import keras
-import numpy as np
+import embedded_runs
 import tabulation
 
-from tfcredit import analysis, data, models, rules
+from tfcredit import analysis, rules
 from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
 from tfcredit.training.run import environment
 
@@ -49,45 +44,24 @@ def within_limits(layer) -> bool:
 
 def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:
     """One run; returns its row."""
-    started = time.time()
-    keras.utils.set_random_seed(seed)
-    images = data.get("embedded", augment=False)
     name, options = NETWORKS[network]
-    model = models.get(
-        name, classes=10, input_shape=images.input_shape, rule=rule, seed=seed, **options
-    )
-    model.compile(
-        keras.optimizers.Adam(learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    per_epoch = images.steps_per_epoch(128)
-    for epoch in range(-(-steps // per_epoch)):
-        batches = images.train(128, seed, epoch).take(steps - epoch * per_epoch)
-        model.fit(batches, verbose=0, shuffle=False)
-    logits = model.predict(images.evaluation(500), verbose=0)
-    labels = np.concatenate([labels for _, labels, _ in images.evaluation(500)])
+    model = embedded_runs.make(name, options, rule, seed, learning_rate)
+    results = embedded_runs.train(model, seed, steps)
     records = analysis.alignment(model)
     free = [
         record["angle"] / rule.angle
         for record, layer in zip(records, analysis.feedback_layers(model), strict=True)
         if isinstance(rule, rules.CalibratedMirror) and within_limits(layer)
     ]
-    task = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-    return {
+    return results | {
         "network": network,
         "rule": repr(rule),
         "seed": seed,
         "steps": steps,
         "learning_rate": learning_rate,
-        "top1": float(np.mean(logits.argmax(1) == labels)),
-        "loss": float(np.mean(task)),
-        "mean_angle": float(np.mean([record["angle"] for record in records])),
         "least_ratio": min(free, default=""),
         "largest_ratio": max(free, default=""),
         "layers_within_limits": f"{len(free)} of {len(records)}",
-        "finite": bool(np.isfinite(logits).all()),
-        "seconds": round(time.time() - started, 1),
     }
 
 

@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
 import tabulation
 
@@ -46,9 +45,9 @@ def train(rule: str, seed: int) -> dict:
     }
 
 
-def step_ratios(names: list[str], rounds: int = 9, steps: int = 10) -> dict[str, float]:
+def step_ratios(names: list[str]) -> dict[str, float]:
     """Median over interleaved rounds of each rule's step time over backprop's."""
-    import keras
+    import embedded_runs
 
     from tfcredit import data
     from tfcredit.training import assemble
@@ -65,19 +64,11 @@ def step_ratios(names: list[str], rounds: int = 9, steps: int = 10) -> dict[str,
         trainers[name] = Trainer(network)
         # TensorFlow's iterator: the step would be traced anew for each one of Python's.
         batches = iter(images.train(recipe.batch_size, 0, 0).take(1).cache().repeat())
-        trainers[name].run(batches, 1)  # tracing is not counted
-    ratios = {name: [] for name in names}
-    for _ in range(rounds):
-        seconds = {}
-        for name, trainer in trainers.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                trainer.run(batches, 1)
-            seconds[name] = time.perf_counter() - started
-        for name in names:
-            ratios[name].append(seconds[name] / seconds["backprop"])
-    keras.backend.clear_session()
-    return {name: statistics.median(values) for name, values in ratios.items()}
+    calls = {
+        name: lambda trainer=trainer: [trainer.run(batches, 1) for _ in range(10)]
+        for name, trainer in trainers.items()
+    }
+    return embedded_runs.step_ratios(calls, "backprop")
 
 
 def summary_of(rows: list[dict], rule: str) -> dict[str, str]:

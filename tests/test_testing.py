@@ -29,6 +29,7 @@ READS = {
     "l_drl": "B",
     "low_rank_feedback": ["x", "dy", "B"],
     "normalized_feedback_alignment": "WB",
+    "phase_free_mirror": ["x", "y", "dy", "B"],
     "product_feedback_alignment": ["x", "dy", "B"],
     "sign_symmetry": "W",
     "soft_alignment": "",
@@ -38,7 +39,7 @@ READS = {
 }
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
 LOCAL += ["akrout_mirror", "autoencoder_alignment", "l_drl", "low_rank_feedback", "weight_mirror"]
-LOCAL += ["product_feedback_alignment", "soft_alignment"]
+LOCAL += ["phase_free_mirror", "product_feedback_alignment", "soft_alignment"]
 
 
 @pytest.fixture(autouse=True)

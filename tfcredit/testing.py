@@ -30,7 +30,8 @@ class RuleReport:
         nonlocal_reads: Why it is not local: `"W"`, `"op(.; B)"`, `"opT(.; W)"`.
         products: Product -> how many samples it is run on per sample of the batch, for the
             teaching of B alone; the layer's own three products count 1 each.
-        strategies: Whether a step on several devices was compared with one device's.
+        strategies: Whether a step on several devices was compared with one device's, which can't
+            be where each replica perturbs its own samples (`Rule.perturbation`).
     """
 
     rule: rules.Rule
@@ -54,7 +55,7 @@ class RuleReport:
                 f"reads: {', '.join(order) or 'nothing'}",
                 "local: yes" if self.local else f"local: no ({why})",
                 f"products beside the layer's three: {products or 'none'}",
-                f"several devices: {'as one' if self.strategies else 'not checked, there is one'}",
+                f"several devices: {'as one' if self.strategies else 'not compared'}",
             ]
         )
 
@@ -86,6 +87,7 @@ def check_rule(rule) -> RuleReport:
         raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
     for name, (connection, shape, kernel_shape) in _CASES.items():
         synapse, dy = _synapse(connection, shape, kernel_shape)
+        synapse = _perturbed(rule, synapse, f"a {name} layer")
         effect = _effect(rule, synapse, dy, f"a {name} layer")
         again = _effect(rule, synapse, dy, f"a {name} layer")
         if not all(np.array_equal(one, two) for one, two in zip(effect, again, strict=True)):
@@ -99,9 +101,10 @@ def check_rule(rule) -> RuleReport:
     _check_saving(rule)
     reads, reasons, products = _measured(rule)
     devices = tf.config.list_logical_devices("CPU")
-    if len(devices) > 1:
+    compared = len(devices) > 1 and not rule.perturbs
+    if compared:
         _check_replicas(rule, [device.name for device in devices[:2]])
-    return RuleReport(rule, reads, reasons, products, len(devices) > 1)
+    return RuleReport(rule, reads, reasons, products, compared)
 
 
 def _synapse(connection, shape, kernel_shape, seed=0):
@@ -116,6 +119,15 @@ def _synapse(connection, shape, kernel_shape, seed=0):
     step = tf.constant(3)
     linear = keras.activations.linear
     return rules.Synapse(connection, x, y, w, b, bias, linear, 7, step), dy
+
+
+def _perturbed(rule, synapse, where) -> rules.Synapse:
+    """What the rule sees in a training call, which its own perturbation is part of."""
+    seen = synapse.perturbed_by(rule, where)
+    if seen.perturbation is None:
+        return synapse
+    through = synapse.connection.op(seen.perturbation, synapse.kernel)
+    return dataclasses.replace(seen, y=synapse.y + through)
 
 
 def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
@@ -269,6 +281,8 @@ def _measured(rule):
     def run(dy=dy, **changes):
         watch = _Watch(connection, synapse.kernel, changes.get("kernel", synapse.kernel))
         seen = dataclasses.replace(synapse, connection=watch, **changes)
+        seen = _perturbed(rule, seen, "a dense layer")
+        watch.samples = dict.fromkeys(watch.samples, 0.0)  # That product is the layer's.
         return _effect(rule, seen, dy, "a dense layer"), watch
 
     base, watch = run()

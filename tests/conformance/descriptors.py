@@ -54,6 +54,7 @@ LEARN = [
     "kolen_pollack",
     "l_drl",
     "low_rank_feedback",
+    "phase_free_mirror",
     "product_feedback_alignment",
     "symmetric_alignment",
     "weight_mirror",
@@ -65,6 +66,7 @@ UPDATE = [
     "calibrated_mirror",
     "frsf",
     "normalized_feedback_alignment",
+    "phase_free_mirror",
     "sign_symmetry",
     "usf",
 ]

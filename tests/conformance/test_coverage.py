@@ -7,7 +7,7 @@ from tfcredit import layers, rules
 
 def test_every_rule_is_listed():
     assert sorted(RULES) == rules.names()
-    assert sorted(LEARN + UPDATE + FIXED) == rules.names()
+    assert sorted({*LEARN, *UPDATE, *FIXED}) == rules.names()
     assert set(rules.get(RULES["alignment"]).coefficients) == set(rules.alignment.PRIMITIVES)
 
 

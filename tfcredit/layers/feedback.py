@@ -116,6 +116,7 @@ class FeedbackLayer(keras.layers.Layer):
         super().build(input_shape)
         if not self.rule.has_feedback_kernel:
             return
+        alike = "only_first_replica"  # What a training call assigns is the same on all.
         self.built = True  # Keras shows `kernel` from here on.
         self.feedback_kernel = self.add_weight(
             name="feedback_kernel",
@@ -123,7 +124,7 @@ class FeedbackLayer(keras.layers.Layer):
             initializer=self._first_feedback_kernel,
             trainable=self.rule.learns,
             autocast=False,
-            aggregation="none" if self.rule.learns else "only_first_replica",
+            aggregation="none" if self.rule.learns and not self.rule.renews else alike,
         )
         self.feedback_kernel.follows_forward = self.rule.follows_forward
         if self.rule.counts_steps:
@@ -133,7 +134,7 @@ class FeedbackLayer(keras.layers.Layer):
                 dtype="int32",
                 initializer="zeros",
                 trainable=False,
-                aggregation="only_first_replica",
+                aggregation=alike,
             )
 
     @property
@@ -174,7 +175,9 @@ class FeedbackLayer(keras.layers.Layer):
         if not self.rule.has_feedback_kernel:
             return super().call(inputs)
         x = tf.convert_to_tensor(inputs)
-        synapse = self.synapse(x)
+        synapse = self.synapse(x, perturbed=bool(training))
+        if synapse.perturbation is not None:
+            x = x + synapse.perturbation
         b = self._learn(synapse) if training else synapse.feedback_kernel
         # Every variable is read once per call, in `synapse`: TensorFlow 2.21's graph optimizer may
         # move a second reading past the variable's update in the same step.
@@ -194,17 +197,18 @@ class FeedbackLayer(keras.layers.Layer):
             outputs = outputs + synapse.bias
         return outputs if self.activation is None else self.activation(outputs)
 
-    def synapse(self, inputs: tf.Tensor) -> rules.Synapse:
+    def synapse(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.Synapse:
         """What the rule sees of this layer for `inputs`; activity is behind a stop-gradient.
 
         Args:
             inputs: The layer's input `[n, ...]` in the compute dtype.
+            perturbed: Whether the rule may add its perturbation, as in a training call.
         """
-        x, w = tf.stop_gradient(inputs), tf.convert_to_tensor(self.kernel)
-        return rules.Synapse(
+        w = tf.convert_to_tensor(self.kernel)
+        synapse = rules.Synapse(
             connection=self.connection,
-            x=x,
-            y=self.connection.op(x, tf.stop_gradient(tf.cast(w, x.dtype))),
+            x=tf.stop_gradient(inputs),
+            y=None,
             kernel=w,
             feedback_kernel=tf.convert_to_tensor(self.feedback_kernel),
             bias=self._shaped_bias(),
@@ -212,6 +216,10 @@ class FeedbackLayer(keras.layers.Layer):
             seed=self.seed,
             step=None if self._step is None else tf.convert_to_tensor(self._step),
         )
+        if perturbed:
+            synapse = synapse.perturbed_by(self.rule, f"layer {self.name!r}")
+        y = self.connection.op(synapse.x, tf.stop_gradient(tf.cast(w, inputs.dtype)))
+        return dataclasses.replace(synapse, y=y)
 
     def _learn(self, synapse: rules.Synapse) -> tf.Tensor:
         """What a training call does for B; returns the B that this call's errors travel through."""
@@ -225,7 +233,11 @@ class FeedbackLayer(keras.layers.Layer):
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(synapse.step + 1)
-        return synapse.feedback_kernel if renewed is None else renewed
+        b = synapse.feedback_kernel
+        if renewed is None:
+            return b
+        # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
+        return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
 
     def _follower(self, synapse: rules.Synapse) -> Callable:
         """What dB gets of the error, as a function of dW."""

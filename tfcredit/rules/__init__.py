@@ -17,6 +17,7 @@ from tfcredit.rules.named import (
     SymmetricAlignment,
     WeightMirror,
 )
+from tfcredit.rules.phase_free import PhaseFreeMirror
 from tfcredit.rules.product import LowRankFeedback, ProductFeedbackAlignment
 from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
 from tfcredit.rules.registry import get, names, register, serialize
@@ -40,6 +41,7 @@ __all__ = [
     "LocalDifferenceReconstruction",
     "LowRankFeedback",
     "NormalizedFeedbackAlignment",
+    "PhaseFreeMirror",
     "ProductFeedbackAlignment",
     "Rule",
     "SignSymmetry",

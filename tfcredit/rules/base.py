@@ -18,7 +18,7 @@ class Synapse:
     Attributes:
         connection: The layer's three products.
         x: The layer's input `[n, ...]`, behind a stop-gradient, in the compute dtype.
-        y: The product op(x; W) without bias, likewise.
+        y: The product op(x; W) without bias, likewise; `None` in `Rule.perturbation`.
         kernel: The forward kernel W in the variable's dtype.
         feedback_kernel: The feedback kernel B, likewise.
         bias: The layer's bias (compute dtype), shaped to be added to `y`, or `None`.
@@ -26,17 +26,37 @@ class Synapse:
         seed: The layer's integer seed.
         step: The number of training calls of this layer before this one: an int32 scalar, or
             `None` where the rule does not need it (`Rule.counts_steps`).
+        perturbation: What the rule added to the layer's input in this call (`Rule.perturbation`),
+            of the shape of `x`; it is in `x` and `y` already. `None` where it added nothing.
     """
 
     connection: Connection
     x: tf.Tensor
-    y: tf.Tensor
+    y: tf.Tensor | None
     kernel: tf.Tensor
     feedback_kernel: tf.Tensor
     bias: tf.Tensor | None
     activation: Callable
     seed: int
     step: tf.Tensor | None
+    perturbation: tf.Tensor | None = None
+
+    def perturbed_by(self, rule: "Rule", where: str) -> "Synapse":
+        """This synapse with the rule's perturbation, if it has one, added to `x`.
+
+        Args:
+            rule: The rule.
+            where: In which layer, for messages.
+
+        Returns:
+            A synapse; its `y` is the one of before.
+        """
+        added = rule.perturbation(self)
+        if added is None:
+            return self
+        added = checked(rule, "perturbation", added, self.x.shape, where)
+        added = tf.stop_gradient(tf.cast(added, self.x.dtype))
+        return dataclasses.replace(self, x=self.x + added, perturbation=added)
 
     def noise(
         self,
@@ -132,8 +152,8 @@ def checked(rule: "Rule", method: str, value, shape: Sequence[int], where: str) 
 class Rule:
     """Base of all rules. A rule holds no state: layers hold the kernels, steps and seeds.
 
-    `loss`, `error_coefficient`, `error_gradient`, `gradient`, `update`, `initializer` and `initial`
-    may be overridden, and these facts stated:
+    `loss`, `error_coefficient`, `error_gradient`, `gradient`, `perturbation`, `update`,
+    `initializer` and `initial` may be overridden, and these facts stated:
 
     Attributes:
         name: As `--rule` takes it.
@@ -153,6 +173,16 @@ class Rule:
         """Whether a gradient reaches B, so that B is a trainable variable."""
         ways = ("loss", "error_coefficient", "error_gradient", "gradient")
         return any(getattr(type(self), way) is not getattr(Rule, way) for way in ways)
+
+    @property
+    def renews(self) -> bool:
+        """Whether the training call itself assigns a new B (`update`)."""
+        return type(self).update is not Rule.update
+
+    @property
+    def perturbs(self) -> bool:
+        """Whether training calls add something to the layer's input (`perturbation`)."""
+        return type(self).perturbation is not Rule.perturbation
 
     @property
     def teaches_by_error(self) -> bool:
@@ -197,6 +227,14 @@ class Rule:
             A tensor of the shape of B.
         """
         raise NotImplementedError
+
+    def perturbation(self, synapse: Synapse) -> tf.Tensor | None:
+        """What training calls add to the layer's input, of its shape; `None` for nothing.
+
+        `y` of the synapse is `None`: the layer computes it from the altered input, which the
+        forward kernel learns from too.
+        """
+        return None
 
     def update(self, synapse: Synapse) -> tf.Tensor | None:
         """A new value of B that the training call itself assigns; `None` for none.

@@ -112,8 +112,8 @@ class CalibratedMirror(CalibratedRule):
     """
 
     def __init__(self, angle: float = 5.0, gain: float = 0.01):
-        _check_range("angle", angle, 90.0, "degrees above 0 and below 90", upper_included=False)
-        _check_range("gain", gain, 1.0, "above 0 and at most 1")
+        check_range("angle", angle, 90.0, "degrees above 0 and below 90", upper_included=False)
+        check_range("gain", gain, 1.0, "above 0 and at most 1")
         self.angle, self.gain = float(angle), float(gain)
 
     def samples(self, geometry: Geometry) -> int:
@@ -154,7 +154,7 @@ class CalibratedActivation(CalibratedRule):
     """
 
     def __init__(self, gain: float = 0.05):
-        _check_range("gain", gain, 1.0, "above 0 and below 1", upper_included=False)
+        check_range("gain", gain, 1.0, "above 0 and below 1", upper_included=False)
         self.gain = float(gain)
 
     def samples(self, geometry: Geometry) -> int:
@@ -176,7 +176,8 @@ class CalibratedActivation(CalibratedRule):
         return {"gain": self.gain}
 
 
-def _check_range(name, value, upper, expected, upper_included=True):
+def check_range(name, value, upper, expected, upper_included=True):
+    """Refuse a value outside (0, upper], or (0, upper), in the words of `expected`."""
     fits = isinstance(value, (int, float)) and 0 < value < upper
     if not fits and not (upper_included and value == upper):
         raise UserError(f"{name}={value!r} is out of range: give a number {expected}.")

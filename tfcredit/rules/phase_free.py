@@ -1,0 +1,123 @@
+"""The calibrated mirror without a phase of its own: noise rides on the activity."""
+
+import math
+
+import tensorflow as tf
+
+from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.calibrated import check_range, geometry
+from tfcredit.rules.registry import register
+
+LEAST_FRACTION, LARGEST_FRACTION = 0.05, 0.5
+
+
+@register("phase_free_mirror")
+class PhaseFreeMirror(Rule):
+    """B <- B - g (B - H(p / s^2, y) / (n counts)), with p the noise in the activity itself. Local.
+
+    In training calls every input neuron of the layer adds noise p of standard deviation s of its
+    own to its activity, so that x = activity + p and y = op(x; W), here minus its mean over the
+    batch. The mean of H(p / s^2, y) / (n counts) is W. Besides, B gets dW through W's optimizer as
+    in Kolen-Pollack's rule: B follows W however small g is, and only their difference is averaged
+    away.
+
+    The activity is noise to the estimate: per weight its variance is m / (s^2 n counts), with the
+    mean square m of y. For white activity and s = fraction * std(activity), B settles at
+
+        tan(angle)^2 = g / (2 - g) * variance / n * (1 + 1 / fraction^2)
+
+    with `variance` as in `Geometry`; the phase of `calibrated_mirror` saves 1 / fraction^2. From
+    the angle and the gain asked for the layer computes the fraction, within [0.05, 0.5]. What the
+    activity really costs it measures: r = m / (s^2 n counts) over B's mean square is one
+    estimate's error relative to W, and g is the lesser of `gain` and the one that gives the angle,
+    2 sin^2 / (r + sin^2), but at step t at least 1 / (t + 1 + r / 2): the average of what the
+    steps tell and of what B was at first, each by its worth.
+
+    It loses to `calibrated_mirror` where few terms meet many inputs (dense layers, which have one
+    position per sample) and on correlated activity: fraction and gain come to their limits, so
+    that the noise disturbs the task and the angle falls as 1 / sqrt(t) for thousands of steps. In
+    convolutions it reaches its angle. Opposite noise in the halves of the batch gives nothing that
+    centring does not; to subtract op(x; B) from y would run B
+    forward, which `calibrated_activation` does with less noise. What moves W alone, such as its
+    regularisation, B follows with a lag of some 1 / g steps.
+
+    Args:
+        angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 10.
+        gain: Largest share of the estimate that one step replaces, in (0, 1]. Default 0.01.
+
+    Raises:
+        UserError: A value outside these ranges.
+
+    Source: noise on the activity itself as in phaseless alignment learning (Max et al. 2022,
+    arXiv:2212.10249); the calibration, the choice of gain and fraction and the share of dW are this
+    package's.
+    """
+
+    counts_steps = True
+    follows_forward = True
+
+    def __init__(self, angle: float = 10.0, gain: float = 0.01):
+        check_range("angle", angle, 90.0, "degrees above 0 and below 90", upper_included=False)
+        check_range("gain", gain, 1.0, "above 0 and at most 1")
+        self.angle, self.gain = float(angle), float(gain)
+
+    def error_coefficient(self, step):
+        """See `Rule.error_coefficient`."""
+        return 1.0
+
+    def fraction(self, variance: float, samples):
+        """Standard deviation of the noise over that of the activity.
+
+        Args:
+            variance: That of the layer's `Geometry`.
+            samples: The batch size, a tensor or a number.
+        """
+        # One step's error without activity; what is left of the angle goes to the activity.
+        own = self.gain / (2.0 - self.gain) * variance / tf.cast(samples, tf.float32)
+        asked = math.tan(math.radians(self.angle)) ** 2
+        square = tf.where(own < asked, own / tf.maximum(asked - own, 1e-9), LARGEST_FRACTION**2)
+        return tf.clip_by_value(tf.sqrt(square), LEAST_FRACTION, LARGEST_FRACTION)
+
+    def perturbation(self, synapse: Synapse) -> tf.Tensor:
+        """See `Rule.perturbation`."""
+        x, dtype = synapse.x, synapse.kernel.dtype
+        layer = geometry(synapse.connection, x.shape[1:], synapse.kernel.shape.as_list())
+        activity = tf.cast(x, dtype)
+        activity -= tf.reduce_mean(activity, 0, keepdims=True)
+        spread = tf.sqrt(tf.reduce_mean(activity**2))
+        fraction = tf.cast(self.fraction(layer.variance, tf.shape(x)[0] * _replicas()), dtype)
+        return tf.ensure_shape(fraction * spread * synapse.noise(tf.shape(x), dtype), x.shape)
+
+    def update(self, synapse: Synapse) -> tf.Tensor:
+        """See `Rule.update`."""
+        b, shape = synapse.feedback_kernel, synapse.kernel.shape
+        layer = geometry(synapse.connection, synapse.x.shape[1:], shape.as_list())
+        p, y = (tf.cast(each, b.dtype) for each in (synapse.perturbation, synapse.y))
+        y -= tf.reduce_mean(y, 0, keepdims=True)
+        # (n - 1) s^2 of this very noise: one degree of freedom went with the mean of y.
+        n = tf.cast(tf.shape(p)[0], b.dtype)
+        square = (n - 1.0) * tf.reduce_mean(p**2)
+        product = synapse.connection.hebbian(p, tf.math.divide_no_nan(y, square), shape)
+        estimate = product / tf.constant(layer.counts, b.dtype)
+        error = tf.math.divide_no_nan(tf.reduce_mean(y**2), square)
+        error *= tf.reduce_mean(tf.constant(layer.met / layer.counts, b.dtype))
+        if _replicas() > 1:
+            replica = tf.distribute.get_replica_context()
+            estimate, error, square = replica.all_reduce("mean", [estimate, error, square])
+            error /= _replicas()
+        ratio = tf.math.divide_no_nan(error, tf.reduce_mean(b**2))
+        # B's mean square holds its error, too, so that the sine stands for the tangent.
+        asked = math.sin(math.radians(self.angle)) ** 2
+        gain = 2.0 * asked / (ratio + asked)
+        gain = tf.maximum(
+            tf.minimum(gain, self.gain), 1.0 / (tf.cast(synapse.step + 1, b.dtype) + ratio / 2.0)
+        )
+        return tf.where(square > 0, b + gain * (estimate - b), b)
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"angle": self.angle, "gain": self.gain}
+
+
+def _replicas() -> int:
+    return tf.distribute.get_strategy().num_replicas_in_sync

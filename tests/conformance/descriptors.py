@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcredit import layers, rules
+from tfcredit import layers, models, rules
 
 
 def depthwise(make, *arguments):
@@ -63,10 +63,13 @@ UPDATE = [
     "sign_symmetry",
     "usf",
 ]
-FIXED = ["backprop", "feedback_alignment"]
+FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment"]
+# Layers without a feedback kernel of their own.
+WITHOUT_B = ["backprop", "direct_feedback_alignment"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
-QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "kolen_pollack"]
+QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]
+QUICK += ["kolen_pollack"]
 QUICK_FIRST = [
     pytest.param(rule, marks=[] if rule in QUICK else pytest.mark.slow) for rule in RULES
 ]
@@ -86,7 +89,7 @@ def network(rule, dtype=None, seed=1):
     """A small network with each kind of product; the same weights each time."""
     keras.utils.set_random_seed(seed)
     options = {"rule": RULES.get(rule, rule), "dtype": dtype}
-    return keras.Sequential(
+    model = keras.Sequential(
         [
             keras.Input((6, 6, 2)),
             layers.Conv2D(4, 3, padding="same", activation="tanh", **options),
@@ -97,6 +100,7 @@ def network(rule, dtype=None, seed=1):
             keras.layers.Activation("linear", dtype="float32"),
         ]
     )
+    return models.add_direct_feedback(model)
 
 
 def feedback_layers(model):

@@ -4,7 +4,8 @@
 that `compile` and `fit` train; `names()` lists what there is; `load` reads a saved one.
 """
 
+from tfcredit.models.direct import add_direct_feedback, remove_direct_feedback
 from tfcredit.models.loading import load
 from tfcredit.models.registry import get, names
 
-__all__ = ["get", "load", "names"]
+__all__ = ["add_direct_feedback", "get", "load", "names", "remove_direct_feedback"]

@@ -113,7 +113,10 @@ class Rule:
 
     Attributes:
         name: As `--rule` takes it.
-        has_feedback_kernel: Whether errors travel through B at all (all but backprop).
+        has_feedback_kernel: Whether errors travel through B at all (all but backprop and direct
+            feedback alignment).
+        sends_error: Whether an error leaves the layer downwards. Where none does, the network's
+            `tfcredit.layers.DirectFeedback` brings one to what is below.
         follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
         feedback_optimizer: Name and learning rate of the optimizer for B that the command line
             uses unless told otherwise; `None` where no optimizer updates B.
@@ -121,6 +124,7 @@ class Rule:
 
     name = "rule"
     has_feedback_kernel = True
+    sends_error = True
     follows_forward = False
     feedback_optimizer: tuple[str, float] | None = None
 

@@ -25,11 +25,16 @@ def kernels(model):
 
 
 def gradients(model, x, labels):
-    """Of cross entropy, by variable."""
+    """Of cross entropy, in the order of the trainable variables."""
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
         loss = cross_entropy()(labels, model(x, training=True))
     return tape.gradient(loss, [v.value for v in variables], unconnected_gradients="zero")
+
+
+def gradients_by_path(model, x, labels):
+    paths = [v.path for v in model.trainable_variables]
+    return dict(zip(paths, gradients(model, x, labels), strict=True))
 
 
 def error_at_logits(logits, labels):
@@ -130,7 +135,7 @@ def test_a_shortcut_carries_errors_and_shared_inputs_have_one_kernel():
     b_h, b_joined = kernels(model)
     x, labels = samples((5,))
     e = error_at_logits(model(x).numpy().astype("float64"), labels)
-    found = dict(zip((v.path for v in model.trainable_variables), gradients(model, x, labels)))
+    found = gradients_by_path(model, x, labels)
     np.testing.assert_allclose(found["low/kernel"], x.T @ (e @ (b_h + b_joined)), atol=1e-6)
 
 
@@ -164,7 +169,7 @@ def test_other_layers_keep_their_rule():
     (b,) = kernels(model)
     assert b.shape == (3, 5)
     x, labels = samples((6,))
-    found = dict(zip((v.path for v in model.trainable_variables), gradients(model, x, labels)))
+    found = gradients_by_path(model, x, labels)
     get = model.get_layer
     h = [get("flatten")(x)]
     for index in range(3):

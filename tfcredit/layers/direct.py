@@ -34,7 +34,8 @@ class DirectFeedback(keras.layers.Layer):
 
     Attributes:
         feedback_kernels: The variables B_l `[size of the logits, size of h_l]` of one sample, fixed
-            and not trainable.
+            and not trainable. Together they hold size of the logits times the sum of the sizes of
+            all h_l: with 1000 classes and large images far more than the network has weights.
 
     Raises:
         UserError: In `build`: the size of the logits or of an h_l is not known.

@@ -49,9 +49,9 @@ def add_direct_feedback(
     for layer in silent:
         if layer not in graph.operations:
             raise UserError(
-                f"layer {layer.name!r} is inside of another layer or model of {model.name!r}, where "
-                f"no direct feedback arrives: leave it on another rule than {layer.rule.name!r}, or "
-                "take the layers out of what holds them."
+                f"layer {layer.name!r} is inside of another layer or model in {model.name!r}, "
+                f"where no direct feedback arrives: give it another rule than {layer.rule.name!r}, "
+                "or take it out of what holds it."
             )
     hidden, above_weights = {}, set()
     for node in _nodes(graph):

@@ -1,4 +1,4 @@
-"""The rules of the paper (Kunin et al. 2020, table 1) and those of others that are as short to state.
+"""The rules of the paper (Kunin et al. 2020, table 1) and others', one statement each.
 
 Default coefficients are in the convention of `tfcredit.primitives` (half-squares).
 """

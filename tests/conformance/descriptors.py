@@ -63,9 +63,9 @@ UPDATE = [
     "sign_symmetry",
     "usf",
 ]
-FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment"]
+FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]
 # Layers without a feedback kernel of their own.
-WITHOUT_B = ["backprop", "direct_feedback_alignment"]
+WITHOUT_B = ["backprop", "direct_feedback_alignment", "node_perturbation"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
 QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]
@@ -100,7 +100,7 @@ def network(rule, dtype=None, seed=1):
             keras.layers.Activation("linear", dtype="float32"),
         ]
     )
-    return models.add_direct_feedback(model)
+    return models.wire(model)
 
 
 def feedback_layers(model):

@@ -23,6 +23,8 @@ RULES = [name for name in rules.names() if name != "alignment"] + ["0.002 * amp 
 def is_quick(network, precision, rule):
     if network in ("resnet18", "resnet50v2"):
         return False
+    if rule == "node_perturbation":  # XLA takes its time over two runs with noise
+        return False
     few = ("info_alignment", "calibrated_mirror")
     return rule in few or (network == "fc" and precision == "float32")
 
@@ -39,6 +41,7 @@ def count_flops(trainer, images, labels):
 cases = [
     pytest.param(*case, marks=[] if is_quick(*case) else [pytest.mark.slow])
     for case in itertools.product(NETWORKS, ("float32", "mixed_bfloat16"), RULES)
+    if case[2] != "node_perturbation" or case[0] in ("fc", "conv")  # none with batch norm
 ]
 
 

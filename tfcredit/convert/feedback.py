@@ -13,7 +13,7 @@ from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
 from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer
-from tfcredit.models import add_direct_feedback
+from tfcredit.models import wire
 from tfcredit.seeding import default_seed, derive
 
 Choice = str | Sequence[str] | Mapping[str, object] | Callable[[keras.Layer], object] | None
@@ -50,15 +50,15 @@ def to_feedback(
             generator.
 
     Returns:
-        A new model, not compiled, whose predictions are the same. With the rule
-        `direct_feedback_alignment` it is functional and ends in a `tfcredit.layers.DirectFeedback`.
+        A new model, not compiled, whose predictions are the same; with rules that send no error
+        down, a functional one by `tfcredit.models.wire`.
 
     Raises:
         UserError: The model is not built, its `call` takes no `training`, it can't be made from
             its config, has feedback kernels
             already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
-            a layer has no feedback layer and `strict` is set, or the rule is
-            `direct_feedback_alignment` and `tfcredit.models.add_direct_feedback` refuses the model.
+            a layer has no feedback layer and `strict` is set, or the rule sends no error down and
+            `tfcredit.models.wire` refuses the model.
 
     Example:
         >>> plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, name="top")])
@@ -95,7 +95,7 @@ def to_feedback(
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
     _exchange_in_custom_layers(model, made, own, chosen)
-    return add_direct_feedback(made, feedback_initializer, derive(seed, "direct_feedback"))
+    return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 
 def _exchange_in_custom_layers(model, made, own, chosen):

@@ -25,7 +25,7 @@ class DirectFeedback(keras.layers.Layer):
     does. Where a path without such a layer leads to h_l from above, as the shortcut of a residual
     block, its error is added.
 
-    `tfcredit.models.add_direct_feedback` puts it into a network.
+    `tfcredit.models.wire` puts it into a network.
 
     Args:
         feedback_initializer: Initializer of all B_l, drawn for each with a seed of its own.

@@ -4,8 +4,9 @@
 that `compile` and `fit` train; `names()` lists what there is; `load` reads a saved one.
 """
 
-from tfcredit.models.direct import add_direct_feedback, remove_direct_feedback
 from tfcredit.models.loading import load
+from tfcredit.models.perturbation import PerturbedNetwork
 from tfcredit.models.registry import get, names
+from tfcredit.models.wiring import unwire, wire
 
-__all__ = ["add_direct_feedback", "get", "load", "names", "remove_direct_feedback"]
+__all__ = ["PerturbedNetwork", "get", "load", "names", "unwire", "wire"]

@@ -12,7 +12,7 @@ import keras
 from tfcredit.errors import UserError
 from tfcredit.models import small
 from tfcredit.models.blocks import basic_block, bottleneck_block
-from tfcredit.models.direct import add_direct_feedback
+from tfcredit.models.wiring import wire
 from tfcredit.models.making import LayerMaker
 from tfcredit.models.resnet import Architecture, resnet
 from tfcredit.seeding import default_seed, derive
@@ -125,7 +125,7 @@ def get(
     outputs = entry.build(inputs, int(classes), make, l2, **options)
     make.check_patterns()
     network = keras.Model(inputs, outputs, name=name)
-    return add_direct_feedback(network, seed=derive(seed, "direct_feedback"))
+    return wire(network, seed=derive(seed, "direct_feedback"))
 
 
 def _check_options(name: str, entry: _Entry, options: dict[str, Any]) -> None:

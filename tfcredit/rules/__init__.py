@@ -9,13 +9,13 @@ from tfcredit.rules.named import (
     ActivationAlignment,
     AutoencoderAlignment,
     Backprop,
-    DirectFeedbackAlignment,
     FeedbackAlignment,
     InformationAlignment,
     KolenPollack,
     SymmetricAlignment,
     WeightMirror,
 )
+from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
 from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
 from tfcredit.rules.registry import get, names, register, serialize
 from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
@@ -36,6 +36,7 @@ __all__ = [
     "InformationAlignment",
     "KolenPollack",
     "LocalDifferenceReconstruction",
+    "NodePerturbation",
     "Rule",
     "SignSymmetry",
     "SymmetricAlignment",

@@ -1,4 +1,4 @@
-"""The rules of the paper (Kunin et al. 2020, table 1) and others', one statement each.
+"""The rules of the paper (Kunin et al. 2020, table 1) and Kolen-Pollack, one statement each.
 
 Default coefficients are in the convention of `tfcredit.primitives` (half-squares).
 """
@@ -21,21 +21,6 @@ class FeedbackAlignment(Rule):
 
     The forward kernels turn towards B instead, which suffices for shallow networks only.
     """
-
-
-@register("direct_feedback_alignment")
-class DirectFeedbackAlignment(Rule):
-    """Errors go straight from the network's output to each layer (Nøkland 2016, arXiv:1609.01596).
-
-    A layer sends no error down; what is below it gets e B instead, with the error e at the logits
-    and a fixed random B of its own. These B belong to the network's one layer
-    `tfcredit.layers.DirectFeedback`, which `tfcredit.models.get`, `tfcredit.convert.to_feedback`
-    and, for networks made by hand, `tfcredit.models.add_direct_feedback` put in. Without it only
-    the layers behind the topmost of this rule learn.
-    """
-
-    has_feedback_kernel = False
-    sends_error = False
 
 
 @register("weight_mirror")

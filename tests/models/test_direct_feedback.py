@@ -17,7 +17,7 @@ L = keras.layers
 def dense_net(rule=DFA, activation="tanh"):
     made = [layers.Dense(n, activation, rule=rule) for n in (7, 6)] + [layers.Dense(3, rule=rule)]
     model = keras.Sequential([keras.Input((5,)), *made])
-    return models.add_direct_feedback(model, seed=1)
+    return models.wire(model, seed=1)
 
 
 def kernels(model):
@@ -62,7 +62,7 @@ def test_gradients_of_a_dense_net():
 
 
 def test_gradients_of_a_convolutional_net():
-    model = models.add_direct_feedback(
+    model = models.wire(
         keras.Sequential(
             [
                 keras.Input((4, 4, 2)),
@@ -131,7 +131,7 @@ def test_a_shortcut_carries_errors_and_shared_inputs_have_one_kernel():
     other = layers.Dense(5, rule=DFA)(h)
     joined = L.Add()([h, branch, other])
     model = keras.Model(inputs, layers.Dense(3, rule=DFA)(joined))
-    model = models.add_direct_feedback(model, seed=1)
+    model = models.wire(model, seed=1)
     b_h, b_joined = kernels(model)
     x, labels = samples((5,))
     e = error_at_logits(model(x).numpy().astype("float64"), labels)
@@ -142,7 +142,7 @@ def test_a_shortcut_carries_errors_and_shared_inputs_have_one_kernel():
 def test_what_has_no_weights_below_gets_none():
     inputs = keras.Input((4, 4, 1))
     x = layers.Dense(6, rule=DFA)(L.Flatten()(L.Rescaling(0.5)(inputs)))
-    model = models.add_direct_feedback(keras.Model(inputs, layers.Dense(3, rule=DFA)(x)))
+    model = models.wire(keras.Model(inputs, layers.Dense(3, rule=DFA)(x)))
     assert [b.shape for b in kernels(model)] == [(3, 6)]
 
 
@@ -277,9 +277,9 @@ MISTAKES = {
     "relu": (lambda: sequential(dense(4), dense(3), L.ReLU()), "ends in 're_lu.*from_logits=True"),
     "two outputs": (branched, "has 2: join them"),
     "nested": (nested, "'in' is inside of another layer"),
-    "subclassed": (subclassed, "does not tell: give a functional"),
-    "unbuilt": (lambda: keras.Sequential([dense(3)]), "does not tell: give a functional"),
-    "twice": (dense_net, "has direct feedback already"),
+    "subclassed": (subclassed, "does not tell how its layers follow"),
+    "unbuilt": (lambda: keras.Sequential([dense(3)]), "does not tell how its layers follow"),
+    "twice": (dense_net, "is wired already"),
     "sizes": (
         lambda: sequential(
             layers.Conv2D(2, 3, rule=DFA), layers.Conv2D(2, 3, rule=DFA), shape=(None, None, 2)
@@ -293,7 +293,7 @@ MISTAKES = {
 def test_mistakes_are_told(name):
     make, told = MISTAKES[name]
     with pytest.raises(UserError, match=told):
-        models.add_direct_feedback(make())
+        models.wire(make())
 
 
 def test_layers_of_several_kernels_are_refused():

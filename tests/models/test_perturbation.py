@@ -195,7 +195,8 @@ with strategy.scope():
     train(model, 2)
 replicas = [strategy.experimental_local_results(v.value) for v in model.weights]
 assert all(np.array_equal(*map(np.asarray, both)) for both in replicas)
-print(int(np.asarray(replicas[-1][0])), np.abs(model.get_weights()[0] - before[0]).max() > 0)
+(step, _) = strategy.experimental_local_results(model.perturbation_step.value)
+print(int(step), np.abs(model.get_weights()[0] - before[0]).max() > 0)
 
 @tf.function
 def noise():

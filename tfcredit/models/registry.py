@@ -12,9 +12,9 @@ import keras
 from tfcredit.errors import UserError
 from tfcredit.models import small
 from tfcredit.models.blocks import basic_block, bottleneck_block
-from tfcredit.models.wiring import wire
 from tfcredit.models.making import LayerMaker
 from tfcredit.models.resnet import Architecture, resnet
+from tfcredit.models.wiring import wire
 from tfcredit.seeding import default_seed, derive
 
 _BLOCKS = {

@@ -26,10 +26,10 @@ class DirectFeedbackAlignment(Rule):
 class NodePerturbation(Rule):
     """Each node's own noise, times how much the noise of all nodes changed the loss.
 
-    A training call runs the network twice, the second time with noise s xi on every pre-activation.
-    With c the change of a sample's loss, dW = sum over samples of c/s H(x, xi), and the bias
-    likewise: in the mean the gradient, up to the order s^2, but the more nodes the noisier. No error
-    travels. `tfcredit.models.PerturbedNetwork` does it, and says what it leaves out.
+    A training call runs the network twice, the second time with noise s xi on the pre-activations.
+    With the change c of a sample's loss, dW = c/s H(x, xi), summed over samples, and the bias
+    likewise: in the mean the gradient, up to the order s^2, but the noisier the more nodes there
+    are. No error travels. `tfcredit.models.PerturbedNetwork` does it.
 
     Sources: Werfel, Xie & Seung 2005 (Neural Computation 17); Fiete & Seung 2006 (Physical Review
     Letters 97, 048104); Züge, Klos & Memmesheimer 2023 (Physical Review X 13, 021006).

@@ -39,7 +39,8 @@ FAMILIES = {
 }
 """Network -> side of its images."""
 # "alignment" has no coefficients of its own.
-RULES = [name for name in rules.names() if name not in ("alignment", "backprop")]
+RULES = [name for name in rules.names() if name != "alignment"]
+RULES = [name for name in RULES if rules.get(name).has_feedback_kernel]
 FIELDS = ["network", "converted", "left", "difference", "difference_back", "rules", "seconds"]
 
 

@@ -25,6 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs" / "embedded").glob("*.cfg"))}
 CONFIGS = {"backprop": CONFIGS["backprop"], **CONFIGS}
+# Those of another network stand for themselves.
+CONFIGS = {rule: path for rule, path in CONFIGS.items() if "--model" not in path.read_text()}
 FIELDS = ["rule", "seed", "top1", "mean_angle", "step_ratio", "seconds"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfcredit import layers, rules
+from tfcredit import layers, models, rules
 
 
 def depthwise(make, *arguments):
@@ -70,10 +70,14 @@ UPDATE = [
     "sign_symmetry",
     "usf",
 ]
-FIXED = ["backprop", "feedback_alignment", "soft_alignment"]
+FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]
+FIXED += ["soft_alignment"]
+# Layers without a feedback kernel of their own.
+WITHOUT_B = ["backprop", "direct_feedback_alignment", "node_perturbation"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
-QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "kolen_pollack"]
+QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]
+QUICK += ["kolen_pollack"]
 QUICK_FIRST = [
     pytest.param(rule, marks=[] if rule in QUICK else pytest.mark.slow) for rule in RULES
 ]
@@ -93,7 +97,7 @@ def network(rule, dtype=None, seed=1):
     """A small network with each kind of product; the same weights each time."""
     keras.utils.set_random_seed(seed)
     options = {"rule": RULES.get(rule, rule), "dtype": dtype}
-    return keras.Sequential(
+    model = keras.Sequential(
         [
             keras.Input((6, 6, 2)),
             layers.Conv2D(4, 3, padding="same", activation="tanh", **options),
@@ -104,6 +108,7 @@ def network(rule, dtype=None, seed=1):
             keras.layers.Activation("linear", dtype="float32"),
         ]
     )
+    return models.wire(model)
 
 
 def feedback_layers(model):

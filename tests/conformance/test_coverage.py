@@ -15,8 +15,9 @@ def test_every_layer_is_listed():
     known = {getattr(layers, name) for name in layers.__all__}
     single = {cls for cls in known if issubclass(cls, layers.FeedbackLayer)}
     assert single - {layers.FeedbackLayer} == {type(layer(name, "backprop")[0]) for name in LAYERS}
-    composite = {cls.__name__ for cls in known - single if cls is not layers.CompositeLayer}
-    assert composite == set(COMPOSITES)
+    composite = {cls.__name__ for cls in known - single if issubclass(cls, layers.CompositeLayer)}
+    assert composite == {*COMPOSITES, "CompositeLayer"}
+    assert known - single == {*(getattr(layers, name) for name in composite), layers.DirectFeedback}
 
 
 def test_rules_are_listed_by_what_they_do():

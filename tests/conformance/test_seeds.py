@@ -9,6 +9,7 @@ from tests.conformance.descriptors import (
     LAYERS,
     QUICK_FIRST,
     RULES,
+    WITHOUT_B,
     assert_close,
     compile_network,
     feedback_layers,
@@ -18,7 +19,7 @@ from tests.conformance.descriptors import (
 )
 from tfcredit import layers
 
-FEEDBACK = [rule for rule in RULES if rule != "backprop"]
+FEEDBACK = [rule for rule in RULES if rule not in WITHOUT_B]
 DRAWS = ["akrout_mirror", "brsf", "calibrated_activation", "calibrated_mirror"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import RULES
-from tfcredit import analysis, convert, layers
+from tfcredit import analysis, convert, layers, rules
 
 SEPARABLE = {"depth_multiplier": 2, "activation": "tanh", "strides": 2}
 LAYERS = {
@@ -45,7 +45,7 @@ def gradients(model, x):
 
 
 @EVERY
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rules.get(RULES[rule]).sends_error])
 def test_outputs_are_the_keras_layers(name, rule):
     theirs = plain(name)
     mine = convert.to_feedback(theirs, RULES[rule], seed=1)

@@ -25,6 +25,8 @@ RULES += ["0.002 * amp + 0.001 * null"]
 def is_quick(network, precision, rule):
     if network in ("resnet18", "resnet50v2"):
         return False
+    if rule == "node_perturbation":  # XLA takes its time over two runs with noise
+        return False
     few = ("info_alignment", "calibrated_mirror")
     return rule in few or (network == "fc" and precision == "float32")
 
@@ -41,6 +43,7 @@ def count_flops(trainer, images, labels):
 cases = [
     pytest.param(*case, marks=[] if is_quick(*case) else [pytest.mark.slow])
     for case in itertools.product(NETWORKS, ("float32", "mixed_bfloat16"), RULES)
+    if case[2] != "node_perturbation" or case[0] in ("fc", "conv")  # none with batch norm
 ]
 
 

@@ -5,6 +5,7 @@ import keras
 from tfcredit.convert import twins
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
+from tfcredit.models import unwire
 
 
 def to_backprop(model: keras.Model) -> keras.Model:
@@ -20,7 +21,7 @@ def to_backprop(model: keras.Model) -> keras.Model:
         A new model, not compiled, whose predictions are the same.
 
     Raises:
-        UserError: The model can't be made from its config.
+        UserError: The model can't be made from its config, or `tfcredit.models.unwire` refuses it.
 
     Example:
         >>> from tfcredit import models
@@ -31,7 +32,7 @@ def to_backprop(model: keras.Model) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise UserError(f"{model!r} is a {type(model).__name__}, but a keras.Model was expected.")
     return rebuild(
-        model,
+        unwire(model),
         lambda _, config: (
             twins.to_keras(config) if twins.layer_class(config) in twins.KERAS else config
         ),

@@ -12,6 +12,8 @@ from tfcredit.convert import twins
 from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
 from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
 from tfcredit.errors import UserError
+from tfcredit.layers import CompositeLayer
+from tfcredit.models import wire
 from tfcredit.seeding import default_seed, derive
 
 Choice = str | Sequence[str] | Mapping[str, object] | Callable[[keras.Layer], object] | None
@@ -48,13 +50,15 @@ def to_feedback(
             generator.
 
     Returns:
-        A new model, not compiled, whose predictions are the same.
+        A new model, not compiled, whose predictions are the same; with rules that send no error
+        down, a functional one by `tfcredit.models.wire`.
 
     Raises:
         UserError: The model is not built, its `call` takes no `training`, it can't be made from
             its config, has feedback kernels
             already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
-            or a layer has no feedback layer and `strict` is set.
+            a layer has no feedback layer and `strict` is set, or the rule sends no error down and
+            `tfcredit.models.wire` refuses the model.
 
     Example:
         >>> plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, name="top")])
@@ -91,7 +95,7 @@ def to_feedback(
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
     _exchange_in_custom_layers(model, made, own, chosen)
-    return made
+    return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 
 def _exchange_in_custom_layers(model, made, own, chosen):
@@ -187,6 +191,10 @@ def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
     }
     if not chosen:
         raise UserError("layers chose none of the network's layers: let it choose at least one.")
+    for place in places:
+        twin = twins.FEEDBACK.get(type(place.layer), type(place.layer))
+        if place.path in chosen and issubclass(twin, CompositeLayer):
+            twin.check_rule(chosen[place.path])
     return chosen
 
 

@@ -35,11 +35,12 @@ class Place:
 
     @property
     def rule(self):
-        """The rule of a layer with feedback kernels, else None."""
+        """The rule of a feedback layer that is not trained by backprop, else None."""
         rule = getattr(self.layer, "rule", None) if type(self.layer) in KERAS else None
         if isinstance(self.layer, FeedbackLayer):
             rule = self.layer.rule
-        return rule if rule is not None and rule.has_feedback_kernel else None
+        by_backprop = rule is None or not rule.has_feedback_kernel and rule.sends_error
+        return None if by_backprop else rule
 
     @property
     def obstacle(self) -> str | None:

@@ -10,6 +10,7 @@ from tfcredit.layers.composite import (
 from tfcredit.layers.convolution import Conv1D, Conv2D, Conv3D
 from tfcredit.layers.dense import Dense
 from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
+from tfcredit.layers.direct import DirectFeedback
 from tfcredit.layers.einsum import EinsumDense
 from tfcredit.layers.feedback import FeedbackLayer
 from tfcredit.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
@@ -25,6 +26,7 @@ __all__ = [
     "Dense",
     "DepthwiseConv1D",
     "DepthwiseConv2D",
+    "DirectFeedback",
     "EinsumDense",
     "FeedbackLayer",
     "GroupQueryAttention",

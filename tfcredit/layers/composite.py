@@ -3,6 +3,7 @@
 import keras
 
 from tfcredit import rules
+from tfcredit.errors import UserError
 from tfcredit.layers.convolution import Conv1D, Conv2D
 from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
 from tfcredit.layers.einsum import EinsumDense
@@ -25,15 +26,33 @@ class CompositeLayer(keras.layers.Layer):
         rule: The `Rule`.
 
     Raises:
-        UserError: An unknown rule.
+        UserError: An unknown rule, or one that sends no error down.
     """
 
     def __init__(self, *args, rule="backprop", feedback_initializer=None, seed=None, **kwargs):
         self.rule = rules.get(rule)
+        self.check_rule(self.rule)
         self.feedback_initializer = keras.initializers.get(feedback_initializer)
         seed = default_seed() if seed is None else int(seed)
         super().__init__(*args, **self._keras_arguments(seed), **kwargs)
         self.seed = seed
+
+    @classmethod
+    def check_rule(cls, rule: rules.Rule) -> None:
+        """Refuse a rule that inner layers can't have.
+
+        Args:
+            rule: The rule.
+
+        Raises:
+            UserError: It sends no error down, so that none would reach all but the topmost kernel.
+        """
+        if not rule.sends_error:
+            raise UserError(
+                f"{cls.__name__} has several kernels, between which rule {rule.name!r} would send "
+                "no error: give it another rule or 'backprop', in to_feedback by "
+                "layers={'NAME': None, '*': RULE}."
+            )
 
     def _keras_arguments(self, seed: int) -> dict:
         """What the Keras layer takes of our arguments."""

@@ -173,7 +173,7 @@ class FeedbackLayer(keras.layers.Layer):
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
         if not self.rule.has_feedback_kernel:
-            return super().call(inputs)
+            return super().call(inputs if self.rule.sends_error else tf.stop_gradient(inputs))
         x = tf.convert_to_tensor(inputs)
         synapse = self.synapse(x, perturbed=bool(training))
         if synapse.perturbation is not None:

@@ -5,6 +5,8 @@ that `compile` and `fit` train; `names()` lists what there is; `load` reads a sa
 """
 
 from tfcredit.models.loading import load
+from tfcredit.models.perturbation import PerturbedNetwork
 from tfcredit.models.registry import get, names
+from tfcredit.models.wiring import unwire, wire
 
-__all__ = ["get", "load", "names"]
+__all__ = ["PerturbedNetwork", "get", "load", "names", "unwire", "wire"]

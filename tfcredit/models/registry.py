@@ -14,7 +14,8 @@ from tfcredit.models import small
 from tfcredit.models.blocks import basic_block, bottleneck_block
 from tfcredit.models.making import LayerMaker
 from tfcredit.models.resnet import Architecture, resnet
-from tfcredit.seeding import default_seed
+from tfcredit.models.wiring import wire
+from tfcredit.seeding import default_seed, derive
 
 _BLOCKS = {
     18: (basic_block, (2, 2, 2, 2)),
@@ -118,11 +119,13 @@ def get(
     l2 = entry.l2 if l2 is None else l2
     if not isinstance(l2, int | float) or not l2 >= 0:
         raise UserError(f"l2={l2!r} has to be a number of at least 0, such as 1e-4.")
-    make = LayerMaker(rule, default_seed() if seed is None else seed)
+    seed = default_seed() if seed is None else seed
+    make = LayerMaker(rule, seed)
     inputs = keras.Input(shape, name="image")
     outputs = entry.build(inputs, int(classes), make, l2, **options)
     make.check_patterns()
-    return keras.Model(inputs, outputs, name=name)
+    network = keras.Model(inputs, outputs, name=name)
+    return wire(network, seed=derive(seed, "direct_feedback"))
 
 
 def _check_options(name: str, entry: _Entry, options: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from tfcredit.rules.named import (
     SymmetricAlignment,
     WeightMirror,
 )
+from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
 from tfcredit.rules.phase_free import PhaseFreeMirror
 from tfcredit.rules.product import LowRankFeedback, ProductFeedbackAlignment
 from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
@@ -35,6 +36,7 @@ __all__ = [
     "Backprop",
     "CalibratedActivation",
     "CalibratedMirror",
+    "DirectFeedbackAlignment",
     "FeedbackAlignment",
     "InformationAlignment",
     "KolenPollack",
@@ -43,6 +45,7 @@ __all__ = [
     "NormalizedFeedbackAlignment",
     "PhaseFreeMirror",
     "ProductFeedbackAlignment",
+    "NodePerturbation",
     "Rule",
     "SignSymmetry",
     "SoftAlignment",

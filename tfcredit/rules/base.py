@@ -157,7 +157,9 @@ class Rule:
 
     Attributes:
         name: As `--rule` takes it.
-        has_feedback_kernel: Whether errors travel through B at all (all but backprop).
+        has_feedback_kernel: Whether errors travel through B at all (all but backprop and the rules
+            of `tfcredit.rules.network`).
+        sends_error: Whether an error leaves the layer downwards (all but the latter).
         follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
         feedback_optimizer: Name and learning rate of the optimizer for B that the command line
             uses unless told otherwise; `None` where no optimizer updates B.
@@ -165,6 +167,7 @@ class Rule:
 
     name = "rule"
     has_feedback_kernel = True
+    sends_error = True
     follows_forward = False
     feedback_optimizer: tuple[str, float] | None = None
 

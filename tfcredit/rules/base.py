@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -44,13 +45,16 @@ class Synapse:
         distribution: str = "normal",
         alike: bool = False,
     ) -> tf.Tensor:
-        """Unit-variance, zero-mean noise: a function of (seed, step) and nothing else.
+        """Noise that is a function of (seed, step) and nothing else.
 
         Args:
             shape: Its shape.
             dtype: Its floating dtype; it is drawn in float32.
             distribution: `"normal"` or `"uniform"`.
             alike: Whether all replicas draw the same values; otherwise each draws its own.
+
+        Returns:
+            Independent numbers of mean 0 and variance 1.
         """
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
         replica = tf.distribute.get_replica_context()
@@ -81,7 +85,7 @@ def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
 
 
-def checked(rule: "Rule", method: str, value, shape: Sequence[int], where: str) -> tf.Tensor:
+def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: str) -> tf.Tensor:
     """What a rule's method gave.
 
     Args:

@@ -10,7 +10,6 @@ import tensorflow as tf
 from tests.conformance.descriptors import RULES
 from tfcredit import layers, primitives, rules
 from tfcredit.errors import UserError
-from tfcredit.rules import registry
 from tfcredit.testing import check_rule
 
 ROOT = Path(__file__).parents[1]
@@ -33,16 +32,6 @@ READS = {
 }
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
 LOCAL += ["autoencoder_alignment", "l_drl", "weight_mirror"]
-
-
-@pytest.fixture(autouse=True)
-def registries(monkeypatch):
-    """What a test registers is gone after it."""
-    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
-    known = dict(primitives.PRIMITIVES)
-    yield
-    primitives.PRIMITIVES.clear()
-    primitives.PRIMITIVES.update(known)
 
 
 @pytest.mark.parametrize("name", READS)

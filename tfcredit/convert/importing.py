@@ -38,9 +38,11 @@ def main(arguments: list[str]) -> None:
         os.replace(partial, output)
     except OSError as problem:
         raise UserError(
-            f"{output} can't be written ({problem.strerror}): give a file in a folder that is "
-            "there and that you may write to."
+            f"{output} can't be written ({problem.strerror or problem}): give a file in a folder "
+            "that is there, that you may write to and whose disk is not full."
         ) from None
+    finally:
+        partial.unlink(missing_ok=True)
     print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
 
 

@@ -5,6 +5,7 @@ Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=sym
 """
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def main(arguments: list[str]) -> None:
             "that is there, that you may write to and whose disk is not full."
         ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing is there after `replace`, or in no folder
+            partial.unlink()
     print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
 
 

@@ -3,6 +3,7 @@
 import doctest
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -115,6 +116,34 @@ def test_a_layer_tells_wrong_values_too(method, name):
     ):
         total = tf.reduce_sum(layer(tf.ones((3, 6)), training=True)) + sum(layer.losses)
         tape.gradient(total, layer.feedback_kernel.value)
+
+
+@pytest.mark.parametrize("method, batches", [("loss", 6), ("update", 7), ("gradient", 8)])
+def test_keras_callback_stops_at_nan(method, batches):
+    """A rule that fails from its sixth step on; the batch with which a plain `fit` ends."""
+
+    def value(synapse):
+        fails = tf.where(synapse.step < 5, 1.0, np.nan)
+        if method == "loss":
+            return fails * tf.nn.l2_loss(synapse.feedback_kernel)
+        return fails * synapse.feedback_kernel
+
+    def call(self, synapse, dy=None):
+        return value(synapse)
+
+    call.__name__ = method
+    rule = made(call)
+    type(rule).counts_steps = True
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5, "tanh", rule=rule), layers.Dense(1, rule=rule)]
+    )
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(80, 4))
+    stop = keras.callbacks.TerminateOnNaN()
+    losses = model.fit(x, x[:, :1], 8, epochs=2, callbacks=[stop], verbose=0).history["loss"]
+    assert np.isnan(losses).all() and int(model.optimizer.iterations) == batches
+    if method == "loss":
+        assert all(np.isfinite(layer.kernel).all() for layer in model.layers)
 
 
 def test_a_wrong_gradient_is_told():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.descriptors import RULES
+from tests.conformance.descriptors import LAYERS, RULES, layer
+from tests.crossing import crossed
 from tfcredit import layers, primitives, rules
 from tfcredit.errors import UserError
 from tfcredit.testing import check_rule
@@ -181,26 +182,29 @@ def test_a_config_that_forgets_is_told():
         check_rule(Forgetful(2.0))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1024.0])
-@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_a_function_equals_the_rule_that_it_states(scale, wrap):
+WRAPS = {"eager": lambda function: function, "graph": tf.function}
+
+
+@pytest.mark.parametrize(
+    "name, wrap, scale",
+    crossed(LAYERS, WRAPS, [1.0, 1024.0], quick=lambda n, w, _: n == "conv" or w == "eager"),
+)
+def test_a_function_equals_the_rule_that_it_states(name, wrap, scale):
     @rules.from_function("mine")
     def mine(connection, x, y, dy, w, b):
         return connection.hebbian(x, dy, b.shape) + 0.002 * b
 
     results = []
     for rule in ("mine", "kolen_pollack"):
-        layer = layers.Conv2D(3, 2, rule=rule, seed=1, kernel_initializer="ones")
-        layer.build((None, 4, 4, 2))
+        made, x = layer(name, rule)
 
-        @wrap
-        def gradients(x, layer=layer):
+        @WRAPS[wrap]
+        def gradients(x, made=made):
             with tf.GradientTape() as tape:
-                y = layer(x, training=True)
-                total = scale * (tf.reduce_sum(tf.sin(y)) + tf.add_n(layer.losses))
-            return tape.gradient(total, [layer.kernel.value, layer.feedback_kernel.value])
+                y = made(x, training=True)
+                total = scale * (tf.reduce_sum(tf.sin(y)) + tf.add_n(made.losses))
+            return tape.gradient(total, [made.kernel.value, made.feedback_kernel.value])
 
-        x = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 2)), tf.float32)
         results.append([each.numpy() / scale for each in gradients(x)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

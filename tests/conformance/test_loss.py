@@ -6,9 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import (
-    LAYERS,
     LEARN,
-    RULES,
+    PAIRS,
     assert_close,
     compile_network,
     feedback_layers,
@@ -20,8 +19,7 @@ from tfcredit import layers
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
     made, x = layer(name, rule, kernel_regularizer=keras.regularizers.L2(0.5))
     variables = [made.kernel.value] + ([] if made.bias is None else [made.bias.value])

@@ -6,10 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import (
-    LAYERS,
     LEARN,
+    PAIRS,
     QUICK_FIRST,
-    RULES,
     compile_network,
     feedback_layers,
     layer,
@@ -21,8 +20,7 @@ POLICIES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_dtypes_of_a_layer(name, rule, policy):
     made, x = layer(name, rule, dtype=policy)
     with tf.GradientTape() as tape:

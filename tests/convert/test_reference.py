@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.convert.reference_writer import STEP, authors_values, write_checkpoint
+from tests.crossing import crossed
 from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weights_by_path
 from tests.training.test_cli import full_disk
 from tfcredit import convert, models
@@ -56,9 +57,7 @@ def assert_logits(model, numbers):
     assert error <= 1e-4 * np.linalg.norm(numbers["logits_inference"])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NETWORKS]
-)
+@pytest.mark.parametrize("name", crossed(NETWORKS, quick=QUICK.__contains__))
 def test_every_variable_of_every_network_is_loaded(name, tmp_path):
     values = authors_values(name)
     prefix = write_checkpoint(tmp_path / "model.ckpt-7", values, step=7)

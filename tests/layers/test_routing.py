@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conformance.descriptors import is_quick
+from tests.crossing import crossed
 from tfcredit import layers, rules
 
 LAYERS = {
@@ -20,6 +22,8 @@ LAYERS = {
         (2, 6, 5),
     ),
 }
+# "alignment" has no default.
+NAMED = [rule for rule in rules.names() if rule != "alignment"]
 
 
 def built(name, rule):
@@ -50,8 +54,7 @@ def gradients(layer, x, training=True):
     return tape.gradient(loss, [x, *variables])
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules.names() if rule != "alignment"])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", crossed(LAYERS, NAMED, quick=is_quick))
 def test_error_travels_through_the_feedback_kernel(name, rule):
     x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
     layer = built(name, rule)
@@ -98,7 +101,7 @@ def test_error_below_does_not_depend_on_the_forward_kernel(name):
     np.testing.assert_allclose(gradients(layer, x)[0], 2.0 * before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in rules.names() if rule != "alignment"])
+@pytest.mark.parametrize("rule", NAMED)
 def test_outputs_do_not_depend_on_the_rule(rule):
     for name in LAYERS:
         x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)

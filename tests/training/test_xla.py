@@ -1,12 +1,11 @@
 """The whole training step compiles with XLA, which is the nearest that a CPU comes to a TPU."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.crossing import crossed
 from tfcredit import models, optimizers, rules
 from tfcredit.training.trainer import Trainer
 
@@ -36,13 +35,10 @@ def count_flops(trainer, images, labels):
     return profile.profile(step.graph, options=quiet).total_float_ops
 
 
-cases = [
-    pytest.param(*case, marks=[] if is_quick(*case) else [pytest.mark.slow])
-    for case in itertools.product(NETWORKS, ("float32", "mixed_bfloat16"), RULES)
-]
-
-
-@pytest.mark.parametrize("network, precision, rule", cases)
+@pytest.mark.parametrize(
+    "network, precision, rule",
+    crossed(NETWORKS, ("float32", "mixed_bfloat16"), RULES, quick=is_quick),
+)
 def test_the_step_compiles_whole(network, precision, rule):
     shape = NETWORKS[network]
     before = keras.config.dtype_policy()

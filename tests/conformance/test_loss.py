@@ -61,7 +61,7 @@ def test_loss_weights_and_regularisers_do_not_scale_r(rule):
         for each in feedback_layers(model):
             each.kernel_regularizer = l2 and keras.regularizers.L2(l2)
             each.kernel.regularizer = each.kernel_regularizer
-        compile_network(model, keras.optimizers.SGD(0.5), loss_weights=[weight])
+        compile_network(model, keras.optimizers.SGD(0.5), loss_weights=[weight], run_eagerly=True)
         first = feedback_layers(model)
         before = [each.feedback_kernel.numpy() for each in first]
         train(model, 1)

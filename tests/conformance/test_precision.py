@@ -1,5 +1,7 @@
 """Mixed precision: half-precision products, float32 kernels, the update of float32."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -32,22 +34,25 @@ def test_dtypes_of_a_layer(name, rule, policy):
     assert all(weight.dtype in ("float32", "int32") for weight in made.weights)
 
 
+@functools.cache  # float32 is what each policy is compared with
+def trained(rule, dtype=None):
+    """A network after two steps, its weights before them, and the loss."""
+    model = compile_network(network(rule, dtype), keras.optimizers.SGD(0.05, 0.9))
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    if dtype == "mixed_float16" and not scaled:  # compile looks at the global policy
+        model = compile_network(
+            network(rule, dtype),
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, 0.9), 1024.0),
+        )
+    before = [each.numpy() for each in model.weights]
+    return model, before, train(model, 2)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_network_trains_as_in_float32(rule, policy):
-    networks = []
-    for dtype in (None, policy):
-        model = compile_network(network(rule, dtype), keras.optimizers.SGD(0.05, 0.9))
-        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        if dtype == "mixed_float16" and not scaled:  # compile looks at the global policy
-            model = compile_network(
-                network(rule, dtype),
-                keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, 0.9), 1024.0),
-            )
-        before = [each.numpy() for each in model.weights]
-        loss = train(model, 2)
-        networks.append((model, before, loss))
-    (full, before, loss), (half, _, half_loss) = networks
+    full, before, loss = trained(rule)
+    half, _, half_loss = trained(rule, policy)
     np.testing.assert_allclose(half_loss, loss, rtol=0.05)
     for one, other, old in zip(full.weights, half.weights, before, strict=True):
         change, expected = other.numpy() - old, one.numpy() - old

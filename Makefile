@@ -26,7 +26,7 @@ test: .venv/installed  ## run the tests that take minutes at most
 test-slow: .venv/installed  ## run the slow tests alone
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-lint: .venv/installed  ## check style and formatting
+lint: .venv/installed doclint  ## check style, formatting and docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 

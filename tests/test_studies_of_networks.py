@@ -3,13 +3,14 @@
 import pytest
 
 from studies import applications, architectures
+from tests.crossing import crossed
 
 QUICK = ["MobileNetV2"]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in applications.FAMILIES],
+    crossed(applications.FAMILIES, quick=QUICK.__contains__),
 )
 def test_a_family_converts_trains_and_comes_back(name):
     names = ["info_alignment"] if name in QUICK else applications.RULES

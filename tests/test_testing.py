@@ -3,14 +3,15 @@
 import doctest
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.descriptors import RULES, WITHOUT_B
+from tests.conformance.descriptors import LAYERS, RULES, WITHOUT_B, layer
+from tests.crossing import crossed
 from tfcredit import layers, primitives, rules
 from tfcredit.errors import UserError
-from tfcredit.rules import registry
 from tfcredit.testing import check_rule
 
 ROOT = Path(__file__).parents[1]
@@ -40,16 +41,6 @@ READS = {
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
 LOCAL += ["akrout_mirror", "autoencoder_alignment", "l_drl", "low_rank_feedback", "weight_mirror"]
 LOCAL += ["phase_free_mirror", "product_feedback_alignment", "soft_alignment"]
-
-
-@pytest.fixture(autouse=True)
-def registries(monkeypatch):
-    """What a test registers is gone after it."""
-    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
-    known = dict(primitives.PRIMITIVES)
-    yield
-    primitives.PRIMITIVES.clear()
-    primitives.PRIMITIVES.update(known)
 
 
 @pytest.mark.parametrize("name", READS)
@@ -142,6 +133,34 @@ def test_a_layer_tells_wrong_values_too(method, name):
         tape.gradient(total, layer.feedback_kernel.value)
 
 
+@pytest.mark.parametrize("method, batches", [("loss", 6), ("update", 7), ("gradient", 8)])
+def test_keras_callback_stops_at_nan(method, batches):
+    """A rule that fails from its sixth step on; the batch with which a plain `fit` ends."""
+
+    def value(synapse):
+        fails = tf.where(synapse.step < 5, 1.0, np.nan)
+        if method == "loss":
+            return fails * tf.nn.l2_loss(synapse.feedback_kernel)
+        return fails * synapse.feedback_kernel
+
+    def call(self, synapse, dy=None):
+        return value(synapse)
+
+    call.__name__ = method
+    rule = made(call)
+    type(rule).counts_steps = True
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5, "tanh", rule=rule), layers.Dense(1, rule=rule)]
+    )
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(80, 4))
+    stop = keras.callbacks.TerminateOnNaN()
+    losses = model.fit(x, x[:, :1], 8, epochs=2, callbacks=[stop], verbose=0).history["loss"]
+    assert np.isnan(losses).all() and int(model.optimizer.iterations) == batches
+    if method == "loss":
+        assert all(np.isfinite(layer.kernel).all() for layer in model.layers)
+
+
 def test_a_wrong_gradient_is_told():
     def loss(self, synapse):
         b = synapse.feedback_kernel
@@ -177,26 +196,29 @@ def test_a_config_that_forgets_is_told():
         check_rule(Forgetful(2.0))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1024.0])
-@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_a_function_equals_the_rule_that_it_states(scale, wrap):
+WRAPS = {"eager": lambda function: function, "graph": tf.function}
+
+
+@pytest.mark.parametrize(
+    "name, wrap, scale",
+    crossed(LAYERS, WRAPS, [1.0, 1024.0], quick=lambda n, w, _: n == "conv" or w == "eager"),
+)
+def test_a_function_equals_the_rule_that_it_states(name, wrap, scale):
     @rules.from_function("mine")
     def mine(connection, x, y, dy, w, b):
         return connection.hebbian(x, dy, b.shape) + 0.002 * b
 
     results = []
     for rule in ("mine", "kolen_pollack"):
-        layer = layers.Conv2D(3, 2, rule=rule, seed=1, kernel_initializer="ones")
-        layer.build((None, 4, 4, 2))
+        made, x = layer(name, rule)
 
-        @wrap
-        def gradients(x, layer=layer):
+        @WRAPS[wrap]
+        def gradients(x, made=made):
             with tf.GradientTape() as tape:
-                y = layer(x, training=True)
-                total = scale * (tf.reduce_sum(tf.sin(y)) + tf.add_n(layer.losses))
-            return tape.gradient(total, [layer.kernel.value, layer.feedback_kernel.value])
+                y = made(x, training=True)
+                total = scale * (tf.reduce_sum(tf.sin(y)) + tf.add_n(made.losses))
+            return tape.gradient(total, [made.kernel.value, made.feedback_kernel.value])
 
-        x = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 4, 2)), tf.float32)
         results.append([each.numpy() / scale for each in gradients(x)])
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

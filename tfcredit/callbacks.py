@@ -3,6 +3,8 @@
 import csv
 import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,7 +26,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
         histograms: Whether to write histograms of both kernels.
     """
 
-    def __init__(self, log_dir: str, probe=None, histograms: bool = False):
+    def __init__(self, log_dir: str, probe: Any = None, histograms: bool = False):
         super().__init__()
         self._writer = tf.summary.create_file_writer(str(log_dir))
         self._probe = probe
@@ -102,7 +104,7 @@ class EpochTable(keras.callbacks.Callback):
         columns: Names in the order of the columns; the rest of the epoch's logs follows.
     """
 
-    def __init__(self, path: str, log_dir: str | None = None, columns=()):
+    def __init__(self, path: str, log_dir: str | None = None, columns: Iterable[str] = ()):
         super().__init__()
         self._path = pathlib.Path(path)
         self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))

@@ -1,6 +1,8 @@
 """Initial values of feedback kernels: independent of the forward kernel, or at an angle to it."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,7 +50,7 @@ class AtAngle(keras.initializers.Initializer):
         return {"degrees": self.degrees, "seed": self.seed}
 
 
-def feedback_initializer(identifier, kernel_initializer, seed: int):
+def feedback_initializer(identifier: Any, kernel_initializer: Callable, seed: int) -> Callable:
     """The initializer of a feedback kernel, independent of the forward kernel's.
 
     Args:

@@ -103,9 +103,11 @@ def register(name: str, *, degree: int, formula: str, reads: str = "xyWB"):
         UserError: The name of another primitive, one that is no identifier, or a degree below 1.
 
     Example:
-        >>> @register("quartic", degree=4, formula="1/4 |B|^4")  # doctest: +SKIP
+        >>> @register("quartic", degree=4, formula="1/4 |B|^4", reads="B")
         ... def quartic(connection, x, y, w, b):
         ...     return b**3
+        >>> 0.5 * quartic + decay
+        {'quartic': 0.5, 'decay': 1.0}
     """
     if not name.isidentifier() or name.endswith("_"):
         raise UserError(

@@ -9,7 +9,7 @@ def derive(seed: int, *names: str | int) -> int:
 
     Args:
         seed: The seed that the user controls.
-        names: What the seed is for, such as a layer's name and `"feedback_kernel"`.
+        *names: What the seed is for, such as a layer's name and `"feedback_kernel"`.
 
     Returns:
         An integer in [0, 2**31).

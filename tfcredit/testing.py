@@ -1,6 +1,7 @@
 """Checks for rules of your own: what is wrong with them, what they read, and what they cost."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ class RuleReport:
         )
 
 
-def check_rule(rule) -> RuleReport:
+def check_rule(rule: Any) -> RuleReport:
     """Puts a rule to the test, on a dense and a convolutional layer.
 
     Checked are: shapes and finiteness of what it gives; that the gradient of `loss` is that of its
@@ -237,7 +238,7 @@ class _Watch(Connection):
         shown: What the rule sees for W.
     """
 
-    def __init__(self, inner, w, shown):
+    def __init__(self, inner: Connection, w: tf.Tensor, shown: tf.Tensor):
         self.inner, self.w, self.shown = inner, w, shown
         self.samples = {"op": 0.0, "op_transpose": 0.0, "hebbian": 0.0}
         self.reasons = set()

@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
 
+from tests.crossing import crossed
 from tfcredit import layers, models, rules
 
 
@@ -78,16 +78,34 @@ WITHOUT_B = ["backprop", "direct_feedback_alignment", "node_perturbation"]
 # One of each mechanism: whole networks are trained under the others in slow tests only.
 QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]
 QUICK += ["kolen_pollack"]
-QUICK_FIRST = [
-    pytest.param(rule, marks=[] if rule in QUICK else pytest.mark.slow) for rule in RULES
-]
+QUICK_FIRST = crossed(RULES, quick=QUICK.__contains__)
+
+
+def mechanism(name):
+    """What a rule does with B: the methods that are its own, and whose optimizer B has."""
+    rule = rules.get(RULES[name])
+    methods = ("loss", "error_coefficient", "error_gradient", "gradient", "perturbation", "update")
+    own = [each for each in methods if getattr(type(rule), each) is not getattr(rules.Rule, each)]
+    return rule.has_feedback_kernel, rule.sends_error, rule.follows_forward, *own
+
+
+ONE_OF_EACH = {*QUICK, *{mechanism(rule): rule for rule in [*RULES, *QUICK]}.values()}
+
+
+def is_quick(name, rule):
+    """Each layer meets a rule of each mechanism, each rule a matrix product and a convolution."""
+    return rule in ONE_OF_EACH or name in ("dense", "conv")
+
+
+# Each layer with each rule.
+PAIRS = crossed(LAYERS, RULES, quick=is_quick)
 
 
 def layer(name, rule, batch=3, **options):
     """A built layer and a batch for it."""
     make, shape = LAYERS[name]
     keras.utils.set_random_seed(0)  # the forward kernel
-    made = make(rule=RULES[rule], **{"seed": 3, **options})
+    made = make(rule=RULES.get(rule, rule), **{"seed": 3, **options})
     made.build((None, *shape))
     x = np.random.default_rng(0).normal(size=(batch, *shape))
     return made, tf.constant(x, made.compute_dtype)

@@ -5,11 +5,10 @@ import json
 import keras
 import pytest
 
-from tests.conformance.descriptors import LAYERS, RULES, WITHOUT_B, feedback_layers, layer, network
+from tests.conformance.descriptors import PAIRS, RULES, WITHOUT_B, feedback_layers, layer, network
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_config_round_trip(name, rule):
     made, x = layer(name, rule)
     config = made.get_config()
@@ -37,8 +36,7 @@ def test_model_through_json_and_clone(rule):
         again.set_weights(model.get_weights())
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_feedback_kernel_is_one_variable_of_the_kernels_shape(name, rule):
     made, _ = layer(name, rule)
     own = [weight for weight in made.weights if weight.name == "feedback_kernel"]

@@ -1,6 +1,15 @@
 """The tables list every rule and layer."""
 
-from tests.conformance.descriptors import FIXED, LAYERS, LEARN, RULES, UPDATE, layer
+from tests.conformance.descriptors import (
+    FIXED,
+    LAYERS,
+    LEARN,
+    PAIRS,
+    RULES,
+    UPDATE,
+    layer,
+    mechanism,
+)
 from tests.layers.test_composite import LAYERS as COMPOSITES
 from tfcredit import layers, rules
 
@@ -25,3 +34,12 @@ def test_rules_are_listed_by_what_they_do():
         rule = rules.get(RULES[name])
         assert rule.learns == (name in LEARN), name
         assert (type(rule).update is not rules.Rule.update) == (name in UPDATE), name
+
+
+def test_quick_tests_meet_every_mechanism_on_every_layer():
+    quick = {pair.values for pair in PAIRS if not pair.marks}
+    assert {(name, rule) for name in ("dense", "conv") for rule in RULES} <= quick
+    for name in LAYERS:
+        met = [rule for rule in RULES if (name, rule) in quick]
+        assert "alignment" in met, "the sum of all primitives"
+        assert {mechanism(rule) for rule in met} == {mechanism(rule) for rule in RULES}

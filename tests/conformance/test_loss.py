@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import (
-    LAYERS,
     LEARN,
+    PAIRS,
     RULES,
     assert_close,
     compile_network,
@@ -20,8 +20,7 @@ from tfcredit import layers, rules
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
     made, x = layer(name, rule, kernel_regularizer=keras.regularizers.L2(0.5))
     variables = [made.kernel.value] + ([] if made.bias is None else [made.bias.value])
@@ -65,7 +64,7 @@ def test_loss_weights_and_regularisers_do_not_scale_r(rule):
         for each in feedback_layers(model):
             each.kernel_regularizer = l2 and keras.regularizers.L2(l2)
             each.kernel.regularizer = each.kernel_regularizer
-        compile_network(model, keras.optimizers.SGD(0.5), loss_weights=[weight])
+        compile_network(model, keras.optimizers.SGD(0.5), loss_weights=[weight], run_eagerly=True)
         first = feedback_layers(model)
         before = [each.feedback_kernel.numpy() for each in first]
         train(model, 1)

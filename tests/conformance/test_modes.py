@@ -7,6 +7,7 @@ import tensorflow as tf
 from tests.conformance.descriptors import (
     LAYERS,
     LEARN,
+    PAIRS,
     QUICK_FIRST,
     RULES,
     assert_close,
@@ -17,6 +18,7 @@ from tests.conformance.descriptors import (
     network,
     train,
 )
+from tests.crossing import crossed
 
 
 def call(made, x):
@@ -34,8 +36,7 @@ def call(made, x):
     return run
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_layer_in_graph_and_eager(name, rule):
     results = []
     for wrap in (lambda f: f, tf.function):
@@ -44,10 +45,8 @@ def test_layer_in_graph_and_eager(name, rule):
     assert_close(results[1], results[0], 1e-5)
 
 
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n == "dense" else pytest.mark.slow) for n in LAYERS],
+    "name, rule", crossed(LAYERS, RULES, quick=lambda name, rule: name in ("dense", "conv"))
 )
 def test_layer_under_xla(name, rule):
     results = []

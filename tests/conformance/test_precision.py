@@ -1,15 +1,16 @@
 """Mixed precision: half-precision products, float32 kernels, the update of float32."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.conformance.descriptors import (
-    LAYERS,
     LEARN,
+    PAIRS,
     QUICK_FIRST,
-    RULES,
     compile_network,
     feedback_layers,
     layer,
@@ -21,8 +22,7 @@ POLICIES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", PAIRS)
 def test_dtypes_of_a_layer(name, rule, policy):
     made, x = layer(name, rule, dtype=policy)
     with tf.GradientTape() as tape:
@@ -36,22 +36,25 @@ def test_dtypes_of_a_layer(name, rule, policy):
     assert all(weight.dtype in ("float32", "int32") for weight in made.weights)
 
 
+@functools.cache  # float32 is what each policy is compared with
+def trained(rule, dtype=None):
+    """A network after two steps, its weights before them, and the loss."""
+    model = compile_network(network(rule, dtype), keras.optimizers.SGD(0.05, 0.9))
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    if dtype == "mixed_float16" and not scaled:  # compile looks at the global policy
+        model = compile_network(
+            network(rule, dtype),
+            keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, 0.9), 1024.0),
+        )
+    before = [each.numpy() for each in model.weights]
+    return model, before, train(model, 2)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_network_trains_as_in_float32(rule, policy):
-    networks = []
-    for dtype in (None, policy):
-        model = compile_network(network(rule, dtype), keras.optimizers.SGD(0.05, 0.9))
-        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        if dtype == "mixed_float16" and not scaled:  # compile looks at the global policy
-            model = compile_network(
-                network(rule, dtype),
-                keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05, 0.9), 1024.0),
-            )
-        before = [each.numpy() for each in model.weights]
-        loss = train(model, 2)
-        networks.append((model, before, loss))
-    (full, before, loss), (half, _, half_loss) = networks
+    full, before, loss = trained(rule)
+    half, _, half_loss = trained(rule, policy)
     np.testing.assert_allclose(half_loss, loss, rtol=0.05)
     for one, other, old in zip(full.weights, half.weights, before, strict=True):
         change, expected = other.numpy() - old, one.numpy() - old

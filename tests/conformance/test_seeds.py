@@ -13,10 +13,12 @@ from tests.conformance.descriptors import (
     assert_close,
     compile_network,
     feedback_layers,
+    is_quick,
     layer,
     network,
     train,
 )
+from tests.crossing import crossed
 from tfcredit import layers
 
 FEEDBACK = [rule for rule in RULES if rule not in WITHOUT_B]
@@ -28,8 +30,7 @@ def cosine(a, b):
     return abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("rule", FEEDBACK)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", crossed(LAYERS, FEEDBACK, quick=is_quick))
 def test_seed_gives_the_feedback_kernel(name, rule):
     first, again, other = (
         layer(name, rule, seed=seed)[0].feedback_kernel.numpy() for seed in (3, 3, 4)

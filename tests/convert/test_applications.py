@@ -1,5 +1,7 @@
 """Weights of `keras.applications` into the reference networks."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from tfcredit.errors import UserError
 SHAPE = (64, 64, 3)
 
 
-def source(name, classes=10):
+@functools.lru_cache(maxsize=2)  # no test changes it
+def source(name):
     """A network whose biases and batch statistics are not those of an untrained one."""
-    model = getattr(keras.applications, name)(weights=None, classes=classes, input_shape=SHAPE)
+    model = getattr(keras.applications, name)(weights=None, classes=10, input_shape=SHAPE)
     random = np.random.default_rng(0)
     for variable in model.weights:
         if variable.name in ("bias", "moving_mean", "beta"):
@@ -71,8 +74,7 @@ def test_another_number_of_classes_leaves_the_last_layer():
 def test_other_networks_are_refused(theirs):
     made = models.get("resnet50", 10, SHAPE)
     before = made.get_weights()
-    plain = getattr(keras.applications, theirs)(weights=None, classes=10, input_shape=SHAPE)
     with pytest.raises(UserError, match="not of one depth and version"):
-        convert.load_applications_weights(made, plain)
+        convert.load_applications_weights(made, source(theirs))
     for one, other in zip(before, made.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 
+from tests.conformance.descriptors import RULES
+from tests.crossing import crossed
 from tfcredit import convert, layers, models
 from tfcredit.errors import UserError
 
 L = keras.layers
-QUICK = ["info_alignment", "feedback_alignment", "calibrated_mirror", "kolen_pollack", "usf"]
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -107,11 +108,16 @@ def learned(model):
     return [r["layer"] for r in convert.report(model) if r["rule"] != "backprop"]
 
 
-@pytest.mark.parametrize("rule", QUICK)
-@pytest.mark.parametrize("name", NETWORKS)
+QUICK = ["info_alignment", "feedback_alignment", "calibrated_mirror", "kolen_pollack", "usf"]
+FEEDBACK = [rule for rule in RULES if rule != "backprop"]
+
+
+@pytest.mark.parametrize(
+    "name, rule", crossed(NETWORKS, FEEDBACK, quick=lambda name, rule: rule in QUICK)
+)
 def test_a_network_converts_trains_and_comes_back(name, rule):
     plain = NETWORKS[name]()
-    model = convert.to_feedback(plain, rule, seed=1)
+    model = convert.to_feedback(plain, RULES[rule], seed=1)
     assert len(learned(model)) == {"sequential": 2, "branched": 7, "subclassed": 2}[name]
     assert_same(plain, model)
     inputs = batch(model)

@@ -11,10 +11,13 @@ import pytest
 import tensorflow as tf
 
 from tests.convert.reference_writer import STEP, authors_values, write_checkpoint
+from tests.crossing import crossed
 from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weights_by_path
+from tests.training.test_cli import full_disk
 from tfcredit import convert, models
 from tfcredit.convert.reference import is_transposed, our_path
 from tfcredit.errors import UserError
+from tfcredit.optimizers import PartitionedOptimizer
 from tfcredit.training.cli import main
 
 QUICK = ["resnet18", "resnet50v2"]
@@ -54,9 +57,7 @@ def assert_logits(model, numbers):
     assert error <= 1e-4 * np.linalg.norm(numbers["logits_inference"])
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in NETWORKS]
-)
+@pytest.mark.parametrize("name", crossed(NETWORKS, quick=QUICK.__contains__))
 def test_every_variable_of_every_network_is_loaded(name, tmp_path):
     values = authors_values(name)
     prefix = write_checkpoint(tmp_path / "model.ckpt-7", values, step=7)
@@ -167,6 +168,27 @@ def test_adams_slots(tmp_path):
         assert path.endswith("velocity" if name.endswith("Adam_1") else "momentum")
 
 
+def test_slots_of_both_optimizers_of_a_pair(values, tmp_path):
+    """Momentum of all that is trained, but moments of Adam of the feedback kernels."""
+    of_adam = authors_values("resnet18", ["Adam", "Adam_1"])
+    values = {name: value for name, value in values.items() if "backward" not in name}
+    values |= {name: value for name, value in of_adam.items() if "backward" in name}
+    made = network()
+    optimizer = PartitionedOptimizer(keras.optimizers.SGD(0.25, 0.9), keras.optimizers.Adam())
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", values, step=3)
+    report = convert.load_reference_checkpoint(made, prefix, optimizer=optimizer)
+    slots = {variable.path: variable for variable in optimizer.variables}
+    assert [int(each.iterations) for each in (optimizer, *optimizer.inner_optimizers)] == [3, 3, 3]
+    feedback = [variable for variable in made.trainable_variables if "feedback" in variable.name]
+    assert len(feedback) == 22 and not report.missing and not report.left_over
+    assert len(report.slots) == len(made.trainable_variables) + len(feedback)
+    for path, name in report.slots.items():
+        value = values[name].T if is_transposed(name) else values[name]
+        *_, word, slot = name.split("/")
+        assert (word == "backward_kernel") == path.startswith("adam/") == (slot != "Momentum")
+        np.testing.assert_array_equal(slots[path], -0.25 * value if slot == "Momentum" else value)
+
+
 def test_slots_that_are_not_there_are_missing(model, written):
     report = convert.load_reference_checkpoint(model, written, optimizer=keras.optimizers.Adam())
     assert len(report.missing) == 2 * len(model.trainable_variables)
@@ -268,3 +290,17 @@ def test_the_command(values, tmp_path, capsys):
     assert main(["import-reference", "--output=a.h5", flags[0]]) == 2
     assert "must end in .keras" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.glob("*keras*")) == ["made.keras"]
+
+
+def test_the_commands_output_is_whole_or_not_there(written, values, tmp_path, capsys):
+    output = tmp_path / "made.keras"
+    flags = ["import-reference", f"--checkpoint={written}", f"--output={output}"]
+    with full_disk(9_000_000):
+        assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert "can't be written" in error and "Traceback" not in error
+    assert not any(tmp_path.iterdir())
+    (tmp_path / ".made.partial.keras").write_bytes(b"PK")  # what a killed process leaves
+    assert main(flags) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["made.keras"]
+    assert_loaded(models.load(output), values)

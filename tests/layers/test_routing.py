@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.descriptors import SPECIAL
+from tests.conformance.descriptors import SPECIAL, is_quick
+from tests.crossing import crossed
 from tfcredit import layers, rules
 
 NAMED = [SPECIAL.get(name, name) for name in rules.names() if name != "alignment"]
@@ -22,6 +23,8 @@ LAYERS = {
         (2, 6, 5),
     ),
 }
+# "alignment" has no default.
+NAMED = [rule for rule in rules.names() if rule != "alignment"]
 
 
 def built(name, rule):
@@ -52,8 +55,7 @@ def gradients(layer, x, training=True):
     return tape.gradient(loss, [x, *variables])
 
 
-@pytest.mark.parametrize("rule", NAMED)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name, rule", crossed(LAYERS, NAMED, quick=is_quick))
 def test_error_travels_through_the_feedback_kernel(name, rule):
     x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
     layer = built(name, rule)

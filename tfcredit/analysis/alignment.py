@@ -1,5 +1,7 @@
 """How well the feedback kernels stand to the forward kernels."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -15,12 +17,15 @@ def feedback_layers(model: keras.Model) -> list[FeedbackLayer]:
     ]
 
 
-def angle(a, b) -> float:
-    """Angle between two arrays as vectors, in degrees in [0, 180]; NaN if one is zero.
+def angle(a: Any, b: Any) -> float:
+    """Angle between two arrays as vectors.
 
     Args:
         a: An array or tensor.
         b: Another of the same size.
+
+    Returns:
+        Degrees in [0, 180]; NaN if one is zero.
     """
     a, b = (np.asarray(v, np.float64).ravel() for v in (a, b))
     # atan2 keeps small angles, where the cosine would round to 1.

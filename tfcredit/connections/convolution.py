@@ -123,11 +123,14 @@ class ConvConnection(Connection):
         return shape[1:] if self.channels_first else shape[:-1]
 
     def readings(self, sizes: Sequence[int], kernel_shape: Sequence[int]) -> list[np.ndarray]:
-        """The input index that each tap reads for each output, `[positions, taps]` per axis.
+        """The input index that each tap reads for each output.
 
         Args:
-            sizes: The input's spatial sizes; indices outside are padding.
+            sizes: The input's spatial sizes.
             kernel_shape: Shape of the kernel.
+
+        Returns:
+            Integers `[positions, taps]` per axis; those outside the input are padding.
         """
         result = []
         for axis, size in enumerate(sizes):
@@ -183,7 +186,7 @@ class ConvConnection(Connection):
         x = tf.slice(x, [0] * rank, tf.minimum(tf.shape(x), shape))
         return tf.pad(x, tf.stack([tf.zeros(rank, tf.int32), shape - tf.shape(x)], 1))
 
-    def _run(self, product, tensors, unstrided):
+    def _run(self, product: str, tensors: dict[str, tf.Tensor], unstrided: bool) -> tf.Tensor:
         """Run an adjoint's raw op, through XLA where the CPU has no kernel of its own for it.
 
         TensorFlow 2.21's CPU kernels for groups, dilations and channels-first are oneDNN's, for
@@ -194,6 +197,9 @@ class ConvConnection(Connection):
             product: `"BackpropInput"` or `"BackpropFilter"`.
             tensors: The op's three tensors; a shape stands for the one it is the gradient of.
             unstrided: Whether to run with strides 1.
+
+        Returns:
+            The gradient, of that shape and of the dtype of the others.
         """
         strides = [1] * self.rank if unstrided else self.strides
         dilations = self.dilation_rate

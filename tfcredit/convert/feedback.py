@@ -4,6 +4,7 @@ import fnmatch
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -21,11 +22,11 @@ Choice = str | Sequence[str] | Mapping[str, object] | Callable[[keras.Layer], ob
 
 def to_feedback(
     model: keras.Model,
-    rule="info_alignment",
+    rule: Any = "info_alignment",
     *,
     layers: Choice = None,
     strict: bool = False,
-    feedback_initializer=None,
+    feedback_initializer: Any = None,
     seed: int | None = None,
 ) -> keras.Model:
     """The same network of feedback layers, with the same forward weights.

@@ -5,6 +5,7 @@ Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=sym
 """
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
@@ -38,9 +39,12 @@ def main(arguments: list[str]) -> None:
         os.replace(partial, output)
     except OSError as problem:
         raise UserError(
-            f"{output} can't be written ({problem.strerror}): give a file in a folder that is "
-            "there and that you may write to."
+            f"{output} can't be written ({problem.strerror or problem}): give a file in a folder "
+            "that is there, that you may write to and whose disk is not full."
         ) from None
+    finally:
+        with contextlib.suppress(OSError):  # nothing is there after `replace`, or in no folder
+            partial.unlink()
     print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
 
 

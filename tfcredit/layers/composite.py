@@ -1,5 +1,7 @@
 """Keras layers that are made of several feedback layers."""
 
+from typing import Any
+
 import keras
 
 from tfcredit import rules
@@ -16,11 +18,13 @@ class CompositeLayer(keras.layers.Layer):
     Each kernel belongs to an inner feedback layer, which has the rule, and seeds of its own.
 
     Args:
+        *args: Positional arguments of the Keras layer.
         rule: The rule of all inner layers: anything that `tfcredit.rules.get` takes. Default
             `"backprop"`: the Keras layer.
         feedback_initializer: Initializer of their feedback kernels, as `FeedbackLayer` has it.
         seed: Integer seed from which theirs are derived; also that of the Keras layer's dropout.
             Default: drawn from Python's generator.
+        **kwargs: Keyword arguments of the Keras layer.
 
     Attributes:
         rule: The `Rule`.
@@ -29,7 +33,14 @@ class CompositeLayer(keras.layers.Layer):
         UserError: An unknown rule, or one that sends no error down.
     """
 
-    def __init__(self, *args, rule="backprop", feedback_initializer=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        rule: Any = "backprop",
+        feedback_initializer: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         self.rule = rules.get(rule)
         self.check_rule(self.rule)
         self.feedback_initializer = keras.initializers.get(feedback_initializer)

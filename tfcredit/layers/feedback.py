@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -68,12 +69,14 @@ class FeedbackLayer(keras.layers.Layer):
     Subclasses set `connection` in `build`.
 
     Args:
+        *args: Positional arguments of the Keras layer.
         rule: Anything that `tfcredit.rules.get` takes. Default `"backprop"`: the Keras layer.
         feedback_initializer: Initializer of the feedback kernel. Default: the distribution of
             `kernel_initializer`, drawn independently, unless the rule brings its own.
             `tfcredit.initializers.AtAngle` draws it at an angle to the forward kernel.
         seed: Integer seed of the feedback kernel and of the rule's noise. Default: drawn from
             Python's generator, which `keras.utils.set_random_seed` controls.
+        **kwargs: Keyword arguments of the Keras layer.
 
     Attributes:
         rule: The layer's `Rule`.
@@ -89,7 +92,14 @@ class FeedbackLayer(keras.layers.Layer):
     feedback_kernel = None
     _step = None
 
-    def __init__(self, *args, rule="backprop", feedback_initializer=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        *args: Any,
+        rule: Any = "backprop",
+        feedback_initializer: Any = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         self.rule = rules.get(rule)
         super().__init__(*args, **kwargs)
         if kwargs.get("lora_rank"):
@@ -198,11 +208,14 @@ class FeedbackLayer(keras.layers.Layer):
         return outputs if self.activation is None else self.activation(outputs)
 
     def synapse(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.Synapse:
-        """What the rule sees of this layer for `inputs`; activity is behind a stop-gradient.
+        """What the rule sees of this layer.
 
         Args:
             inputs: The layer's input `[n, ...]` in the compute dtype.
             perturbed: Whether the rule may add its perturbation, as in a training call.
+
+        Returns:
+            Both kernels, and the activity behind a stop-gradient.
         """
         w = tf.convert_to_tensor(self.kernel)
         synapse = rules.Synapse(

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -66,7 +67,7 @@ class Synapse:
         alike: bool = False,
         index: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Unit-variance, zero-mean noise: a function of (seed, step, index) and nothing else.
+        """Noise that is a function of (seed, step, index) and nothing else.
 
         Args:
             shape: Its shape.
@@ -74,6 +75,9 @@ class Synapse:
             distribution: `"normal"` or `"uniform"`.
             alike: Whether all replicas draw the same values; otherwise each draws its own.
             index: Which of several draws of one step, an int32 scalar; `None` where there is one.
+
+        Returns:
+            Independent numbers of mean 0 and variance 1.
         """
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
         if index is not None:
@@ -124,7 +128,7 @@ def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
 
 
-def checked(rule: "Rule", method: str, value, shape: Sequence[int], where: str) -> tf.Tensor:
+def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: str) -> tf.Tensor:
     """What a rule's method gave.
 
     Args:

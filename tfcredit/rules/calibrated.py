@@ -9,6 +9,7 @@ moving statistics: not trainable, renewed in the training call, alike on every r
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -45,13 +46,21 @@ class Geometry:
     growth: float
 
 
-def geometry(connection: Connection, input_shape, kernel_shape) -> Geometry:
-    """The calibration constants of a layer, in NumPy.
+def geometry(
+    connection: Connection, input_shape: Sequence[int | None], kernel_shape: Sequence[int]
+) -> Geometry:
+    """How a layer's taps meet its input.
 
     Args:
         connection: The layer's products.
         input_shape: Static shape of one sample.
         kernel_shape: Static shape of the kernel, whose first axes are those of the taps.
+
+    Returns:
+        The calibration constants, in NumPy.
+
+    Raises:
+        UserError: A size of the input is unknown.
     """
     overlaps = connection.overlaps(input_shape, kernel_shape)
     channels = connection.channels(kernel_shape)

@@ -25,9 +25,13 @@ def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e
         The decorator; it gives a subclass of `Rule`.
 
     Example:
-        >>> @from_function("hebb")  # doctest: +SKIP
+        >>> from tfcredit import rules
+        >>> from tfcredit.primitives import batch_size
+        >>> @rules.from_function("hebb")
         ... def hebb(connection, x, y, dy, w, b):
         ...     return 0.01 * b - connection.hebbian(x, y, b.shape) / batch_size(x)
+        >>> rules.get("hebb").feedback_optimizer
+        ('adam', 0.001)
     """
 
     def decorate(function: Callable[..., tf.Tensor]) -> type[Rule]:

@@ -44,6 +44,9 @@ def alter_output(x: tf.Tensor, inputs: AlignmentInputs, direction: str) -> tf.Te
         x: The tensor `[n, ...]`.
         inputs: The options.
         direction: `"forward"` or `"backward"`.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
     """
     if getattr(inputs, f"center_{direction}_output"):
         x = center(x)
@@ -64,7 +67,7 @@ def objective(
     activation: Callable | None,
     x_backward: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """R as a differentiable scalar, in the dtype of `feedback_kernel`.
+    """R by its definition, for options that leave it without a closed form.
 
     Args:
         connection: The layer's three products.
@@ -77,6 +80,9 @@ def objective(
         bias: Added to the backward projection, or `None`.
         activation: Applied to the backward projection, or `None`.
         x_backward: The input of the backward projection where it differs from `x`.
+
+    Returns:
+        A differentiable scalar in the dtype of `feedback_kernel`.
     """
     dtype = feedback_kernel.dtype
     w, b = tf.cast(kernel, x.dtype), tf.cast(feedback_kernel, x.dtype)

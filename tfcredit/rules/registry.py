@@ -3,6 +3,7 @@
 import ast
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -35,7 +36,7 @@ def closest(word: str, known: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
-def get(identifier) -> Rule:
+def get(identifier: Any) -> Rule:
     """The rule that `identifier` means.
 
     Args:

@@ -40,7 +40,13 @@ IMAGENET = {
 
 
 def with_data(recipe: Recipe) -> tuple[Recipe, ImageData]:
-    """The complete recipe and its images.
+    """Load the images that a recipe asks for.
+
+    Args:
+        recipe: The flags as given.
+
+    Returns:
+        The complete recipe and its images.
 
     Raises:
         UserError: The data are not there, or flags do not fit them or the rule.
@@ -71,6 +77,10 @@ def _data_options(recipe: Recipe, dataset: str) -> dict:
 def check_devices(recipe: Recipe, cluster: Cluster) -> None:
     """Check that a complete recipe can be computed on these devices.
 
+    Args:
+        recipe: The recipe.
+        cluster: The devices.
+
     Raises:
         UserError: The batch can't be divided, or XLA is asked for where it can't be had.
     """
@@ -89,7 +99,14 @@ def check_devices(recipe: Recipe, cluster: Cluster) -> None:
 
 
 def complete(recipe: Recipe, images: ImageData) -> Recipe:
-    """The recipe with all that the data set and the rule decide filled in.
+    """Fill in what the data set and the rule decide.
+
+    Args:
+        recipe: The flags as given.
+        images: The images.
+
+    Returns:
+        The complete recipe.
 
     Raises:
         UserError: What the flags ask of the rule does not fit it.

@@ -53,7 +53,13 @@ class Checkpoints:
         return tf.train.latest_checkpoint(str(self.folder))
 
     def save(self, step: int) -> str:
-        """Write a checkpoint for `step`; a failure leaves the earlier ones as they were.
+        """Write a checkpoint; a failure leaves the earlier ones as they were.
+
+        Args:
+            step: The number of optimizer steps done.
+
+        Returns:
+            Its prefix.
 
         Raises:
             UserError: The folder can't be written, or the disk is full.

@@ -55,7 +55,10 @@ class Run:
             )
 
     def train(self) -> dict | None:
-        """Train to the end; returns the summary, or `None` if SIGTERM ended it before.
+        """Train to the end.
+
+        Returns:
+            The summary, or `None` if SIGTERM ended it before.
 
         Raises:
             UserError: The run can't go on; what was saved is intact.

@@ -165,6 +165,10 @@ class RunDirectory:
     def write(self, path: pathlib.Path, text: str) -> None:
         """Write a small file so that it is there whole or not at all.
 
+        Args:
+            path: The file.
+            text: Its content.
+
         Raises:
             UserError: The directory can't be written, or the disk is full.
         """
@@ -176,7 +180,11 @@ class RunDirectory:
             raise self.unwritable(problem) from None
 
     def save_model(self, network: keras.Model, path: pathlib.Path | None = None) -> None:
-        """Save a model so that it is there whole or not at all; default: `model.keras`.
+        """Save a model so that it is there whole or not at all.
+
+        Args:
+            network: The model.
+            path: A `.keras` file. Default: `model.keras` of the run.
 
         Raises:
             UserError: The directory can't be written, or the disk is full.
@@ -193,6 +201,9 @@ class RunDirectory:
         """Write `export/`: `model.keras`, `saved_model/` for serving, `backprop.keras`.
 
         The last is a plain Keras network with the same forward weights; it needs no tfcredit.
+
+        Args:
+            network: The model.
 
         Returns:
             Kind -> path.

@@ -104,7 +104,13 @@ def _mirrored(recipe: Recipe) -> tf.distribute.Strategy:
 
 
 def _cluster(text: str) -> list[str]:
-    """The addresses of the workers in TF_CONFIG.
+    """Read the environment variable TF_CONFIG.
+
+    Args:
+        text: Its value.
+
+    Returns:
+        The addresses of the workers; none where it describes no cluster.
 
     Raises:
         UserError: It is not what TensorFlow expects.
@@ -218,10 +224,14 @@ class Cluster:
         return float(summed())
 
     def distribute(self, dataset_of: Callable) -> object:
-        """Batches for `strategy.run`, out of this host's dataset of one replica's batches.
+        """Distribute the batches of a dataset.
 
         Args:
-            dataset_of: Function of (host, hosts, replicas of this host) -> `tf.data.Dataset`.
+            dataset_of: Function of (host, hosts, replicas of this host) -> `tf.data.Dataset` of
+                one replica's batches.
+
+        Returns:
+            An iterable of what `strategy.run` takes.
         """
 
         def of_context(context):

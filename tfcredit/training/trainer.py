@@ -210,10 +210,13 @@ class Trainer:
             metric.reset_state()
 
     def blame(self, batches: Iterable) -> str:
-        """Where a step that was not finite went wrong: a phrase that names the layer.
+        """Find where a step that was not finite went wrong.
 
         Args:
             batches: This host's (images, labels) of the step.
+
+        Returns:
+            A phrase that names the layer.
         """
         suspicions = [self._suspicion(images, labels) for images, labels in batches]
         return max(suspicions)[1] if suspicions else "on another worker"

@@ -57,7 +57,7 @@ def test_outputs_are_the_keras_layers(name, rule):
     theirs = plain(name)
     mine = convert.to_feedback(theirs, RULES[rule], seed=1)
     x = batch(name)
-    for training in (False, True):
+    for training in (False,) if rules.get(RULES[rule]).perturbs else (False, True):
         np.testing.assert_array_equal(mine(x, training=training), theirs(x, training=training))
     back = convert.to_backprop(mine)
     assert type(back.layers[-1]) is getattr(keras.layers, name)

@@ -1,9 +1,11 @@
 """What all feedback layers share: the extra variable, the routing of errors, the training call."""
 
+import contextlib
+import contextvars
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
@@ -16,6 +18,22 @@ from tfcredit.initializers import feedback_initializer as independent_initialize
 from tfcredit.primitives import scalar
 from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
+
+_THROUGH_FORWARD_KERNEL = contextvars.ContextVar("through_forward_kernel", default=False)
+
+
+@contextlib.contextmanager
+def backprop_errors() -> Iterator[None]:
+    """Gradients that are taken inside the block are backprop's: every error travels through W.
+
+    One forward pass, recorded by a persistent tape, so gives the errors of the rule and the true
+    ones, with the same dropout, noise and batch statistics.
+    """
+    token = _THROUGH_FORWARD_KERNEL.set(True)
+    try:
+        yield
+    finally:
+        _THROUGH_FORWARD_KERNEL.reset(token)
 
 
 def route_error(
@@ -45,7 +63,8 @@ def route_error(
             if teach is not None:
                 unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
                 db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
-            return connection.op_transpose(dy, b, tf.shape(x)), dw, db
+            carrier = w if _THROUGH_FORWARD_KERNEL.get() else b
+            return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)
         return outputs if teach is None else (outputs, tf.zeros([])), gradient

@@ -225,6 +225,34 @@ def test_mixed_precision(policy):
     assert records[2]["error_angle"] == 0.0 and 1 < records[0]["error_angle"] < 179
 
 
+MIRRORED = """
+import keras, numpy as np
+from tfcredit import layers
+from tfcredit.callbacks import MeasureMonitor
+
+x, y = np.random.RandomState(0).normal(size=(8, 6)).astype("float32"), np.arange(8) % 3
+records = []
+for scope in (tf.distribute.get_strategy(), strategy):
+    with scope.scope():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((6,))])
+        model.add(layers.Dense(5, "tanh", rule="calibrated_mirror", seed=1))
+        model.add(keras.layers.BatchNormalization(synchronized=True))
+        model.add(layers.Dense(3, rule="calibrated_mirror", seed=2))
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    monitor = MeasureMonitor(x, y, every=1)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[monitor])
+    records.append([v for r in monitor.records for v in r.values() if isinstance(v, float)])
+np.testing.assert_allclose(*records, rtol=1e-3, atol=1e-2)
+print(len(records[0]))
+"""
+
+
+@pytest.mark.multi_device
+def test_replicas_measure_as_one_device(two_cpus):
+    assert int(two_cpus(MIRRORED)) == 3 * (2 * 3 + 2 * 6)
+
+
 def test_samples_without_an_error_are_left_out_and_nan_is_kept():
     a = tf.constant([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0]])
     b = tf.constant([[1.0, 1.0], [3.0, 0.0], [1.0, 1.0]])

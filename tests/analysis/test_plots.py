@@ -33,7 +33,7 @@ def image(figure):
 
 
 def words(figure):
-    return " ".join(text.get_text() for text in figure.texts)
+    return figure.axes[0].get_title(loc="left")
 
 
 def luminance(colour):

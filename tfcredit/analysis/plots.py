@@ -57,7 +57,7 @@ def curves(records: Sequence[dict], name: str = "angle", transparent: bool = Tru
         fontsize="small" if len(layers) <= 12 else "xx-small",
         ncols=1 + (len(layers) - 1) // 30,
     )
-    _note(figure, values, "gaps: not defined or not finite")
+    _note(axes, values, "gaps: not defined or not finite")
     return figure
 
 
@@ -100,7 +100,7 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     bar.set_label(_title(name), color=GREY)
     bar.outline.set_edgecolor(GREY)
     bar.ax.tick_params(colors=GREY)
-    _note(figure, values, "hatched: not defined or not finite")
+    _note(axes, values, "hatched: not defined or not finite")
     return figure
 
 
@@ -139,6 +139,6 @@ def _title(name: str) -> str:
     return words if unit is None or unit in words else f"{words} ({unit})"
 
 
-def _note(figure: Figure, values: np.ndarray, words: str) -> None:
+def _note(axes: Axes, values: np.ndarray, words: str) -> None:
     if not np.isfinite(values).all():
-        figure.text(0.01, 0.99, words, color=GREY, fontsize="small", va="top")
+        axes.set_title(words, loc="left", color=GREY, fontsize="small")

@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -22,9 +23,9 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     Scalars for TensorBoard: `NAME/LAYER` for each number in the records (`angle/conv0`,
     `error_angle/conv0`, ...) and `NAME/mean` over the layers that have one. With matplotlib (the
-    extra `plots`), images `NAME/heat_map`, layer x time, of every angle: drawn when the number of
-    measurements has doubled and at the end, so that drawing costs little however long it trains.
-    Training itself is left as it would be. Works under plain `model.fit`.
+    extra `plots`), images `NAME/heat_map`, layer x time, of every angle: at the end, and before as
+    often as takes less than 1 % of the time. Training itself is left as it would be. Works under
+    plain `model.fit`.
 
     Args:
         x: Inputs of the batch on which errors are measured, `[n, ...]`.
@@ -62,10 +63,12 @@ class MeasureMonitor(keras.callbacks.Callback):
         self._every = every
         self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
         self._steps_since = self._first_batch = 0
-        self._times = self._times_drawn = 0
+        self._started = self._seconds_of_drawing = 0.0
+        self._drawn = 0
 
     def on_train_begin(self, logs=None):
         """Measure the start."""
+        self._started, self._seconds_of_drawing = time.monotonic(), 0.0
         self._measure()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -87,7 +90,8 @@ class MeasureMonitor(keras.callbacks.Callback):
         """Measure the end."""
         if self._steps_since:
             self._measure()
-        self._draw()
+        if self._writer is not None and self._drawn < len(self.records):
+            self._draw()
 
     def _measure(self):
         step, self._steps_since = steps_taken(self.model), 0
@@ -97,30 +101,29 @@ class MeasureMonitor(keras.callbacks.Callback):
             measures = both if feedback_layers(self.model) else [self._errors]
         found = [{"step": step} | record for measure in measures for record in measure(self.model)]
         self.records += found
-        self._times += 1
         if self._writer is not None:
             with self._writer.as_default(step):
                 for name, value in _scalars(found).items():
                     tf.summary.scalar(name, value)
-            if self._times >= 2 * self._times_drawn:
-                self._draw()
             self._writer.flush()
+            # What the first drawing takes is not known before.
+            if (self._seconds_of_drawing or 1.0) < 0.01 * (time.monotonic() - self._started):
+                self._draw()
 
     def _draw(self):
-        """The heat maps, if they are not up to date."""
-        drawable = self._writer is not None and importlib.util.find_spec("matplotlib") is not None
-        if not drawable or self._times_drawn == self._times:
+        if importlib.util.find_spec("matplotlib") is None:
             return
-        from tfcredit.analysis import plots  # needs matplotlib, an extra
+        from tfcredit.analysis import plots
 
-        self._times_drawn = self._times
+        started, self._drawn = time.monotonic(), len(self.records)
         names = {name for record in self.records for name in record if name.endswith("angle")}
         with self._writer.as_default(self.records[-1]["step"]):
             for name in sorted(names):
                 png = io.BytesIO()
                 plots.heat_map(self.records, name, transparent=False).savefig(png, format="png")
-                tf.summary.image(f"{name}/heat_map", tf.io.decode_png(png.getvalue(), 4)[None])
+                tf.summary.image(f"{name}/heat_map", tf.io.decode_png(png.getvalue(), 3)[None])
         self._writer.flush()
+        self._seconds_of_drawing += time.monotonic() - started
 
 
 def _scalars(records: Sequence[dict]) -> dict[str, float]:

@@ -119,7 +119,7 @@ class BatchMeasure:
                     found[layers.index(call.layer)].setdefault(name, []).append(value)
             return found
 
-        return run
+        return run.get_concrete_function(self.x, self.y)
 
     def _loss_function(self, model: keras.Model) -> Callable[[Any, Any], tf.Tensor]:
         loss = getattr(model, "loss", None) if self.loss is None else self.loss

@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "importlib_resources>=6",  # tensorflow-datasets imports it without saying so
     "absl-py>=2.1,<3",
     "numpy>=1.26,<3",
+    "scipy>=1.15,<2",  # the first whose bootstrap takes `rng`
 ]
 
 

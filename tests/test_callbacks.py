@@ -1,6 +1,7 @@
 """The callbacks under plain `model.fit`."""
 
 import csv
+import math
 
 import keras
 import numpy as np
@@ -9,7 +10,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfcredit import analysis, layers, optimizers
-from tfcredit.callbacks import AlignmentMonitor, EpochTable
+from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
+from tfcredit.errors import UserError
 
 X = np.random.RandomState(0).normal(size=(32, 6, 6, 2)).astype("float32")
 Y = np.arange(32) % 3
@@ -34,6 +36,7 @@ def scalars(folder):
     return {
         tag: [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(tag)]
         for tag in events.Tags()["tensors"]
+        if not tag.endswith("heat_map")
     }
 
 
@@ -80,3 +83,96 @@ def test_the_epoch_table_keeps_earlier_rows(tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0])[:2] == ["epoch", "loss"]
     assert float(rows[2]["loss"]) == pytest.approx(scalars(tmp_path)["train/loss"][-1][1])
+
+
+KERNELS = {"angle", "norm_ratio", "sign_agreement"}
+ERRORS = {"projection_angle", "local_error_angle", "error_angle", "gradient_angle"}
+ERRORS |= {"error_norm_ratio", "gradient_norm_ratio"}
+
+
+def test_measures_every_few_steps(tmp_path):
+    model = network("info_alignment")
+    monitor = MeasureMonitor(X[:8], Y[:8], tmp_path, every=3)
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[monitor])
+    written = scalars(tmp_path)
+    names = {"conv", "dense", "mean"}
+    assert set(written) == {f"{k}/{n}" for k in KERNELS | ERRORS for n in names}
+    steps = [step for step, _ in written["error_angle/conv"]]
+    assert steps == [0, 3, 6, 8]
+    assert sorted({record["step"] for record in monitor.records}) == steps
+    last = {r["layer"]: r for r in monitor.records if r["step"] == 8 and "error_angle" in r}
+    assert written["error_angle/conv"][-1][1] == pytest.approx(last["conv"]["error_angle"])
+    assert last["dense"]["error_angle"] == 0.0 and last["conv"]["error_angle"] > 1.0
+    now = analysis.ErrorAngles(X[:8], Y[:8])(model)
+    assert now[0]["error_angle"] == pytest.approx(last["conv"]["error_angle"], rel=1e-4)
+
+
+def test_heat_maps_are_images(tmp_path):
+    pytest.importorskip("matplotlib", reason="an extra, `plots`")
+    model = network("feedback_alignment")
+    monitor = MeasureMonitor(X, Y, tmp_path, measures=[analysis.alignment])
+    model.fit(X, Y, batch_size=4, verbose=0, callbacks=[monitor])
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0}).Reload()
+    drawn = events.Tensors("angle/heat_map")
+    assert [event.step for event in drawn] == [8]
+    width, height, png = tf.make_ndarray(drawn[-1].tensor_proto)
+    assert tf.io.decode_png(png).shape == (int(height), int(width), 3)
+
+
+def test_measures_of_an_epoch_and_without_feedback_kernels(tmp_path):
+    model = network("backprop")
+    monitor = MeasureMonitor(X, Y, every="epoch")
+    model.fit(X, Y, batch_size=16, epochs=3, verbose=0, callbacks=[monitor])
+    assert [record["step"] for record in monitor.records] == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert all(record["error_angle"] == 0.0 for record in monitor.records)
+
+
+def test_any_measures_and_several_steps_in_one_execution(tmp_path):
+    model = network("brsf")
+    model.compile("sgd", model.loss, steps_per_execution=2)
+    spectra, observables = analysis.spectra, analysis.Observables(X[:4])
+    ranks = analysis.ErrorSpectra(X[:4], Y[:4])
+    measures = [spectra, observables, lambda model: analysis.effective_ranks(ranks(model))]
+    monitor = MeasureMonitor(X, Y, tmp_path, every=2, measures=measures)
+    model.fit(X, Y, batch_size=8, epochs=1, verbose=0, callbacks=[monitor])
+    assert sorted({record["step"] for record in monitor.records}) == [0, 2, 4]
+    written = scalars(tmp_path)
+    assert "actraw_mean/conv" in written and "rank_error/dense" in written
+    assert not any(tag.startswith("singular_value") for tag in written)
+    assert {record["matrix"] for record in monitor.records if "index" in record} == {
+        "W",
+        "B",
+        "WtB",
+    }
+
+
+@pytest.mark.parametrize("rule", ["calibrated_mirror", "kolen_pollack"])
+def test_measuring_leaves_training_as_it_is(tmp_path, rule):
+    kernels = []
+    for callback in (MeasureMonitor(X[:8], Y[:8], every=1), EpochTable(tmp_path / "table.csv")):
+        keras.utils.set_random_seed(1)
+        model = network(rule)
+        model.fit(X, Y, batch_size=16, verbose=0, callbacks=[callback], shuffle=False)
+        kernels.append([np.array(w) for w in model.weights])
+    for measured, plain in zip(*kernels, strict=True):
+        np.testing.assert_allclose(measured, plain, rtol=1e-6, atol=1e-7)
+
+
+def test_nan_is_written_and_drawn(tmp_path):
+    model = network("feedback_alignment")
+    monitor = MeasureMonitor(X[:8], Y[:8], tmp_path, every="epoch")
+    model.layers[0].feedback_kernel.assign(np.full((3, 3, 2, 4), np.nan))
+    model.fit(X, Y, verbose=0, callbacks=[monitor])
+    written = scalars(tmp_path)
+    assert math.isnan(written["angle/conv"][0][1])
+    assert math.isfinite(written["angle/mean"][0][1])  # of the other layer
+
+
+def test_what_cannot_be_recorded_is_refused(tmp_path):
+    for every in (0, -1, 2.5, "batch"):
+        with pytest.raises(UserError, match="is no interval"):
+            MeasureMonitor(X, Y, every=every)
+    model = network("backprop")
+    monitor = MeasureMonitor(X, Y, measures=[analysis.alignment])
+    with pytest.raises(UserError, match="has a feedback kernel to compare"):
+        model.fit(X, Y, verbose=0, callbacks=[monitor])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfcredit import analysis, layers
+from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 
 
@@ -51,3 +52,22 @@ def test_alignment_lists_the_layers_with_a_feedback_kernel():
     assert records[0]["rule"] == "symmetric_alignment"
     assert records[2]["angle"] == pytest.approx(180.0)
     assert records[2]["norm_ratio"] == pytest.approx(2.0)
+    assert records[2]["sign_agreement"] == 0.0
+    assert 0.3 < records[1]["sign_agreement"] < 0.7  # independent
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_kernels_that_are_not_finite_give_nan(bad):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2, rule="feedback_alignment")])
+    model.layers[0].feedback_kernel.assign([[1.0, bad], [0.0, 1.0]])
+    (record,) = analysis.alignment(model)
+    assert np.isnan([record["angle"], record["sign_agreement"]]).all()
+    assert not np.isfinite(record["norm_ratio"])
+    model.layers[0].kernel.assign(np.zeros((2, 2)))
+    assert np.isnan(analysis.alignment(model)[0]["norm_ratio"])
+
+
+def test_alignment_needs_a_feedback_kernel():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)], name="plain")
+    with pytest.raises(UserError, match="no layer of the model 'plain' has a feedback kernel"):
+        analysis.alignment(model)

@@ -1,5 +1,32 @@
-"""Measures of credit assignment."""
+"""Measures of credit assignment: functions of a model that give records, flat dictionaries."""
 
-from tfcredit.analysis.alignment import alignment, angle, feedback_layers
+from tfcredit.analysis.alignment import alignment, angle, feedback_layers, kernel_layers
+from tfcredit.analysis.batch import BatchMeasure
+from tfcredit.analysis.errors import ErrorAngles, ErrorSpectra
+from tfcredit.analysis.observables import Observables
+from tfcredit.analysis.spectra import (
+    effective_rank,
+    effective_ranks,
+    kernel_matrix,
+    singular_values,
+    spectra,
+)
+from tfcredit.analysis.statistics import bootstrap_mean, write_csv
 
-__all__ = ["alignment", "angle", "feedback_layers"]
+__all__ = [
+    "BatchMeasure",
+    "ErrorAngles",
+    "ErrorSpectra",
+    "Observables",
+    "alignment",
+    "angle",
+    "bootstrap_mean",
+    "effective_rank",
+    "effective_ranks",
+    "feedback_layers",
+    "kernel_layers",
+    "kernel_matrix",
+    "singular_values",
+    "spectra",
+    "write_csv",
+]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.layers.feedback import are_backprop_errors
 from tfcredit.seeding import default_seed, derive
 
 # Uniform within 1/sqrt(size of h), as in the author's code (github.com/anokland/dfa-torch): |e B|
@@ -83,6 +84,8 @@ class DirectFeedback(keras.layers.Layer):
         @tf.custom_gradient
         def join(logits, *hidden):
             def gradient(error):
+                if are_backprop_errors():
+                    return error, *(None for _ in hidden)
                 flat = tf.reshape(error, [tf.shape(error)[0], math.prod(error.shape[1:])])
                 direct = [
                     tf.reshape(tf.cast(flat, h.dtype) @ tf.cast(b, h.dtype), tf.shape(h))

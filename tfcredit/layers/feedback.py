@@ -1,9 +1,11 @@
 """What all feedback layers share: the extra variable, the routing of errors, the training call."""
 
+import contextlib
+import contextvars
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,6 +18,33 @@ from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
+
+_THROUGH_FORWARD_KERNEL = contextvars.ContextVar("through_forward_kernel", default=False)
+
+
+@contextlib.contextmanager
+def backprop_errors() -> Iterator[None]:
+    """Gradients that are taken inside the block are backprop's: every error travels through W.
+
+    One forward pass, recorded by a persistent tape, so gives the errors of the rule and the true
+    ones, with the same dropout, noise and batch statistics.
+    """
+    token = _THROUGH_FORWARD_KERNEL.set(True)
+    try:
+        yield
+    finally:
+        _THROUGH_FORWARD_KERNEL.reset(token)
+
+
+def are_backprop_errors() -> bool:
+    """Whether the gradient that is being taken is inside `backprop_errors`."""
+    return _THROUGH_FORWARD_KERNEL.get()
+
+
+@tf.custom_gradient
+def hold_back_error(x: tf.Tensor) -> tf.Tensor:
+    """`x`, to which no error goes but backprop's (`backprop_errors`)."""
+    return tf.identity(x), lambda dx: dx if are_backprop_errors() else None
 
 
 def route_error(
@@ -45,7 +74,8 @@ def route_error(
             if teach is not None:
                 unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
                 db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
-            return connection.op_transpose(dy, b, tf.shape(x)), dw, db
+            carrier = w if are_backprop_errors() else b
+            return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)
         return outputs if teach is None else (outputs, tf.zeros([])), gradient
@@ -183,7 +213,7 @@ class FeedbackLayer(keras.layers.Layer):
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
         if not self.rule.has_feedback_kernel:
-            return super().call(inputs if self.rule.sends_error else tf.stop_gradient(inputs))
+            return super().call(inputs if self.rule.sends_error else hold_back_error(inputs))
         x = tf.convert_to_tensor(inputs)
         synapse = self.synapse(x, perturbed=bool(training))
         if synapse.perturbation is not None:

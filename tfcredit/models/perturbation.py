@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.feedback import are_backprop_errors
 from tfcredit.rules import NodePerturbation, Synapse
 from tfcredit.seeding import derive
 
@@ -104,14 +105,16 @@ def _credit(clean: tf.Tensor, noisy: tf.Tensor, score: tf.Tensor) -> tf.Tensor:
     """`clean`, whose error reaches `score` as the change of each sample's loss."""
 
     @tf.custom_gradient
-    def credit(_):
+    def credit(outputs, _):
         def gradient(error):
+            if are_backprop_errors():
+                return error, None
             change = tf.cast(noisy, tf.float32) - tf.cast(clean, tf.float32)
-            return _sample_sums(tf.cast(error, tf.float32) * change)
+            return None, _sample_sums(tf.cast(error, tf.float32) * change)
 
-        return tf.stop_gradient(clean), gradient
+        return tf.identity(outputs), gradient
 
-    return credit(score)
+    return credit(clean, score)
 
 
 def _sample_sums(values: tf.Tensor) -> tf.Tensor:

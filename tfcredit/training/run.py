@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import tfcredit
 from tfcredit import data as datasets
-from tfcredit.analysis import alignment
+from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable
 from tfcredit.errors import UserError
 from tfcredit.training import assemble, strategies
@@ -247,7 +247,8 @@ class Run:
         print(f"Run directory: {self.directory.path}", flush=True)
 
     def _summary(self, network: keras.Model, results: dict, seconds: float) -> dict:
-        angles = {record["layer"]: record["angle"] for record in alignment(network)}
+        records = alignment(network) if feedback_layers(network) else []
+        angles = {record["layer"]: record["angle"] for record in records}
         return {
             **results,
             "step": self.total_steps,

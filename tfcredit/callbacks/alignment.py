@@ -1,15 +1,12 @@
-"""Keras callbacks that watch credit assignment."""
+"""The callback that writes alignment and R."""
 
-import csv
-import os
-import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfcredit.analysis import alignment, feedback_layers
+from tfcredit.callbacks.steps import steps_taken
 from tfcredit.rules import AlignmentRule
 
 
@@ -35,16 +32,16 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Measure the start."""
-        self._record(_steps(self.model))
+        self._record(steps_taken(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure and write."""
-        self._record(_steps(self.model))
+        self._record(steps_taken(self.model))
 
     def _record(self, step: int):
-        records = alignment(self.model)
-        if not records:
+        if not feedback_layers(self.model):
             return
+        records = alignment(self.model)
         with self._writer.as_default(step):
             for record in records:
                 tf.summary.scalar(f"angle/{record['layer']}", record["angle"])
@@ -69,11 +66,6 @@ class AlignmentMonitor(keras.callbacks.Callback):
         return self._regularisation(self._probe)
 
 
-def _steps(model: keras.Model) -> int:
-    # Not int() of the variable, which a mirrored one refuses (Keras 3.15).
-    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
-
-
 def _regularisation_function(model: keras.Model):
     layers = [layer for layer in feedback_layers(model) if isinstance(layer.rule, AlignmentRule)]
     if not layers:
@@ -93,52 +85,3 @@ def _regularisation_function(model: keras.Model):
         return result
 
     return values
-
-
-class EpochTable(keras.callbacks.Callback):
-    """Appends a row per epoch to a CSV file, and the same numbers to TensorBoard as scalars.
-
-    Args:
-        path: The CSV file; rows of an earlier part of the run are kept.
-        log_dir: Folder of the event files, or `None`.
-        columns: Names in the order of the columns; the rest of the epoch's logs follows.
-    """
-
-    def __init__(self, path: str, log_dir: str | None = None, columns: Iterable[str] = ()):
-        super().__init__()
-        self._path = pathlib.Path(path)
-        self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
-        self._columns = list(columns)
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Write the row."""
-        row = {"epoch": epoch + 1, **(logs or {})}
-        if "step" in row:  # Keras hands all logs over as floats.
-            row["step"] = int(row["step"])
-        names = [*self._columns, *(name for name in row if name not in self._columns)]
-        rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]]
-        partial = self._path.with_name(f".{self._path.name}")  # a kill leaves the old table
-        with partial.open("w", newline="") as file:
-            table = csv.DictWriter(file, names, extrasaction="ignore")
-            table.writeheader()
-            table.writerows([*rows, row])
-        os.replace(partial, self._path)
-        if self._writer is not None:
-            with self._writer.as_default(int(row.get("step", row["epoch"]))):
-                for name, value in row.items():
-                    tf.summary.scalar(_tag(name), value)
-            self._writer.flush()
-
-    def _rows(self) -> list[dict]:
-        if not self._path.exists():
-            return []
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
-
-
-def _tag(name: str) -> str:
-    """The TensorBoard tag of a column, grouped by kind."""
-    if name.startswith("test_"):
-        return f"test/{name[5:]}"
-    training = ("loss", "task_loss", "l2_loss", "alignment_loss", "top1", "top5")
-    return f"train/{name}" if name in training else f"run/{name}"

@@ -1,0 +1,107 @@
+"""Figures: what they show, gaps, and that they can be read on light and dark."""
+
+import io
+
+import numpy as np
+import pytest
+
+from tfcredit.errors import UserError
+
+pytest.importorskip("matplotlib", reason="an extra, `plots`")
+from tfcredit.analysis import plots
+
+PAGES = {"light": (1.0, 1.0, 1.0), "dark": (0.07, 0.07, 0.07)}
+
+
+def records(bad=None):
+    found = [
+        {"step": step, "layer": f"layer{i}", "rule": "brsf", "angle": 90.0 - step / 10 - i}
+        for step in (0, 100, 250, 400)
+        for i in range(5)
+    ]
+    if bad is not None:
+        found[7]["angle"] = bad
+    return [*found, {"step": 0, "layer": "layer0", "index": 0, "singular_value": 1.0}]
+
+
+def image(figure):
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    from PIL import Image
+
+    return np.asarray(Image.open(png))
+
+
+def words(figure):
+    return figure.axes[0].get_title(loc="left")
+
+
+def luminance(colour):
+    colour = np.asarray(colour[:3])
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(a, b):
+    """That of the Web Content Accessibility Guidelines: 3 and more for graphics."""
+    light, dark = sorted([luminance(a), luminance(b)], reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_curves_show_the_values():
+    figure = plots.curves(records())
+    lines = figure.axes[0].get_lines()
+    assert [line.get_label() for line in lines] == [f"layer{i}" for i in range(5)]
+    np.testing.assert_array_equal(lines[2].get_xdata(), [0, 100, 250, 400])
+    np.testing.assert_allclose(lines[2].get_ydata(), [88.0, 78.0, 63.0, 48.0])
+    assert figure.axes[0].get_ylabel() == "angle (degrees)" and not words(figure)
+
+
+def test_the_heat_map_shows_the_values():
+    figure = plots.heat_map(records())
+    (mesh,) = figure.axes[0].collections
+    assert mesh.get_array().shape == (5, 4)
+    assert mesh.get_array()[1, 3] == pytest.approx(49.0) and mesh.get_clim() == (0.0, 180.0)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"layer{i}" for i in range(5)]
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom > top  # the first layer is on top
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("draw", [plots.curves, plots.heat_map])
+def test_what_is_not_finite_is_a_gap_with_a_note(draw, bad):
+    figure = draw(records(bad))
+    assert "not defined or not finite" in words(figure)
+    assert image(figure)[..., 3].any()
+    if draw is plots.heat_map:
+        assert figure.axes[0].collections[0].get_array().mask.sum() == 1
+    else:
+        assert np.isnan(figure.axes[0].get_lines()[2].get_ydata()).sum() == 1
+
+
+@pytest.mark.parametrize("draw", [plots.curves, plots.heat_map])
+def test_nothing_but_nan_and_a_single_time(draw):
+    single = [{"step": 3, "layer": "a", "angle": float("nan")}]
+    assert image(draw(single))[..., 3].any()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_colours_stand_out_from_the_page(page):
+    colours = [plots.GREY, *(plots.DEPTH(depth) for depth in np.linspace(0, 1, 11))]
+    from matplotlib.colors import to_rgb
+
+    assert min(contrast(to_rgb(colour), PAGES[page]) for colour in colours) >= 3.0
+
+
+@pytest.mark.parametrize("draw", [plots.curves, plots.heat_map])
+def test_no_background_unless_asked(draw):
+    assert image(draw(records()))[0, -1, 3] == 0
+    assert tuple(image(draw(records(), transparent=False))[0, -1]) == (255, 255, 255, 255)
+
+
+def test_an_unknown_measure_is_told():
+    with pytest.raises(UserError, match="'angel': give .* one of angle, index, singular_value"):
+        plots.curves(records(), "angel")
+    with pytest.raises(UserError, match="one of the measures"):
+        plots.heat_map([])

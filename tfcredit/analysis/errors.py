@@ -1,0 +1,166 @@
+"""How the errors that a rule sends compare with those of backprop."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.analysis.alignment import has_feedback_kernel
+from tfcredit.analysis.batch import BatchMeasure, Call
+from tfcredit.analysis.spectra import spectrum_records
+from tfcredit.analysis.statistics import bootstrap_mean
+from tfcredit.layers.feedback import backprop_errors
+
+
+class ErrorAngles(BatchMeasure):
+    """Angles of what travels through B against what would travel through W, on a fixed batch.
+
+    Angles are degrees, each the mean over samples of the angle between the two as vectors over all
+    features and positions of a sample. A sample with a zero vector has no angle and is left out;
+    the record is NaN if none is left or one is not finite. A record has
+
+    - `projection_angle`: op(x; W) and op(x; B), for the layer's input x;
+    - `local_error_angle`: opT(dy; B) and opT(dy; W), for the error dy that the rule brings;
+    - `error_angle`, `error_norm_ratio`: the error dy of the layer's pre-activation (with bias)
+      under the rule, against backprop's through the *whole* network; the ratio is |rule| /
+      |backprop| over the batch;
+    - `gradient_angle`, `gradient_norm_ratio`: likewise of the gradient of W, over the batch.
+
+    The first two are for layers with a feedback kernel only. B is the one that the errors of this
+    call travel through. Cost: one forward and two backward passes, and four products per layer.
+
+    Args:
+        x: See `BatchMeasure`.
+        y: See `BatchMeasure`.
+        loss: See `BatchMeasure`.
+        training: See `BatchMeasure`.
+        confidence: Level, such as 0.95, of bootstrap intervals for the means over samples, added
+            as `NAME_low` and `NAME_high`. Default: none.
+
+    Raises:
+        UserError: As `BatchMeasure`.
+    """
+
+    def __init__(self, x, y, loss=None, training: bool = True, confidence: float | None = None):
+        super().__init__(x, y, loss, training)
+        self.confidence = confidence
+
+    def _graph(self, tape, loss, calls):
+        # Of a layer that is called several times, the gradient is that of all calls together.
+        sources = [call.y for call in calls], [call.layer.kernel.value for call in calls]
+        (errors, gradients), (true_errors, true_gradients) = _both(tape, loss, sources)
+        return [
+            self._compared(call, error, true_error)
+            | {"gradient": inner_products(gradient[None], true_gradient[None])}
+            for call, error, true_error, gradient, true_gradient in zip(
+                calls, errors, true_errors, gradients, true_gradients, strict=True
+            )
+        ]
+
+    def _compared(self, call: Call, error: tf.Tensor, true_error: tf.Tensor) -> dict:
+        found = {}
+        if has_feedback_kernel(call.layer):
+            connection, x = call.layer.connection, tf.convert_to_tensor(call.x)
+            w, b = (
+                tf.cast(v.value, x.dtype) for v in (call.layer.kernel, call.layer.feedback_kernel)
+            )
+            found["projection"] = inner_products(connection.op(x, w), connection.op(x, b))
+            back = [connection.op_transpose(error, kernel, tf.shape(x)) for kernel in (b, w)]
+            found["local_error"] = inner_products(*back)
+        return found | {"error": inner_products(error, true_error)}
+
+    def _records(self, label, values):
+        record = dict(label)
+        for name, parts in values.items():
+            products = np.concatenate(parts, axis=1)
+            angles = sample_angles(products)
+            record[f"{name}_angle"] = float(angles.mean()) if len(angles) else float("nan")
+            if self.confidence is not None and name != "gradient":
+                interval = bootstrap_mean(angles, self.confidence)
+                record[f"{name}_angle_low"] = interval["low"]
+                record[f"{name}_angle_high"] = interval["high"]
+            if name in ("error", "gradient"):
+                norm, true_norm = np.sqrt(products[:2].sum(1)).tolist()
+                ratio = norm / true_norm if true_norm else float("nan")  # Python's: no warnings
+                record[f"{name}_norm_ratio"] = ratio
+        return [record]
+
+
+class ErrorSpectra(BatchMeasure):
+    """Singular values of each layer's errors as a matrix [samples, features and positions].
+
+    A record per singular value, as those of `tfcredit.analysis.spectra`: `matrix` is `"error"`
+    (the error of the pre-activation under the rule) or `"true_error"` (under backprop). At most `n`
+    of them are not zero: `effective_ranks` of the records says how many directions the errors of
+    the samples span.
+
+    Args:
+        x: See `BatchMeasure`.
+        y: See `BatchMeasure`.
+        loss: See `BatchMeasure`.
+        training: See `BatchMeasure`.
+
+    Raises:
+        UserError: As `BatchMeasure`.
+    """
+
+    def __init__(self, x, y, loss=None, training: bool = True):
+        super().__init__(x, y, loss, training)
+
+    def _graph(self, tape, loss, calls):
+        errors, true_errors = _both(tape, loss, [call.y for call in calls])
+        return [
+            {"error": _gram(error), "true_error": _gram(true_error)}
+            for error, true_error in zip(errors, true_errors, strict=True)
+        ]
+
+    def _records(self, label, values):
+        records = []
+        for name, grams in values.items():
+            # Several calls of a layer stand side by side, as more features.
+            gram = np.sum(grams, axis=0)
+            squares = np.full(len(gram), np.nan)
+            if np.isfinite(gram).all():
+                squares = np.linalg.eigvalsh(gram)[::-1].clip(0.0)
+            records += spectrum_records(label | {"matrix": name}, np.sqrt(squares))
+        return records
+
+
+def inner_products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """What angles and norms of each sample follow from.
+
+    Args:
+        a: A tensor `[n, ...]`.
+        b: Another of its shape.
+
+    Returns:
+        float64 `[3, n]`: the products of a with a, b with b, and a with b.
+    """
+    a, b = (tf.reshape(tf.cast(v, tf.float64), [tf.shape(v)[0], -1]) for v in (a, b))
+    return tf.stack([tf.einsum("ni,ni->n", *pair) for pair in ((a, a), (b, b), (a, b))])
+
+
+def sample_angles(products: np.ndarray) -> np.ndarray:
+    """Angles from `inner_products`.
+
+    Args:
+        products: float64 `[3, n]`.
+
+    Returns:
+        float64: degrees, of the samples in which neither vector is zero; NaN if one is not finite.
+    """
+    aa, bb, ab = products[:, (products[0] != 0) & (products[1] != 0)]
+    # In float64 the cosine resolves 1e-6 degrees; with the root of the product it is 1 for a = b.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.degrees(np.arccos(np.clip(ab / np.sqrt(aa * bb), -1.0, 1.0)))
+
+
+def _both(tape: tf.GradientTape, loss: tf.Tensor, sources) -> tuple:
+    """The gradients as the rules route them, and backprop's."""
+    zero = tf.UnconnectedGradients.ZERO
+    routed = tape.gradient(loss, sources, unconnected_gradients=zero)
+    with backprop_errors():
+        return routed, tape.gradient(loss, sources, unconnected_gradients=zero)
+
+
+def _gram(error: tf.Tensor) -> tf.Tensor:
+    rows = tf.reshape(tf.cast(error, tf.float64), [tf.shape(error)[0], -1])
+    return tf.matmul(rows, rows, transpose_b=True)

@@ -1,0 +1,141 @@
+"""The callback that records measures of credit assignment during training."""
+
+import importlib.util
+import io
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from tfcredit.analysis import ErrorAngles, alignment, feedback_layers
+from tfcredit.callbacks.steps import steps_taken
+from tfcredit.errors import UserError
+
+Measure = Callable[[keras.Model], list[dict]]
+
+
+class MeasureMonitor(keras.callbacks.Callback):
+    """Measures at the start, every so many steps and at the end of training, on a fixed batch.
+
+    Scalars for TensorBoard: `NAME/LAYER` for each number in the records (`angle/conv0`,
+    `error_angle/conv0`, ...) and `NAME/mean` over the layers that have one. With matplotlib (the
+    extra `plots`), images `NAME/heat_map`, layer x time, of every angle: at the end, and before as
+    often as takes less than 1 % of the time. Training itself is left as it would be. Works under
+    plain `model.fit`.
+
+    Args:
+        x: Inputs of the batch on which errors are measured, `[n, ...]`.
+        y: Its labels, as the model's loss takes them.
+        log_dir: Folder of the event files; `None` for none.
+        every: Steps between two measurements, or `"epoch"` for the end of each epoch. At 200 the
+            default measures cost less than 3 % of the time if the batch is not larger than the
+            one of training.
+        measures: Functions of the model that give records, such as those of `tfcredit.analysis`.
+            Default: `alignment` and `ErrorAngles(x, y)`, which needs a model compiled with one
+            loss; for a model without feedback kernels the latter alone.
+
+    Attributes:
+        records: All records so far, each with the `step` that it belongs to in front: flat
+            dictionaries, as `pandas.DataFrame` and `tfcredit.analysis.write_csv` take them.
+
+    Raises:
+        UserError: `every` is no positive number of steps; a measure can't look at the model.
+    """
+
+    def __init__(
+        self,
+        x,
+        y,
+        log_dir: str | None = None,
+        every: int | Literal["epoch"] = 200,
+        measures: Sequence[Measure] | None = None,
+    ):
+        super().__init__()
+        if every != "epoch" and not (isinstance(every, int) and every > 0):
+            raise UserError(f"every={every!r} is no interval: give a number of steps or 'epoch'.")
+        self.records: list[dict] = []
+        self._errors = ErrorAngles(x, y)
+        self._measures = measures
+        self._every = every
+        self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        self._steps_since = self._first_batch = 0
+        self._started = self._seconds_of_drawing = 0.0
+        self._drawn = 0
+
+    def on_train_begin(self, logs=None):
+        """Measure the start."""
+        self._started, self._seconds_of_drawing = time.monotonic(), 0.0
+        self._measure()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Count the steps; one call may stand for several of them."""
+        self._first_batch = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Measure if it is time."""
+        self._steps_since += batch - self._first_batch + 1
+        if self._every != "epoch" and self._steps_since >= self._every:
+            self._measure()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Measure if it is time."""
+        if self._every == "epoch":
+            self._measure()
+
+    def on_train_end(self, logs=None):
+        """Measure the end."""
+        if self._steps_since:
+            self._measure()
+        if self._writer is not None and self._drawn < len(self.records):
+            self._draw()
+
+    def _measure(self):
+        step, self._steps_since = steps_taken(self.model), 0
+        measures = self._measures
+        if measures is None:
+            both = [alignment, self._errors]
+            measures = both if feedback_layers(self.model) else [self._errors]
+        found = [{"step": step} | record for measure in measures for record in measure(self.model)]
+        self.records += found
+        if self._writer is not None:
+            with self._writer.as_default(step):
+                for name, value in _scalars(found).items():
+                    tf.summary.scalar(name, value)
+            self._writer.flush()
+            # What the first drawing takes is not known before.
+            if (self._seconds_of_drawing or 1.0) < 0.01 * (time.monotonic() - self._started):
+                self._draw()
+
+    def _draw(self):
+        if importlib.util.find_spec("matplotlib") is None:
+            return
+        from tfcredit.analysis import plots
+
+        started, self._drawn = time.monotonic(), len(self.records)
+        names = {name for record in self.records for name in record if name.endswith("angle")}
+        with self._writer.as_default(self.records[-1]["step"]):
+            for name in sorted(names):
+                png = io.BytesIO()
+                plots.heat_map(self.records, name, transparent=False).savefig(png, format="png")
+                tf.summary.image(f"{name}/heat_map", tf.io.decode_png(png.getvalue(), 3)[None])
+        self._writer.flush()
+        self._seconds_of_drawing += time.monotonic() - started
+
+
+def _scalars(records: Sequence[dict]) -> dict[str, float]:
+    """Tag -> value. Spectra, which have several records per layer, are no scalars."""
+    values = defaultdict(list)
+    scalars = {}
+    for record in records:
+        for name, value in record.items():
+            if isinstance(value, float) and "index" not in record:
+                scalars[f"{name}/{record['layer']}"] = value
+                values[name].append(value)
+    for name, found in values.items():
+        defined = [value for value in found if not math.isnan(value)]
+        scalars[f"{name}/mean"] = sum(defined) / len(defined) if defined else math.nan
+    return scalars

@@ -26,10 +26,9 @@ def is_quick(network, precision, rule):
         return False
     if rule == "node_perturbation":  # XLA takes its time over two runs with noise
         return False
-    few = ("info_alignment", "calibrated_mirror")
-    # tests/conformance compiles a layer with each rule.
-    one_of_each = rule in ONE_OF_EACH or rule not in rules.names()
-    return rule in few or (one_of_each and network == "fc" and precision == "float32")
+    if (network, precision) == ("fc", "float32"):  # tests/conformance compiles each rule's layers
+        return rule in {*ONE_OF_EACH, "info_alignment"} or rule not in rules.names()
+    return rule == {"float32": "info_alignment", "mixed_bfloat16": "calibrated_mirror"}[precision]
 
 
 def count_flops(trainer, images, labels):

@@ -23,7 +23,7 @@ NETWORKS = {
     "fc": ("fc", {}),
     "fc_tanh": ("fc", {"depth": 6, "activation": "tanh"}),
     "conv": ("conv", {}),
-    "resnet8": ("resnet8", {}),
+    "resnet8": ("resnet8", {"width": 8}),
     "resnet20": ("resnet20", {"width": 8}),
 }
 RULES = ["backprop", "symmetric_alignment", "calibrated_mirror", "phase_free_mirror"]
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default="studies/results/local_rules.csv")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--update", action="store_true", help="write the table into README.md")
     flags = parser.parse_args()

@@ -49,7 +49,7 @@ class BatchMeasure:
         UserError: An empty batch; `x` and `y` of different lengths.
     """
 
-    def __init__(self, x, y=None, loss=None, training: bool = True):
+    def __init__(self, x: Any, y: Any = None, loss: Any = None, training: bool = True):
         self.x = tf.nest.map_structure(tf.convert_to_tensor, x)
         self.y = None if y is None else tf.nest.map_structure(tf.convert_to_tensor, y)
         self.loss = loss

@@ -1,5 +1,7 @@
 """How the errors that a rule sends compare with those of backprop."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -39,7 +41,14 @@ class ErrorAngles(BatchMeasure):
         UserError: As `BatchMeasure`.
     """
 
-    def __init__(self, x, y, loss=None, training: bool = True, confidence: float | None = None):
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        loss: Any = None,
+        training: bool = True,
+        confidence: float | None = None,
+    ):
         super().__init__(x, y, loss, training)
         self.confidence = confidence
 
@@ -102,7 +111,7 @@ class ErrorSpectra(BatchMeasure):
         UserError: As `BatchMeasure`.
     """
 
-    def __init__(self, x, y, loss=None, training: bool = True):
+    def __init__(self, x: Any, y: Any, loss: Any = None, training: bool = True):
         super().__init__(x, y, loss, training)
 
     def _graph(self, tape, loss, calls):

@@ -1,5 +1,7 @@
 """The observables of Nayebi et al. 2020, from which a learning rule may be told."""
 
+from typing import Any
+
 import numpy as np
 
 from tfcredit.analysis.batch import BatchMeasure
@@ -32,7 +34,7 @@ class Observables(BatchMeasure):
         UserError: As `BatchMeasure`.
     """
 
-    def __init__(self, x, training: bool = False):
+    def __init__(self, x: Any, training: bool = False):
         super().__init__(x, training=training)
 
     def _graph(self, tape, loss, calls):

@@ -1,6 +1,7 @@
 """Singular values and effective rank of kernels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ _TRANSPOSED = (
 _DEPTHWISE = keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D
 
 
-def kernel_matrix(layer: keras.Layer, kernel) -> np.ndarray:
+def kernel_matrix(layer: keras.Layer, kernel: Any) -> np.ndarray:
     """A kernel as a matrix [fan_in, fan_out]: a column is what one output unit sums.
 
     Args:
@@ -42,7 +43,7 @@ def kernel_matrix(layer: keras.Layer, kernel) -> np.ndarray:
     return kernel.reshape(-1, kernel.shape[-1])
 
 
-def singular_values(matrix) -> np.ndarray:
+def singular_values(matrix: Any) -> np.ndarray:
     """The singular values of a matrix, descending; NaN if an entry is not finite.
 
     Args:
@@ -57,7 +58,7 @@ def singular_values(matrix) -> np.ndarray:
     return np.linalg.svd(matrix, compute_uv=False)
 
 
-def effective_rank(values) -> float:
+def effective_rank(values: Any) -> float:
     """The exponential of the entropy of singular values, as shares (Roy and Vetterli 2007).
 
     It is r for r equal singular values, and never more than the rank.

@@ -4,6 +4,7 @@ import csv
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from tfcredit.errors import UserError
 
 
 def bootstrap_mean(
-    values, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+    values: Any, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> dict[str, float]:
     """Mean and its bootstrap confidence interval (bias-corrected and accelerated, of SciPy).
 

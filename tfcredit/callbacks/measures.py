@@ -6,7 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -48,8 +48,8 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x,
-        y,
+        x: Any,
+        y: Any,
         log_dir: str | None = None,
         every: int | Literal["epoch"] = 200,
         measures: Sequence[Measure] | None = None,

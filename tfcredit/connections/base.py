@@ -51,7 +51,10 @@ class Connection(abc.ABC):
         return math.prod(field) * inputs, math.prod(field) * outputs
 
     def outputs(self, kernel_shape: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Where a kernel of this shape holds the outputs that share their inputs.
+        """Where a kernel holds the outputs that share their inputs.
+
+        Args:
+            kernel_shape: Static shape of the kernel.
 
         Returns:
             The kernel's shape, with an axis of its own for groups, and the axes of that shape

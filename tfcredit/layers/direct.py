@@ -1,6 +1,7 @@
 """The layer that brings a network's output error straight to what lies below."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,6 +33,7 @@ class DirectFeedback(keras.layers.Layer):
         feedback_initializer: Initializer of all B_l, drawn for each with a seed of its own.
             Default: uniform within 1/sqrt(size of h_l), as the author's code has it.
         seed: Integer seed from which theirs are derived. Default: drawn from Python's generator.
+        **kwargs: Of `keras.layers.Layer`.
 
     Attributes:
         feedback_kernels: The variables B_l `[size of the logits, size of h_l]` of one sample, fixed
@@ -48,7 +50,7 @@ class DirectFeedback(keras.layers.Layer):
         (10, 196)
     """
 
-    def __init__(self, feedback_initializer=None, seed=None, **kwargs):
+    def __init__(self, feedback_initializer: Any = None, seed: int | None = None, **kwargs: Any):
         # Logits are often float32 over layers in half precision: all keep the dtype they have.
         super().__init__(autocast=False, **kwargs)
         self.feedback_initializer = keras.initializers.get(feedback_initializer)

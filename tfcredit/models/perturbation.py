@@ -1,5 +1,7 @@
 """Networks that learn by node perturbation."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -34,7 +36,7 @@ class PerturbedNetwork(keras.Model):
             as batch norm; or it is of a kind whose products are not known.
     """
 
-    def __init__(self, inputs, outputs, name=None, **kwargs):
+    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, **kwargs: Any):
         super().__init__(inputs, outputs, name=name, **kwargs)
         for layer in self.operations:
             perturbed = isinstance(layer, FeedbackLayer) and isinstance(

@@ -1,6 +1,7 @@
 """Networks with what rules need beyond a layer: direct feedback, node perturbation."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -10,7 +11,9 @@ from tfcredit.models.perturbation import PerturbedNetwork
 from tfcredit.rules import NodePerturbation
 
 
-def wire(model: keras.Model, feedback_initializer=None, seed: int | None = None) -> keras.Model:
+def wire(
+    model: keras.Model, feedback_initializer: Any = None, seed: int | None = None
+) -> keras.Model:
     """A network with what its layers that send no error down need in order to learn.
 
     For layers of the rule `direct_feedback_alignment` it ends in a `tfcredit.layers.DirectFeedback`

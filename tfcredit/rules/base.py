@@ -99,6 +99,9 @@ def fixed_noise(
         shape: Its shape.
         dtype: Its floating dtype; it is drawn in float32.
         distribution: `"normal"` or `"uniform"`.
+
+    Returns:
+        Independent numbers of mean 0 and variance 1.
     """
     return _drawn(tf.constant([seed, 0], tf.int32), shape, dtype, distribution)
 
@@ -250,7 +253,7 @@ class Rule:
         """
         return None
 
-    def initializer(self, given, seed: int):
+    def initializer(self, given: Any, seed: int):
         """The feedback initializer of a layer.
 
         Args:

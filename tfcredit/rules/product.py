@@ -1,6 +1,7 @@
 """Product feedback: errors travel through a fixed random matrix and a learned kernel behind it."""
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -57,6 +58,9 @@ class ProductRule(NamedAlignmentRule):
             outputs: The number of outputs that share their inputs.
             seed: The layer's seed.
             dtype: Its floating dtype.
+
+        Returns:
+            A tensor `[width, outputs]` of variance 1 / max(width, outputs).
         """
         width = self.width(outputs)
         noise = fixed_noise(derive(seed, "product"), [width, outputs], dtype, "uniform")
@@ -76,16 +80,13 @@ class ProductFeedbackAlignment(ProductRule):
 
     Args:
         width: Rows of Q per output, >= 1. Default 4.
-        error: Default 1; anything else departs from the rule.
-        decay: Default 2e-3, as `kolen_pollack` has it.
-        inputs: See `AlignmentRule`; `update_forward=True` decays W alike.
-        rate: See `AlignmentRule`.
+        **options: As `KolenPollack` takes them: `error`, `decay`, `inputs`, `rate`.
 
     Raises:
         UserError: A width below 1.
     """
 
-    def __init__(self, width: float = 4.0, **options):
+    def __init__(self, width: float = 4.0, **options: Any):
         super().__init__(**options)
         if not isinstance(width, (int, float)) or not 1 <= width < math.inf:
             raise UserError(f"width={width!r} must be a finite number >= 1 of rows per output.")
@@ -114,16 +115,13 @@ class LowRankFeedback(ProductRule):
     Args:
         rank: Rows of Q, a positive integer; as many as outputs where a layer has fewer outputs.
             Default 10.
-        error: Default 1; anything else departs from the rule.
-        decay: Default 2e-3, as `kolen_pollack` has it.
-        inputs: See `AlignmentRule`; `update_forward=True` decays W alike.
-        rate: See `AlignmentRule`.
+        **options: As `KolenPollack` takes them: `error`, `decay`, `inputs`, `rate`.
 
     Raises:
         UserError: A rank that is no positive integer.
     """
 
-    def __init__(self, rank: int = 10, **options):
+    def __init__(self, rank: int = 10, **options: Any):
         super().__init__(**options)
         if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
             raise UserError(f"rank={rank!r} must be a positive integer.")

@@ -42,7 +42,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
 td.number { font-variant-numeric: tabular-nums; text-align: right }
 td:first-child { min-width: 11rem; overflow-wrap: anywhere }
-.results td:last-child { font-size: .75rem; min-width: 11rem }
+.results td:last-child { font-size: .75rem; min-width: 9rem }
 @media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
 </style>

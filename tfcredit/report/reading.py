@@ -74,16 +74,10 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
         state, summary = "finished", _summary(directory.summary)
     else:
         state = "in progress" if directory.is_locked() else "not finished"
-        notes.insert(
-            0, f"{state}: there is no {directory.summary.name}, the numbers are those so far."
-        )
-        last = rows[-1] if rows else {}
-        summary = {
-            key.removeprefix("test_"): last[key]
-            for key in ("test_top1", "test_top5")
-            if key in last
-        }
-        summary |= {"step": last.get("step"), **(means[-1] if means else {})}
+        notes.insert(0, f"{state}: no {directory.summary.name}; the results are those so far.")
+        last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
+        summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
+        summary |= {"top1": last.get("test_top1"), "top5": last.get("test_top5")}
     return StoredRun(name, recipe, state, summary, rows, angles, means, notes)
 
 

@@ -13,8 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from tfcredit import rules
 from tfcredit.training import cli
-from tfcredit.training.recipe import OWN, Recipe
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.rundir import FREE
 
 RULES = {"mirror": "info_alignment", "plain": "backprop"}
 
@@ -50,14 +52,19 @@ def test_a_run_writes_its_flags_as_hyperparameters(events):
     assert written["learning_rate"].number_value == pytest.approx(0.1)
     assert written["feedback_learning_rate"].number_value == pytest.approx(0.005)
     assert written["deterministic"].HasField("bool_value")
-    assert not set(OWN) & set(written)
+    assert not FREE & set(written)
 
 
-def test_every_flag_has_a_column_and_the_first_ones_compare_rules(events):
+def test_every_flag_of_a_run_has_a_column_and_five_are_shown(events):
     experiment = plugin_data(events, "_hparams_/experiment").experiment
-    columns = [info.name for info in experiment.hparam_infos]
-    assert columns[:2] == ["rule", "model"] and set(columns) == set(vars(Recipe())) - set(OWN)
-    assert len(columns) == len(set(columns))
+    columns = {info.name: info for info in experiment.hparam_infos}
+    assert set(columns) == set(vars(Recipe())) - FREE
+    assert len(columns) == len(experiment.hparam_infos)
+    shown = {name for name, info in columns.items() if info.differs}
+    assert shown == {"rule", "model", "learning_rate", "batch_size", "seed"}
+    assert set(columns["rule"].domain_discrete) == set(rules.names())
+    assert list(columns["deterministic"].domain_discrete) == [False, True]
+    assert list(columns["noise"].domain_discrete) == ["none", "normal", "uniform"]
     metrics = [info.name.tag for info in experiment.metric_infos]
     assert metrics == ["test/top1", "angle/mean", "test/loss"]
     assert set(metrics) <= set(events.Tags()["tensors"])
@@ -116,5 +123,8 @@ def test_tensorboard_compares_the_rules(board):
         found = {value["name"]["tag"]: value["value"] for value in group["metricValues"]}
         assert 0 < found["test/top1"] <= 1 and found["test/loss"] > 0
         assert ("angle/mean" in found) == (group["hparams"]["rule"] != "backprop")
+    experiment = get(f"{board}/data/plugin/hparams/experiment", experimentName="")
+    first = [info["name"] for info in experiment["hparamInfos"][:5]]
+    assert first == ["batch_size", "learning_rate", "model", "rule", "seed"]
     layout = get(f"{board}/data/plugin/custom_scalars/layout")
     assert [category["title"] for category in layout["category"]] == ["Task", "Credit assignment"]

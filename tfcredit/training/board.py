@@ -7,11 +7,12 @@ from typing import get_type_hints
 
 import tensorflow as tf
 
-from tfcredit.training.recipe import OWN, Recipe
+from tfcredit import models, rules
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.rundir import FREE
 
-FIRST = ("rule", "model", "dataset", "seed", "batch_size")
-FIRST += ("learning_rate", "feedback_learning_rate")
-"""The first columns of the table of hyperparameters; TensorBoard hides late ones at first."""
+SHOWN = ("rule", "model", "learning_rate", "batch_size", "seed")
+"""Columns of the table of hyperparameters that are open at first: five, says TensorBoard."""
 METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
 LAYOUT = {
     "Task": {
@@ -33,13 +34,13 @@ def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
 
     Args:
         folder: Of the event files.
-        recipe: The complete recipe; its flags are the hyperparameters.
+        recipe: The complete recipe; flags that make a run what it is are the hyperparameters.
     """
     # They import slowly, and are needed once.
     from tensorboard.plugins.custom_scalar import summary as custom_scalars
     from tensorboard.plugins.hparams import summary as hparams
 
-    flags = {k: v for k, v in vars(recipe).items() if v is not None and k not in OWN}
+    flags = {k: v for k, v in vars(recipe).items() if v is not None and k not in FREE}
     summaries = [
         hparams.experiment_pb(_hyperparameters(), _metrics()),
         hparams.session_start_pb(flags),
@@ -68,19 +69,23 @@ def write_end(folder: pathlib.Path, step: int, results: Mapping[str, float]) -> 
 
 
 def _hyperparameters() -> list:
-    """Every flag that a run may have, with its type: `hparams.api` gives types with ranges only."""
+    """Every flag that makes a run what it is, with type and range, which decide on its filter."""
     from tensorboard.plugins.hparams import api_pb2
 
     kinds = {str: "STRING", bool: "BOOL", int: "FLOAT64", float: "FLOAT64"}
     hints = get_type_hints(Recipe)
-    names = dict.fromkeys([*FIRST, *(field.name for field in dataclasses.fields(Recipe))])
+    names = {"rule": rules.names(), "model": models.names()}
     infos = []
-    for name in names:
-        if name in OWN:
+    for field in dataclasses.fields(Recipe):
+        if field.name in FREE:
             continue
-        kind = next(kinds[kind] for kind in kinds if hints[name] in (kind, kind | None))
-        data_type = api_pb2.DataType.Value(f"DATA_TYPE_{kind}")
-        infos.append(api_pb2.HParamInfo(name=name, type=data_type))
+        kind = next(kind for kind in kinds if hints[field.name] in (kind, kind | None))
+        info = api_pb2.HParamInfo(name=field.name, type=f"DATA_TYPE_{kinds[kind]}")
+        info.differs = field.name in SHOWN  # such columns come first
+        values = (False, True) if kind is bool else field.metadata["choices"]
+        if values := names.get(field.name, values):
+            info.domain_discrete.extend(values)
+        infos.append(info)
     return infos
 
 

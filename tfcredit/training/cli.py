@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train, evaluate or export as the flags say",
     "prepare-imagenet": "make ready shards of the official archives of ILSVRC2012",
     "import-reference": "make a .keras file of a checkpoint of the paper's authors",
+    "report": "write one HTML page that compares runs",
 }
 
 
@@ -74,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if command == "prepare-imagenet":
             from tfcredit.data.prepare import main as run
+        elif command == "report":
+            from tfcredit.report.command import main as run
         else:
             from tfcredit.convert.importing import main as run
         run(arguments[1:])

@@ -17,7 +17,7 @@ from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable
 from tfcredit.errors import UserError
-from tfcredit.training import assemble, strategies
+from tfcredit.training import assemble, board, strategies
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
@@ -100,6 +100,8 @@ class Run:
             )
         if step:
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
+        elif self.cluster.is_chief:
+            board.write_start(self.directory.tensorboard, self.recipe)
         started = time.time()
         loop = Loop(
             self.recipe,
@@ -130,7 +132,7 @@ class Run:
         if self.cluster.is_chief:
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
-            self._write_hparams(results)
+            board.write_end(self.directory.tensorboard, self.total_steps, results)
         self.cluster.total(1.0)  # no worker leaves while another still needs it
         return summary
 
@@ -265,15 +267,6 @@ class Run:
             "flags": self.recipe.flagfile().splitlines(),
             **environment(),
         }
-
-    def _write_hparams(self, results: dict) -> None:
-        from tensorboard.plugins.hparams import api  # imports slowly, needed once
-
-        writer = tf.summary.create_file_writer(str(self.directory.tensorboard))
-        with writer.as_default(self.total_steps):
-            flags = {k: v for k, v in vars(self.recipe).items() if v is not None}
-            api.hparams({k: v for k, v in flags.items() if k != "run_dir"})
-            tf.summary.scalar("test/top1", results["top1"])
 
 
 def environment() -> dict:

@@ -1,0 +1,52 @@
+"""The command `tfcredit report`: one HTML page that compares runs, for any browser, offline.
+
+Example: tfcredit report runs/first runs/second --output=report.html
+"""
+
+import argparse
+import contextlib
+import os
+from pathlib import Path
+
+from tfcredit.arguments import ArgumentParser
+from tfcredit.errors import UserError
+from tfcredit.report.page import page
+from tfcredit.report.reading import find_runs
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command.
+
+    Args:
+        arguments: Run directories and flags, without the command's name.
+
+    Raises:
+        UserError: Wrong flags, no runs, damaged files, an output that can't be written.
+        SystemExit: After --help.
+    """
+    options = _parse(arguments)
+    runs = find_runs(options.runs)
+    output = Path(options.output)
+    partial = output.with_name(f".{output.name}")
+    try:
+        partial.write_bytes(page(runs).encode(errors="replace"))
+        os.replace(partial, output)
+    except OSError as problem:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise UserError(
+            f"--output={output} can't be written ({problem.strerror or problem}): give a file in a "
+            "folder that is there, that you may write to and whose disk is not full."
+        ) from None
+    print(f"Wrote {output}: {len(runs)} run(s)")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = ArgumentParser(prog="tfcredit report", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of such")
+    add("--output", metavar="FILE", required=True, help="the .html file; replaced if it is there")
+    options = parser.parse_args(arguments)
+    if not options.output.endswith(".html"):
+        raise UserError(f"--output={options.output} must end in .html, the format that it has.")
+    return options

@@ -1,0 +1,117 @@
+"""How TensorBoard shows runs: the table of hyperparameters, the layout of custom scalars."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import get_type_hints
+
+import tensorflow as tf
+
+from tfcredit import models, rules
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.rundir import FREE
+
+SHOWN = ("rule", "model", "learning_rate", "batch_size", "seed")
+"""Columns of the table of hyperparameters that are open at first: five, says TensorBoard."""
+METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
+LAYOUT = {
+    "Task": {
+        "top-1": ["test/top1", "train/top1"],
+        "loss": ["test/loss", "train/loss"],
+        "learning rates": ["run/learning_rate", "run/feedback_learning_rate"],
+    },
+    "Credit assignment": {
+        "angle of W and B, degrees": [r"angle/.*"],
+        "|B| / |W|": [r"norm_ratio/.*"],
+        "R": [r"R/.*", "train/alignment_loss"],
+    },
+}
+"""Category -> chart -> regular expressions of tags."""
+
+
+def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
+    """Write what TensorBoard's dashboards "HParams" and "Custom Scalars" need of a run.
+
+    Args:
+        folder: Of the event files.
+        recipe: The complete recipe; flags that make a run what it is are the hyperparameters.
+    """
+    # They import slowly, and are needed once.
+    from tensorboard.plugins.custom_scalar import summary as custom_scalars
+    from tensorboard.plugins.hparams import summary as hparams
+
+    flags = {k: v for k, v in vars(recipe).items() if v is not None and k not in FREE}
+    summaries = [
+        hparams.experiment_pb(_hyperparameters(), _metrics()),
+        hparams.session_start_pb(flags),
+        custom_scalars.pb(_layout()),
+    ]
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(0):
+        for summary in summaries:
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString())
+    writer.close()
+
+
+def write_end(folder: pathlib.Path, step: int, results: Mapping[str, float]) -> None:
+    """Write a run's final results as scalars: with `--mode=train` nothing else does.
+
+    Args:
+        folder: Of the event files.
+        step: The last one.
+        results: Test results with `top1` and `loss`.
+    """
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step):
+        for name in ("top1", "loss"):
+            tf.summary.scalar(f"test/{name}", results[name])
+    writer.close()
+
+
+def _hyperparameters() -> list:
+    """Every flag that makes a run what it is, with type and range, which decide on its filter."""
+    from tensorboard.plugins.hparams import api_pb2
+
+    kinds = {str: "STRING", bool: "BOOL", int: "FLOAT64", float: "FLOAT64"}
+    hints = get_type_hints(Recipe)
+    names = {"rule": rules.names(), "model": models.names()}
+    infos = []
+    for field in dataclasses.fields(Recipe):
+        if field.name in FREE:
+            continue
+        kind = next(kind for kind in kinds if hints[field.name] in (kind, kind | None))
+        info = api_pb2.HParamInfo(name=field.name, type=f"DATA_TYPE_{kinds[kind]}")
+        info.differs = field.name in SHOWN  # such columns come first
+        values = (False, True) if kind is bool else field.metadata["choices"]
+        if values := names.get(field.name, values):
+            info.domain_discrete.extend(values)
+        infos.append(info)
+    return infos
+
+
+def _metrics() -> list:
+    from tensorboard.plugins.hparams import api_pb2
+
+    return [
+        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=title)
+        for tag, title in METRICS.items()
+    ]
+
+
+def _layout():
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    return layout_pb2.Layout(
+        category=[
+            layout_pb2.Category(
+                title=category,
+                chart=[
+                    layout_pb2.Chart(
+                        title=title, multiline=layout_pb2.MultilineChartContent(tag=tags)
+                    )
+                    for title, tags in charts.items()
+                ],
+            )
+            for category, charts in LAYOUT.items()
+        ]
+    )

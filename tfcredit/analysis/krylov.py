@@ -1,4 +1,4 @@
-"""Lanczos' method: extreme eigenvalues, and solutions, of an operator without a matrix."""
+"""Extreme eigenvalues, and solutions, of a symmetric operator without a matrix."""
 
 from collections.abc import Callable
 
@@ -9,47 +9,53 @@ ROUNDING = 1e-10  # relative, of operators in float64
 Operator = Callable[[np.ndarray], np.ndarray]
 
 
-def lanczos(operator: Operator, start: np.ndarray, steps: int) -> tuple:
-    """A's eigenpairs in the Krylov space of a vector.
+def extreme_eigenvalues(operator: Operator, start: np.ndarray, steps: int) -> tuple[float, float]:
+    """The smallest and the largest eigenvalue, by Lanczos' method.
+
+    Without reorthogonalisation, which only inner eigenvalues would need: three vectors are kept.
 
     Args:
-        operator: A, symmetric, as a function of a vector.
-        start: The vector.
-        steps: Most dimensions of the space; fewer where A maps it into itself.
+        operator: A, as a function of a vector.
+        start: A vector with a share in every eigenvector, such as a random one.
+        steps: Most applications of A; fewer where A has fewer different eigenvalues.
 
     Returns:
-        Orthonormal basis (a list of k vectors), k ascending values, vectors in that basis.
+        The extremes of A's eigenvalues in the Krylov space of `start`.
     """
-    basis, diagonal, beside = [start / np.linalg.norm(start)], [], []
-    for _ in range(steps):
-        image = operator(basis[-1])
-        diagonal.append(basis[-1] @ image)
-        for _ in range(2):  # once leaves rounding errors that grow
-            image = image - sum((vector @ image) * vector for vector in basis)
+    diagonal, beside = [], []
+    before, vector = np.zeros_like(start), start / np.linalg.norm(start)
+    for _ in range(min(steps, start.size)):
+        image = operator(vector) - (beside[-1] if beside else 0.0) * before
+        diagonal.append(vector @ image)
+        image -= diagonal[-1] * vector
         beside.append(np.linalg.norm(image))
-        if len(basis) == min(steps, start.size) or beside[-1] <= ROUNDING * np.abs(diagonal).max():
+        if beside[-1] <= ROUNDING * np.abs(diagonal).max():
             break
-        basis.append(image / beside[-1])
-    values, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside[:-1], -1))
-    return basis, values, vectors
+        before, vector = vector, image / beside[-1]
+    values = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside[:-1], -1))
+    return float(values[0]), float(values[-1])
 
 
-def solution(operator: Operator, constant: np.ndarray, steps: int) -> np.ndarray | None:
-    """The solution of A[b] = c in the Krylov space of c, where a descent from zero stays.
+def solution(operator: Operator, constant: np.ndarray, steps: int) -> np.ndarray:
+    """The solution of A[b] = c in the Krylov space of c, by conjugate gradients.
 
     Args:
-        operator: A, symmetric, as a function of a vector.
+        operator: A, without negative eigenvalues, as a function of a vector.
         constant: c.
-        steps: Most dimensions of the space.
+        steps: Most applications of A.
 
     Returns:
-        b, or `None` if c is zero or A does not reach it.
+        b; zero if A[c] is.
     """
-    length = np.linalg.norm(constant)
-    if not length:
-        return None
-    basis, values, vectors = lanczos(operator, constant, steps)
-    if np.abs(values).min() <= ROUNDING * np.abs(values).max():
-        return None
-    coefficients = length * vectors @ (vectors[0] / values)
-    return sum(c * vector for c, vector in zip(coefficients, basis, strict=True))
+    b, residual = np.zeros_like(constant), constant
+    direction, square = residual, residual @ residual
+    for _ in range(steps):
+        image = operator(direction)
+        curvature = direction @ image
+        if curvature <= 0 or np.sqrt(square) <= ROUNDING * np.linalg.norm(constant):
+            break
+        b = b + square / curvature * direction
+        residual = residual - square / curvature * image
+        square, last = residual @ residual, square
+        direction = residual + square / last * direction
+    return b

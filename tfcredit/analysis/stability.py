@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis.alignment import angle, feedback_layers
-from tfcredit.analysis.krylov import ROUNDING, lanczos, solution
+from tfcredit.analysis.krylov import ROUNDING, extreme_eigenvalues, solution
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
 from tfcredit.optimizers.factory import resolve
@@ -23,15 +23,14 @@ from tfcredit.optimizers.partitioned import PartitionedOptimizer
 def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
     """Extreme eigenvalues of A = d(dR/dB)/dB of a layer on a batch, and the fixed point of B.
 
-    By Lanczos' method on the rule's own gradient, which needs no matrix and serves every kind of
-    layer. Exact up to rounding where A has at most `steps` different eigenvalues; else the largest
-    is the first to converge, and the smallest is an upper bound. Takes 2 * `steps` + 7 gradients of
-    R and `steps` arrays of the size of B, all in float64.
+    By Lanczos' method and conjugate gradients on the rule's own gradient, which need no matrix and
+    serve every kind of layer. Of many different eigenvalues the largest is the first to converge;
+    the smallest is an upper bound. Takes at most 2 * `steps` + 6 gradients of R, in float64.
 
     Args:
         layer: A built layer whose B descends its rule's R, or only errors.
         x: The layer's input `[n, ...]`, or a list of inputs where one step calls it several times.
-        steps: Most steps of Lanczos' method.
+        steps: Most steps of either method.
 
     Returns:
         `largest_eigenvalue`, `smallest_eigenvalue` and `condition_number`, their ratio; and of the
@@ -67,17 +66,16 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
             "B: its stability is no matter of eigenvalues; leave out what alters the backward "
             "projection, and primitives of degree above 2."
         )
-    _, values, _ = lanczos(operator, u, steps)
-    smallest, largest = values.min(), values.max()
+    smallest, largest = extreme_eigenvalues(operator, u, steps)
     if abs(smallest) < ROUNDING * largest:
         smallest = 0.0
     record = {
-        "largest_eigenvalue": float(largest),
-        "smallest_eigenvalue": float(smallest),
-        "condition_number": float(largest / smallest) if smallest else float("inf"),
+        "largest_eigenvalue": largest,
+        "smallest_eigenvalue": smallest,
+        "condition_number": largest / smallest if smallest else float("inf"),
     }
     fixed = solution(operator, -at_zero, steps)
-    if fixed is None or layer.rule.error_coefficient(tf.constant(0)) is not None:
+    if not fixed.any() or layer.rule.error_coefficient(tf.constant(0)) is not None:
         nothing = ("fixed_point_angle", "fixed_point_ratio", "residual")
         return record | dict.fromkeys(nothing, float("nan"))
     kernel = keras.ops.convert_to_numpy(layer.kernel).astype(np.float64).ravel()

@@ -46,8 +46,7 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
     inputs = x if isinstance(x, list) else [x]
     gradient, size = _gradient(layer, inputs)
     at_zero = gradient(np.zeros(size))
-    random = np.random.default_rng(0)
-    u, v = random.normal(size=(2, size))
+    u, v = np.random.default_rng(0).normal(size=(2, size))
 
     def operator(b):
         return gradient(b) - at_zero

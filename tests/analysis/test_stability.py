@@ -6,11 +6,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tabulation
+import tensorflow as tf
 
+from studies import stability
 from studies.stability import bisect
+from tests.conformance.descriptors import LAYERS
+from tests.conformance.descriptors import layer as layer_of_kind
 from tfcredit import analysis, layers, rules
 from tfcredit.errors import UserError
 from tfcredit.optimizers import PartitionedOptimizer
+from tfcredit.primitives import value_and_gradient
 
 PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 X = np.random.default_rng(0).normal(size=(40, 6)) * np.linspace(0.3, 1.5, 6)
@@ -64,6 +70,23 @@ def test_spectrum_of_a_convolution_is_that_of_its_patches():
     assert record["largest_eigenvalue"] == pytest.approx(values[-1], rel=1e-6)
     assert record["smallest_eigenvalue"] == pytest.approx(values[0], rel=1e-6)
     assert record["fixed_point_angle"] < 1e-5
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_kind_of_layer_has_the_spectrum_of_its_matrix(kind):
+    layer, x = layer_of_kind(kind, "info_alignment")
+    y = layer.connection.op(x, layer.kernel.value)
+    c = {"null": 2e-3, "decay": 2e-3}
+    columns = [
+        value_and_gradient(layer.connection, c, x, y, None, tf.reshape(column, layer.kernel.shape))
+        for column in np.eye(np.prod(layer.kernel.shape), dtype="float32")
+    ]
+    matrix = np.stack([np.ravel(gradient) for _, gradient in columns])
+    values = np.linalg.eigvalsh(matrix.astype(float))
+    record = analysis.spectrum(layer, x)
+    assert record["largest_eigenvalue"] == pytest.approx(values[-1], rel=1e-4)
+    assert record["smallest_eigenvalue"] == pytest.approx(values[0], rel=1e-3)
+    assert record["residual"] < 1e-6
 
 
 def test_few_steps_find_the_largest_eigenvalue():
@@ -244,3 +267,17 @@ def test_the_page_of_stability_is_true():
     test = doctest.DocTestParser().get_doctest(text, {}, PAGE.name, str(PAGE), 0)
     assert len(test.examples) > 8
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_phase_diagram_is_as_predicted():
+    rows = tabulation.read(stability.PAGE.parents[1] / "studies" / "results" / "stability.csv")
+    for case in stability.CASES:
+        assert stability.boundary(stability.of_case(rows, case)) == pytest.approx(1.0, abs=0.1)
+    assert stability.table(rows) in PAGE.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["layer", "network"])
+def test_the_study_measures_what_is_predicted(setting):
+    rows = stability.measure((setting, "activation_alignment", "SGD", 2e-3))
+    assert stability.boundary(rows) == pytest.approx(1.0, abs=0.1)

@@ -149,20 +149,19 @@ def _gradient(layer: FeedbackLayer, inputs: list) -> tuple[Callable, int]:
     synapses = [wide(x) for x in inputs]
     shape = layer.kernel.shape
 
+    @tf.function(autograph=False)  # grouped products are slow outside of graphs
     def gradient(b):
-        b = tf.constant(b.reshape(shape))
         with tf.GradientTape() as tape:
             tape.watch(b)
-            losses = [
-                layer.rule.loss(dataclasses.replace(synapse, feedback_kernel=b))
-                for synapse in synapses
-            ]
-            total = tf.add_n(
-                [loss for loss in losses if loss is not None] or [tf.reduce_sum(0 * b)]
-            )
-        return tape.gradient(total, b).numpy().ravel()
+            seen = [dataclasses.replace(synapse, feedback_kernel=b) for synapse in synapses]
+            losses = [layer.rule.loss(synapse) for synapse in seen]
+            total = sum((loss for loss in losses if loss is not None), tf.reduce_sum(0.0 * b))
+        return tape.gradient(total, b)
 
-    return gradient, int(np.prod(shape))
+    def flat(b):
+        return gradient(tf.constant(b.reshape(shape))).numpy().ravel()
+
+    return flat, int(np.prod(shape))
 
 
 def _stable_product(optimizer: keras.optimizers.Optimizer) -> float:

@@ -8,7 +8,8 @@ bracket is 2 % wide. Setting "layer": one linear layer, W held, one batch of 256
 Setting "network": two linear layers, W learning by SGD through B from batches of 100; after 800
 steps at a small rate of B, the prediction is made on 1,000 images, and the training goes on from
 there at each rate. Every `fit` is a row of the output file; boundaries that it holds are not
-measured again; `--update` writes the table into docs/stability.md.
+measured again; `--update` writes the tables into docs/stability.md, the second of which is what is
+predicted for the networks of `models.get` as drawn, on 32 images.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import numpy as np
 import tabulation
 import tensorflow as tf
 
-from tfcredit import analysis, data, layers, rules
+from tfcredit import analysis, data, layers, models, rules
 from tfcredit.optimizers import PartitionedOptimizer
 from tfcredit.training.run import environment
 
@@ -47,6 +48,7 @@ CASES += [("network", rule, "SGD", 2e-3) for rule in RULES]
 FIELDS = ["setting", "rule", "optimizer", "coefficient", "learning_rate", "predicted", "ratio"]
 FIELDS += ["diverged"]
 STEPS = 800
+DIGITS = {"largest_learning_rate": 2, "fixed_point_ratio": 1, "fixed_point_angle": 0}
 
 
 def images() -> tuple[np.ndarray, np.ndarray]:
@@ -166,11 +168,29 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def networks_table() -> str:
+    """Predictions for freshly drawn networks, least and largest layer, as Markdown."""
+    lines = ["| network | rule | largest stable rate | \\|B*\\| / \\|W\\| | angle of B*, degrees |"]
+    lines.append("|" + "---|" * 5)
+    x = images()[0][:32].reshape(-1, 28, 28, 1)
+    for network in ("fc", "conv", "resnet8"):
+        for rule in ("weight_mirror", *RULES):
+            keras.utils.set_random_seed(0)
+            model = models.get(network, classes=10, input_shape=x.shape[1:], rule=rule, seed=0)
+            records = analysis.safe_rates(model, x)
+            cells = []
+            for name, digits in DIGITS.items():
+                values = [record[name] for record in records]
+                cells.append(f"{min(values):.{digits}f} to {max(values):.{digits}f}")
+            lines.append(f"| `{network}` | `{rule}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure what the output file does not hold yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=pathlib.Path, default="studies/results/stability.csv")
-    parser.add_argument("--update", action="store_true", help="write the table into the page")
+    parser.add_argument("--update", action="store_true", help="write the tables into the page")
     flags = parser.parse_args()
     rows = tabulation.read(flags.output)
     for case in CASES:
@@ -182,6 +202,7 @@ def main() -> None:
     print(environment())
     if flags.update:
         tabulation.put("stability", table(rows), PAGE)
+        tabulation.put("networks", networks_table(), PAGE)
 
 
 if __name__ == "__main__":

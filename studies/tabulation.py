@@ -1,4 +1,4 @@
-"""What the studies share: rows of a file that are kept, spreads, and tables in README.md."""
+"""What the studies share: rows of a file that are kept, spreads, and tables in pages."""
 
 import csv
 import pathlib
@@ -33,8 +33,8 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.mean(values):.{digits}f} +- {half:.{digits}f}"
 
 
-def put(name: str, table: str) -> None:
-    """Replace what stands between `<!-- TABLE:name -->` and the next `<!-- END -->`."""
+def put(name: str, table: str, page: pathlib.Path = README) -> None:
+    """Replace what stands between `<!-- TABLE:name -->` and the next `<!-- END -->` of a page."""
     begin, end = f"<!-- TABLE:{name} -->\n", "<!-- END -->"
-    head, rest = README.read_text().split(begin)
-    README.write_text(f"{head}{begin}\n{table}\n\n{end}{rest.split(end, 1)[1]}")
+    head, rest = page.read_text().split(begin)
+    page.write_text(f"{head}{begin}\n{table}\n\n{end}{rest.split(end, 1)[1]}")

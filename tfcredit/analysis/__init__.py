@@ -2,6 +2,7 @@
 
 from tfcredit.analysis.alignment import alignment, angle, feedback_layers, kernel_layers
 from tfcredit.analysis.batch import BatchMeasure
+from tfcredit.analysis.chain import joint_eigenvalues
 from tfcredit.analysis.errors import ErrorAngles, ErrorSpectra
 from tfcredit.analysis.observables import Observables
 from tfcredit.analysis.spectra import (
@@ -11,6 +12,7 @@ from tfcredit.analysis.spectra import (
     singular_values,
     spectra,
 )
+from tfcredit.analysis.stability import safe_rates, spectrum
 from tfcredit.analysis.statistics import bootstrap_mean, write_csv
 
 __all__ = [
@@ -24,9 +26,12 @@ __all__ = [
     "effective_rank",
     "effective_ranks",
     "feedback_layers",
+    "joint_eigenvalues",
     "kernel_layers",
     "kernel_matrix",
+    "safe_rates",
     "singular_values",
     "spectra",
+    "spectrum",
     "write_csv",
 ]

@@ -59,8 +59,9 @@ def gradients(layer, x, training=True):
 def test_error_travels_through_the_feedback_kernel(name, rule):
     x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
     layer = built(name, rule)
+    seen = perturbed(layer, x)
     actual = gradients(layer, x)
-    expected = gradients(twin(layer, name, layer.kernel), x)
+    expected = gradients(twin(layer, name, layer.kernel), seen)
     for mine, theirs in zip(actual[1:], expected[1:], strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5)
     if rule == "backprop":
@@ -69,12 +70,17 @@ def test_error_travels_through_the_feedback_kernel(name, rule):
     if not layer.rule.sends_error:
         assert actual[0] is None
         return
-    dy = error_at_product(layer, x)
+    dy = error_at_product(layer, seen)
     down = layer.connection.op_transpose(dy, layer.feedback_kernel.value, tf.shape(x))
     np.testing.assert_allclose(actual[0], down, rtol=0, atol=1e-5)
     through_forward = layer.connection.op_transpose(dy, layer.kernel.value, tf.shape(x))
     assert np.abs(actual[0] - through_forward).max() > 1e-3
     np.testing.assert_allclose(expected[0], through_forward, rtol=0, atol=1e-5)
+
+
+def perturbed(layer, x):
+    """What the layer's product gets of x in its next training call."""
+    return layer.synapse(x, perturbed=True).x if layer.rule.perturbs else x
 
 
 def error_at_product(layer, x):
@@ -110,8 +116,9 @@ def test_outputs_do_not_depend_on_the_rule(rule):
     for name in LAYERS:
         x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
         layer = built(name, rule)
-        expected = twin(layer, name, layer.kernel)(x)
+        kernels = twin(layer, name, layer.kernel)
         for training in (True, False, None):
+            expected = kernels(perturbed(layer, x) if training else x)
             np.testing.assert_allclose(layer(x, training=training), expected, rtol=0, atol=1e-5)
 
 

@@ -22,7 +22,7 @@ RULES += ["0.002 * amp + 0.001 * null"]
 
 
 def is_quick(network, precision, rule):
-    if network in ("resnet18", "resnet50v2"):
+    if network.startswith("resnet"):
         return False
     if rule == "node_perturbation":  # XLA takes its time over two runs with noise
         return False

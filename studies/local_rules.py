@@ -4,7 +4,7 @@
 
 Trains every network under every rule's defaults by plain `compile` and `fit`: one Adam for all
 variables, rate 1e-3 with cosine decay, batch 128, no augmentation. Step times are measured apart:
-all rules of a network in turn in one process, 9 rounds, each rule's median ratio to backprop of the
+all rules of a network in turn in one process, 5 rounds, each rule's median ratio to backprop of the
 same round. Runs that the output file holds are not repeated; `--update` writes the table into
 README.md.
 """
@@ -48,7 +48,7 @@ def ratios(network: str) -> dict[str, float]:
     for rule in RULES:
         model = embedded_runs.make(name, options, rule, 0, 1e-3)
         calls[rule] = embedded_runs.fit_steps(model)
-    result = embedded_runs.step_ratios(calls, "backprop")
+    result = embedded_runs.step_ratios(calls, "backprop", rounds=5)
     keras.backend.clear_session()
     return result
 

@@ -248,6 +248,7 @@ print(len(records[0]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_replicas_measure_as_one_device(two_cpus):
     assert int(two_cpus(MIRRORED)) == 3 * (2 * 3 + 2 * 6)

@@ -326,6 +326,7 @@ def test_it_learns():
     assert accuracy[True] > 0.72 and accuracy[False] < 0.65  # measured 0.78 and 0.59
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_two_devices_take_the_step_of_one(two_cpus):
     printed = two_cpus("""

@@ -184,6 +184,7 @@ def test_mixed_precision_with_a_loss_scale():
     assert np.linalg.norm(half - full) < 0.1 * np.linalg.norm(full) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_two_devices_draw_their_own_noise_and_agree(two_cpus):
     printed = two_cpus("""

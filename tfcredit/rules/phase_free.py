@@ -36,8 +36,8 @@ class PhaseFreeMirror(Rule):
     It loses to `calibrated_mirror` where few terms meet many inputs (dense layers, which have one
     position per sample) and on correlated activity: fraction and gain come to their limits, so
     that the noise disturbs the task and the angle falls as 1 / sqrt(t) for thousands of steps.
-    Convolutions between batch norms reach their angle. Opposite noise in the halves of the batch gives nothing that
-    centring does not; to subtract op(x; B) from y would run B forward, which
+    Convolutions between batch norms reach their angle. Opposite noise in the halves of the batch
+    gives nothing that centring does not; to subtract op(x; B) from y would run B forward, which
     `calibrated_activation` does with less noise. What moves W alone, such as its regularisation, B
     follows with a lag of some 1 / g steps.
 

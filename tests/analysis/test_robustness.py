@@ -159,6 +159,7 @@ def test_the_start_is_seeded_and_numpys_own_generator_left_alone():
         ({"loss": "hinge"}, "cross_entropy, margin"),
         ({"steps": 0}, "1 step"),
         ({"step_size": 0.0}, "above 0"),
+        ({"batch_size": 0}, "batch size 0"),
     ],
 )
 def test_what_can_not_be_attacked(changes, words):

@@ -91,7 +91,7 @@ def robust_accuracy(
         >>> [record["attack"] for record in records]
         ['none', 'fgsm']
     """
-    _check_arguments(epsilons, attacks, loss, steps, step_size)
+    _check_arguments(epsilons, attacks, loss, steps, step_size, batch_size)
     images = _pixels(images)
     logits = _logits(model, images, mean, std)
     labels = as_labels(labels, len(images), logits(images[:1]).shape[-1], "labels")
@@ -124,7 +124,7 @@ def robust_accuracy(
     return records
 
 
-def _check_arguments(epsilons, attacks, loss, steps, step_size):
+def _check_arguments(epsilons, attacks, loss, steps, step_size, batch_size):
     for epsilon in epsilons:
         if not 0 < epsilon <= 1:
             raise UserError(
@@ -141,6 +141,8 @@ def _check_arguments(epsilons, attacks, loss, steps, step_size):
             f"PGD with {steps!r} steps of size {step_size!r} goes nowhere: give 1 step at least, "
             "of a size above 0."
         )
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size!r} holds no image: give 1 at least.")
 
 
 def _pixels(images: Any) -> np.ndarray:

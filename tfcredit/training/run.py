@@ -15,7 +15,7 @@ import tensorflow as tf
 import tfcredit
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
-from tfcredit.callbacks import AlignmentMonitor, EpochTable
+from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
 from tfcredit.training import assemble, board, strategies
 from tfcredit.training.checkpoints import Checkpoints
@@ -215,12 +215,16 @@ class Run:
         chief = self.cluster.is_chief
         callbacks = []
         if chief:
-            folder = self.directory.tensorboard
-            probe = next(iter(self.data.evaluation(min(64, self.data.test_examples))))[0]
+            recipe, folder = self.recipe, self.directory.tensorboard
+            batch = next(iter(self.data.evaluation(min(64, self.data.test_examples))))
+            images, labels = batch[:2]
             callbacks = [
-                AlignmentMonitor(folder, probe, self.recipe.histograms),
+                AlignmentMonitor(folder, images, recipe.histograms, angles=not recipe.measures),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
             ]
+            if recipe.measures:
+                every, table = recipe.measure_every_steps, self.directory.measures
+                callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
         return keras.callbacks.CallbackList(
             callbacks,
             add_progbar=chief,

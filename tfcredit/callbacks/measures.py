@@ -77,13 +77,13 @@ class MeasureMonitor(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
-        """Measure the start, unless an earlier part of the run did."""
+        """Measure the start, unless this goes on with what was measured before."""
         self._started, self._seconds_of_drawing = time.monotonic(), 0.0
         self._step = steps_taken(self.model)
         if self._table is not None and self._table.exists():
             earlier = read_csv(self._table)
             self.records = [record for record in earlier if record["step"] <= self._step]
-        if not self._measured():
+        if not self.records:
             self._measure()
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -104,13 +104,10 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Measure the end."""
-        if not self._measured():
+        if self.records[-1]["step"] < steps_taken(self.model):
             self._measure()
         if self._writer is not None and self._drawn < len(self.records):
             self._draw()
-
-    def _measured(self) -> bool:
-        return bool(self.records) and self.records[-1]["step"] == steps_taken(self.model)
 
     def _measure(self):
         step = steps_taken(self.model)

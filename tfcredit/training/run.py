@@ -211,20 +211,20 @@ class Run:
         return Checkpoints(folder, trainer.variables, keep, self.cluster.is_chief)
 
     def _callbacks(self, network: keras.Model, epochs: int) -> keras.callbacks.CallbackList:
-        """The chief's callbacks; the other workers have none."""
-        chief = self.cluster.is_chief
-        callbacks = []
+        """The chief's callbacks; other workers only measure, and write nothing."""
+        chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
+        folder = self.directory.tensorboard if chief else None
+        batch = next(iter(self.data.evaluation(min(64, self.data.test_examples))))
+        images, labels = batch[:2]
         if chief:
-            recipe, folder = self.recipe, self.directory.tensorboard
-            batch = next(iter(self.data.evaluation(min(64, self.data.test_examples))))
-            images, labels = batch[:2]
             callbacks = [
                 AlignmentMonitor(folder, images, recipe.histograms, angles=not recipe.measures),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
             ]
-            if recipe.measures:
-                every, table = recipe.measure_every_steps, self.directory.measures
-                callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
+        if recipe.measures:
+            # On all workers: while the chief alone traced, the others would give it up for lost.
+            every, table = recipe.measure_every_steps, self.directory.measures if chief else None
+            callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
         return keras.callbacks.CallbackList(
             callbacks,
             add_progbar=chief,

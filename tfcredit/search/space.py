@@ -24,7 +24,7 @@ from tfcredit.training.recipe import OWN, Recipe, parse
 ARGUMENTS = {
     "akrout_mirror": {"rate": (0.0128, 128.0), "rescale": (0.05, 5.0)},
     "brsf": {"concordance": (0.5, 1.0)},
-    "calibrated_activation": {"gain": (0.0005, 1.0)},
+    "calibrated_activation": {"gain": (0.0005, 0.9)},
     "calibrated_mirror": {"angle": (0.5, 50.0), "gain": (0.0001, 1.0)},
     "frsf": {"concordance": (0.5, 1.0)},
     "l_drl": {"coefficient": (0.00001, 0.1), "stddev": (0.01, 100.0)},

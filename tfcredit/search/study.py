@@ -5,6 +5,7 @@ import csv
 import io
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator
 
 import optuna
@@ -12,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from tfcredit.errors import UserError
+from tfcredit.search import figures
 from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
 from tfcredit.training.recipe import LARGEST, Recipe, parse
@@ -137,13 +139,12 @@ class Study(Directory):
         Raises:
             UserError: The folder can't be written.
         """
-        trials = self.study.get_trials(deepcopy=False)
-        rows = [_row(trial, self.space) for trial in trials]
+        rows = self._rows()
         self._write_table(self.table, rows)
         best = self.best()
         if best is not None:
             flags = RunDirectory(self.run_of(best.number)).flags.read_text()
-            told = f"# Trial {best.number} of {len(trials)}: test top-1 {best.value:.4f}\n"
+            told = f"# Trial {best.number} of {len(rows)}: test top-1 {best.value:.4f}\n"
             self.write(self.best_flags, told + flags)
 
     def write_analysis(self) -> None:
@@ -154,17 +155,32 @@ class Study(Directory):
         """
         if sum(trial.state == TrialState.COMPLETE for trial in self.ended()) < 2:
             return
-        from tfcredit.search import figures
-
-        importances = figures.importances(self.study)
-        rows = [{"flag": name, "importance": value} for name, value in importances.items()]
+        shares = self._importances()
+        rows = [{"flag": name, "importance": value} for name, value in shares.items()]
         self._write_table(self.importance, rows)
+        rows = [row for row in self._rows() if row["top1"] is not None]
+        drawn = {
+            "history": figures.history(rows),
+            "slices": figures.slices(rows, self.space),
+            "parallel": figures.parallel(rows, self.space),
+            "importance": figures.importance(shares),
+        }
         try:
             self.plots.mkdir(exist_ok=True)
-            for name, figure in figures.draw(self.study).items():
+            for name, figure in drawn.items():
                 figure.savefig(self.plots / f"{name}.png")
         except OSError as problem:
             raise self.unwritable(problem) from None
+
+    def _importances(self) -> dict[str, float]:
+        """How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of few trials Optuna warns that all are equal
+            return optuna.importance.get_param_importances(self.study)
+
+    def _rows(self) -> list[dict]:
+        """The trials as rows of `trials.csv`."""
+        return [_row(trial, self.space) for trial in self.study.get_trials(deepcopy=False)]
 
     def _write_table(self, path: pathlib.Path, rows: list[dict]) -> None:
         text = io.StringIO()

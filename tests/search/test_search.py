@@ -18,9 +18,10 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.training.test_cli import full_disk
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
-from tfcredit.search import launcher
+from tfcredit.search import launcher, space
 from tfcredit.search.launcher import Launcher
 from tfcredit.search.space import Parameter
 from tfcredit.search.study import Study, outcome
@@ -265,56 +266,63 @@ def scripted(tmp_path, monkeypatch):
         Scripted.started = []
         space = {"amp": Parameter(1e-4, 1e-2, log=True), "width": Parameter(4, 64)}
         study = Study(tmp_path / "study", Recipe(rule="weight_mirror", model="resnet8"), space)
-        with study.locked():
-            study.open()
+        with study.opened():
             assert Launcher(study, len(scripts), jobs).run()
-        return study
+            return study, study.ended()
 
     return run
 
 
 def test_trials_below_the_median_are_pruned(scripted):
     good = [([0.5, 0.8], "finished")]
-    study = scripted([good] * 5 + [[([0.4, 0.9], "finished")], [([0.6, 0.7], "finished")]])
-    assert [outcome(t) for t in study.ended()] == ["finished"] * 5 + ["pruned", "finished"]
-    pruned = study.ended()[5]
-    assert pruned.intermediate_values == {1: 0.4} and pruned.value == 0.4
-    assert study.best().number == 0  # the first of equals
+    study, ended = scripted([good] * 5 + [[([0.4, 0.9], "finished")], [([0.6, 0.7], "finished")]])
+    assert [outcome(t) for t in ended] == ["finished"] * 5 + ["pruned", "finished"]
+    assert ended[5].intermediate_values == {1: 0.4} and ended[5].value == 0.4
+    assert study.best_flags.read_text().startswith("# Trial 0 of 7")  # the first of equals
 
 
 def test_a_divergence_has_the_worst_value(scripted):
-    study = scripted([[([0.5], "diverged")], [([0.1, 0.2], "finished")]])
-    diverged, finished = study.ended()
+    study, (diverged, finished) = scripted([[([0.5], "diverged")], [([0.1, 0.2], "finished")]])
     assert (diverged.state, diverged.value) == (TrialState.COMPLETE, 0.0)
     assert diverged.user_attrs == {"diverged": "a sentence"}
-    assert study.best().number == finished.number == 1
+    assert study.best_flags.read_text().startswith("# Trial 1 of 2: test top-1 0.2000\n")
 
 
 def test_a_crash_is_tried_once_more(scripted, capsys):
     crash = ([0.5], "crashed")
-    study = scripted([[crash, ([0.5, 0.6], "finished")], [crash, crash]])
+    _, ended = scripted([[crash, ([0.5, 0.6], "finished")], [crash, crash]])
     assert Scripted.started == [0, 0, 1, 1]
-    assert [outcome(t) for t in study.ended()] == ["finished", "failed"]
+    assert [outcome(t) for t in ended] == ["finished", "failed"]
     assert "trial 1: failed, see" in capsys.readouterr().out
 
 
 def test_a_mistake_ends_the_search_which_can_go_on(scripted):
     with pytest.raises(UserError, match="trial 1 can't be run: a sentence"):
         scripted([[([0.5], "finished")], [([], "mistake")], [([0.3], "finished")]])
-    study = scripted([[], [([0.7], "finished")], [([0.3], "finished")]])
+    _, ended = scripted([[], [([0.7], "finished")], [([0.3], "finished")]])
     assert Scripted.started == [1, 2]
-    assert [t.value for t in study.ended()] == [0.5, 0.7, 0.3]
+    assert [t.value for t in ended] == [0.5, 0.7, 0.3]
 
 
-def test_a_continued_search_tries_what_an_undisturbed_one_tries(scripted, tmp_path):
+def test_a_search_continued_tries_what_an_undisturbed_one_tries(scripted, tmp_path):
     accuracies = [0.1 + 0.03 * i for i in range(14)]  # more than are drawn at random
     scripts = [[([accuracy], "finished")] for accuracy in accuracies]
-    whole = [t.params for t in scripted(scripts).ended()]
+    whole = [t.params for t in scripted(scripts)[1]]
     (tmp_path / "study").rename(tmp_path / "whole")
     for count in (6, 12, 14):
-        done = scripted(scripts[:count]).ended()
-    assert [t.params for t in done] == whole
+        _, ended = scripted(scripts[:count])
+    assert [t.params for t in ended] == whole
     assert len({tuple(params.values()) for params in whole}) == 14
+
+
+def test_a_full_disk_is_told_and_keeps_what_there_is(scripted):
+    scripts = [[([0.5] * 20, "finished")]] * 9
+    study, _ = scripted(scripts[:1])
+    room = study.database.stat().st_size + 8192
+    with pytest.raises(UserError, match="study can't be written.*--study_dir"), full_disk(room):
+        scripted(scripts)
+    _, ended = scripted(scripts)
+    assert [len(trial.intermediate_values) for trial in ended] == [20] * 9
 
 
 COMMAND = "import sys; from tfcredit.training.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -368,10 +376,27 @@ def test_kills_at_any_instant_change_nothing(tmp_path):
     ]
 
 
-def test_the_pages_example_is_understood():
-    text = (pathlib.Path(ROOT) / "docs/search.md").read_text()
-    commands = re.findall(r"^    tfcredit search (.*)$", text, re.MULTILINE)
-    assert commands
-    for command in commands:
-        own = ("--space", "--trials", "--jobs", "--study_dir")
-        parse([flag for flag in command.split() if not flag.startswith(own)])
+PAGE = (pathlib.Path(ROOT) / "docs/search.md").read_text()
+
+
+def test_the_pages_command_and_spaces_are_understood(tmp_path):
+    (command,) = re.findall(r"^    tfcredit search (.*)$", PAGE, re.MULTILINE)
+    own = ("--space", "--trials", "--jobs", "--study_dir")
+    recipe, given = parse([flag for flag in command.split() if not flag.startswith(own)])
+    first, second = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    path = tmp_path / "space.toml"
+    path.write_text(first)
+    assert len(space.get(str(path), recipe, given)) == 3
+    path.write_text(second)
+    assert set(space.get(str(path), Recipe(rule="calibrated_mirror"), set())) == {"rule.angle"}
+
+
+def test_the_page_states_the_built_in_ranges():
+    stated = {}
+    for names, ranges, scale in re.findall(r"^\| (`.*`) \| (.*) \| (log|linear) \|$", PAGE, re.M):
+        for name in re.findall(r"`(\w+)`", names):
+            stated[name] = ranges, scale
+    for rule in space.ARGUMENTS:
+        own = {k: v for k, v in space.built_in(rule).items() if k.startswith("rule.")}
+        ranges = ", ".join(f"{k[5:]} {one.low} to {one.high}" for k, one in own.items())
+        assert stated[rule] == (ranges, "log" if all(v.log for v in own.values()) else "linear")

@@ -48,16 +48,14 @@ def main(arguments: list[str]) -> None:
     recipe = dataclasses.replace(recipe, dataset=check(space.apply(first, recipe)))
     study = Study(options.study_dir or _default(recipe.rule), recipe, searched)
     study.check()  # errors first, before any file
-    with study.locked():
-        study.open()
+    with study.opened():
         _announce(study, options)
-        done = Launcher(study, options.trials, options.jobs).run()
-        if not done:
+        if Launcher(study, options.trials, options.jobs).run():
+            study.write_results()
+            study.write_analysis()
+            _conclude(study)
+        else:
             print(f"Stopped: the same command goes on with {study.path}.")
-            return
-        study.write_results()
-        study.write_analysis()
-    _conclude(study)
 
 
 def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

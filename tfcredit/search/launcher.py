@@ -29,8 +29,7 @@ class Launcher:
 
     def __init__(self, study: Study, trials: int, jobs: int):
         self.study, self.trials, self.jobs = study, trials, jobs
-        cores = len(os.sched_getaffinity(0))
-        self._threads = None if jobs == 1 else max(1, cores // jobs)
+        self._threads = None if jobs == 1 else max(1, os.cpu_count() // jobs)
         self._running: dict[TrialProcess, optuna.Trial] = {}
         self._crashes: dict[int, int] = {}
 
@@ -104,7 +103,7 @@ class Launcher:
     def _end(self, process: TrialProcess, value=None, state=None) -> None:
         """Tell the study and the user how a trial ended, once its process is gone."""
         process.join()
-        ended = self.study.study.tell(self._running.pop(process).number, value, state)
+        ended = self.study.tell(self._running.pop(process), value, state)
         self.study.write_results()
         best, number = self.study.best(), ended.number
         told = outcome(ended)

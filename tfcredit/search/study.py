@@ -28,7 +28,7 @@ class Study(Directory):
 
     One process at a time works on it (`Directory.locked`), so that a trial that is running when
     it is opened was cut off: it goes on where its run was. What a trial tries depends on the seed,
-    its number and the trials that had ended only.
+    its number and the trials before it only.
 
     Args:
         path: The folder.
@@ -55,12 +55,11 @@ class Study(Directory):
             UserError: The folder holds another search, other files or a damaged study.
         """
         if not self.database.exists():
-            self.check_foreign({self._partial()}, "search")
+            self.check_foreign(self._partial_files(), "search")
             return
-        with self._explained():
-            stored = self._load().user_attrs
-            recipe, _ = parse(stored["flags"])
-            space = stored["space"]
+        with self._loaded() as study:
+            recipe, _ = parse(study.user_attrs["flags"])
+            space = study.user_attrs["space"]
         for name, old, new in differences(recipe, self.recipe):
             raise self._another(f"--{name}={old}, not {new}")
         for name in {**space, **self._stated()}:
@@ -68,45 +67,48 @@ class Study(Directory):
             if old != new:
                 raise self._another(f"{name} in {old or 'no range'}, not {new or 'in none'}")
 
-    def open(self) -> None:
-        """Make the study, or read the one that is there, in the (locked) folder.
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Lock the folder, and make the study or read the one that is there.
 
         Raises:
-            UserError: As `check`, or the folder can't be written.
+            UserError: As `check`, or another process has the folder, or it can't be written.
         """
-        self.check()
-        with self._explained():
-            if not self.database.exists():
-                self._create()
-            self.study = self._load()
+        with self.locked():
+            self.check()
+            try:
+                if not self.database.exists():
+                    self._create()
+                with self._loaded() as self.study:
+                    yield
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                raise self.unwritable(OSError("no more trials can be stored")) from None
 
     def ask(self) -> optuna.Trial:
-        """A new trial; `values` has what it tries."""
-        number = len(self.study.get_trials(deepcopy=False))
-        # Of each trial anew, so that a continued search draws what it would have drawn.
-        self.study.sampler = optuna.samplers.TPESampler(
-            seed=derive(self.recipe.seed, "sampler", number), constant_liar=True
-        )
+        """A new trial."""
         return self.study.ask()
+
+    def tell(
+        self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
+    ) -> FrozenTrial:
+        """End a trial, with the value or the state that it ended with."""
+        return self.study.tell(trial, value, state)
 
     def cut_off(self) -> list[optuna.Trial]:
         """The trials that were running when the search was last ended."""
-        storage = self.study._storage  # Optuna has no public way back to a trial that runs
-        return [
-            optuna.Trial(self.study, trial._trial_id)
-            for trial in storage.get_all_trials(self.study._study_id, states=[TrialState.RUNNING])
-        ]
+        running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        study = self._storage.get_study_id_from_name(NAME)
+        find = self._storage.get_trial_id_from_study_id_trial_number
+        return [optuna.Trial(self.study, find(study, trial.number)) for trial in running]
 
     def recipe_of(self, trial: optuna.Trial) -> Recipe:
-        """The recipe of a trial, with its seed and run directory."""
+        """The recipe of a trial, with what it tries, its seed and its run directory."""
+        # Of each trial anew, so that a continued search draws what it would have drawn.
+        seed = derive(self.recipe.seed, "sampler", trial.number)
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         values = {name: one.suggest(name, trial) for name, one in self.space.items()}
-        return apply(
-            values,
-            self.recipe,
-            f"--seed={derive(self.recipe.seed, 'trial', trial.number)}",
-            f"--run_dir={self.run_of(trial.number)}",
-            "--resume=auto",
-        )
+        run = f"--run_dir={self.run_of(trial.number)}"
+        return apply(values, self.recipe, self._seed(trial.number), run, "--resume=auto")
 
     def run_of(self, number: int) -> pathlib.Path:
         """The run directory of a trial."""
@@ -143,9 +145,9 @@ class Study(Directory):
         self._write_table(self.table, rows)
         best = self.best()
         if best is not None:
-            flags = RunDirectory(self.run_of(best.number)).flags.read_text()
+            recipe = apply(best.params, self.recipe, self._seed(best.number))
             told = f"# Trial {best.number} of {len(rows)}: test top-1 {best.value:.4f}\n"
-            self.write(self.best_flags, told + flags)
+            self.write(self.best_flags, told + recipe.flagfile())
 
     def write_analysis(self) -> None:
         """Write `importance.csv` and `plots/`, where two trials or more have a value.
@@ -192,26 +194,40 @@ class Study(Directory):
     def _stated(self) -> dict[str, dict]:
         return {name: one.stated() for name, one in self.space.items()}
 
-    def _partial(self) -> pathlib.Path:
-        return self.path / f".{self.database.name}"
+    def _seed(self, number: int) -> str:
+        return f"--seed={derive(self.recipe.seed, 'trial', number)}"
+
+    def _partial_files(self) -> set[pathlib.Path]:
+        """What a start that was killed may have left of a database."""
+        return set(self.path.glob(f".{self.database.name}*"))
 
     def _create(self) -> None:
         """Make the database so that it is there whole or not at all."""
-        partial = self._partial()
-        partial.unlink(missing_ok=True)
-        storage = optuna.storages.RDBStorage(f"sqlite:///{partial.absolute()}")
+        for file in self._partial_files():
+            file.unlink()
+        partial = self.path / f".{self.database.name}"
+        storage = _storage(partial)
         study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
         study.set_user_attr("flags", self.recipe.flagfile().splitlines())
         study.set_user_attr("space", self._stated())
-        storage.remove_session()
-        storage.engine.dispose()
+        _close(storage)
         os.replace(partial, self.database)
 
-    def _load(self) -> optuna.Study:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self.database.absolute()}")
-        return optuna.load_study(
-            storage=storage, study_name=NAME, pruner=optuna.pruners.MedianPruner()
-        )
+    @contextlib.contextmanager
+    def _loaded(self) -> Iterator[optuna.Study]:
+        """The study of the database, which is closed at the end."""
+        try:
+            self._storage = _storage(self.database)
+            pruner = optuna.pruners.MedianPruner()
+            study = optuna.load_study(storage=self._storage, study_name=NAME, pruner=pruner)
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError):
+            raise UserError(
+                f"{self.database} is damaged or no study of tfcredit: give another --study_dir."
+            ) from None
+        try:
+            yield study
+        finally:
+            _close(self._storage)
 
     def _another(self, what: str) -> UserError:
         return UserError(
@@ -219,17 +235,14 @@ class Study(Directory):
             "started with, or another --study_dir."
         )
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn what Optuna raises for a file that is none of its own into a user's error."""
-        try:
-            yield
-        except OSError as problem:
-            raise self.unwritable(problem) from None
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError):
-            raise UserError(
-                f"{self.database} is damaged or no study of tfcredit: give another --study_dir."
-            ) from None
+
+def _storage(path: pathlib.Path) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def outcome(trial: FrozenTrial) -> str:

@@ -20,6 +20,7 @@ from tfcredit.search.launcher import Launcher
 from tfcredit.search.process import check
 from tfcredit.search.study import Study
 from tfcredit.training.recipe import OWN, parse
+from tfcredit.training.rundir import as_name
 
 
 def main(arguments: list[str]) -> None:
@@ -46,7 +47,8 @@ def main(arguments: list[str]) -> None:
     first = {name: one.extremes()[0] for name, one in searched.items()}
     # All trials are to have the data that were found at first, so "auto" is not kept.
     recipe = dataclasses.replace(recipe, dataset=check(space.apply(first, recipe)))
-    study = Study(options.study_dir or _default(recipe.rule), recipe, searched)
+    folder = options.study_dir or pathlib.Path("runs") / f"search-{as_name(recipe.rule)}"
+    study = Study(folder, recipe, searched)
     study.check()  # errors first, before any file
     with study.opened():
         _announce(study, options)
@@ -76,11 +78,6 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         if getattr(options, name) < 1:
             raise UserError(f"--{name}={getattr(options, name)} must be at least 1.")
     return options, rest
-
-
-def _default(rule: str) -> pathlib.Path:
-    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in rule)
-    return pathlib.Path("runs") / f"search-{name}"
 
 
 def _announce(study: Study, options: argparse.Namespace) -> None:

@@ -117,6 +117,9 @@ class Study(Directory):
     def report(self, trial: optuna.Trial) -> bool:
         """Tell the study the epochs that a trial's run has written.
 
+        Args:
+            trial: The trial.
+
         Returns:
             Whether the trial is to be pruned.
         """

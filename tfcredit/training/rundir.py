@@ -158,8 +158,8 @@ class RunDirectory(Directory):
                 )
             return cls(recipe.run_dir)
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.rule)
-        return cls(pathlib.Path("runs") / f"{recipe.dataset}-{recipe.model}-{name}-{now}")
+        name = f"{recipe.dataset}-{recipe.model}-{as_name(recipe.rule)}-{now}"
+        return cls(pathlib.Path("runs") / name)
 
     def holds_run(self) -> bool:
         """Whether a run was started here."""
@@ -280,6 +280,11 @@ class RunDirectory(Directory):
                 f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
                 f"was started with (--flagfile={self.flags}) or another --run_dir."
             )
+
+
+def as_name(rule: str) -> str:
+    """A rule as a part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in rule)
 
 
 def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:

@@ -104,6 +104,14 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     return figure
 
 
+def fade(axes: Axes) -> None:
+    """Make axes readable on light and dark pages: no background, lines and numbers in mid-grey."""
+    axes.patch.set_alpha(0.0)
+    axes.tick_params(colors=GREY)
+    for spine in axes.spines.values():
+        spine.set_color(GREY)
+
+
 def _table(records: Sequence[dict], name: str) -> tuple[list[int], list[str], np.ndarray]:
     """Steps, layers and the values `[layers, steps]`, NaN where there is none."""
     having = [record for record in records if name in record and "step" in record]
@@ -126,10 +134,7 @@ def _figure(width: float, height: float, transparent: bool) -> tuple[Figure, Axe
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
     axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=GREY)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)
+    fade(axes)
     return figure, axes
 
 

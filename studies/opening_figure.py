@@ -89,6 +89,12 @@ def draw(rows: list[dict]) -> Figure:
     return figure
 
 
+def save(rows: list[dict], path: pathlib.Path) -> None:
+    """Draw into a file: the same bytes for the same numbers."""
+    with matplotlib.rc_context({"svg.hashsalt": "tfcredit"}):
+        draw(rows).savefig(path, metadata={"Date": None})
+
+
 def table(rows: list[dict]) -> str:
     """Mean and half range over the seeds at the end of training, as Markdown."""
     last = max(int(row["step"]) for row in rows)
@@ -117,8 +123,7 @@ def main() -> None:
                 rows += train(rule, seed)
                 print(rows[-1], flush=True)
                 tabulation.write(flags.output, FIELDS, rows)
-    with matplotlib.rc_context({"svg.hashsalt": "tfcredit"}):  # the same bytes each time
-        draw(rows).savefig(flags.figure, metadata={"Date": None})
+    save(rows, flags.figure)
     print(table(rows))
     print(environment())
 

@@ -45,9 +45,9 @@ def public_names(package: pathlib.Path) -> dict[str, list[str]]:
 
 def _defined(node: ast.stmt) -> str:
     """The name that a statement defines, or nothing."""
-    return (
-        ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else getattr(node, "name", "")
-    )
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0])
+    return getattr(node, "name", "")
 
 
 def _all_of(path: pathlib.Path) -> list[str]:
@@ -95,7 +95,7 @@ def notebook_page(path: pathlib.Path) -> str:
                 parts.append(f'<img alt="figure" src="data:image/png;base64,{data}">')
             else:
                 text = "".join(shown["text/plain"]).rstrip()
-                parts.append(f"```text {{ .output }}\n{text}\n```")
+                parts.append(f"```text\n{text}\n```")
     return "\n\n".join(parts)
 
 
@@ -120,6 +120,13 @@ def _page_of(module: str) -> str:
     return f"reference/{module.removeprefix('tfcredit.')}.md"
 
 
+CODE = re.compile(
+    r"<(?P<other>a|h\d|pre|autoref)\b.*?</(?P=other)>"  # stays as it is
+    r"|<code>(?P<name>[A-Za-z_][\w.]*)(\([^<]*\))?</code>",
+    re.DOTALL,
+)
+
+
 def on_page_content(html, page, config, files):
     """A public name as code becomes a link to where it is described."""
     own = f"tfcredit.{pathlib.Path(page.file.src_uri).stem}"
@@ -131,13 +138,6 @@ def on_page_content(html, page, config, files):
         return f'<autoref optional identifier="{identifier}">{match[0]}</autoref>'
 
     return CODE.sub(link, html)
-
-
-CODE = re.compile(
-    r"<(?P<other>a|h\d|pre|autoref)\b.*?</(?P=other)>"  # stays as it is
-    r"|<code>(?P<name>[A-Za-z_][\w.]*)(\([^<]*\))?</code>",
-    re.DOTALL,
-)
 
 
 def identifier_of(name: str, own: str) -> str | None:

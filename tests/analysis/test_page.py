@@ -13,6 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
 
 
 def test_the_page_of_measures_is_true():
+    pytest.importorskip("art", reason="an extra, `robustness`")
     pytest.importorskip("matplotlib", reason="an extra, `plots`")
     text = PAGE.read_text().replace("```", "")
     test = doctest.DocTestParser().get_doctest(text, {}, PAGE.name, str(PAGE), 0)

@@ -5,6 +5,7 @@ from tfcredit.analysis.batch import BatchMeasure
 from tfcredit.analysis.chain import joint_eigenvalues
 from tfcredit.analysis.errors import ErrorAngles, ErrorSpectra
 from tfcredit.analysis.observables import Observables
+from tfcredit.analysis.robustness import robust_accuracy
 from tfcredit.analysis.spectra import (
     effective_rank,
     effective_ranks,
@@ -29,6 +30,7 @@ __all__ = [
     "joint_eigenvalues",
     "kernel_layers",
     "kernel_matrix",
+    "robust_accuracy",
     "safe_rates",
     "singular_values",
     "spectra",

@@ -22,6 +22,7 @@ from studies.two_routes import (
     noise,
     nonlocal_rules,
     page,
+    robustness,
     sensitivity,
     transfer,
 )
@@ -30,7 +31,7 @@ from studies.two_routes.scales import SCALES, Scale
 from studies.two_routes.study import Study
 from tfcredit.errors import UserError
 
-MODULES = (sensitivity, transfer, depth, nonlocal_rules, noise, mirror, defaults)
+MODULES = (sensitivity, transfer, depth, nonlocal_rules, noise, mirror, defaults, robustness)
 STUDIES = {module.STUDY.name: module.STUDY for module in MODULES}
 
 

@@ -24,7 +24,7 @@ from studies.two_routes.study import (
     markdown,
 )
 from tfcredit import analysis, models
-from tfcredit.rules.calibrated import CalibratedMirror, geometry
+from tfcredit.rules.calibrated import geometry
 
 COMPARED = tuple(rule for rule in rules.ALL if rule != "backprop")
 MARGIN = 2.0
@@ -56,9 +56,8 @@ def measure(folder: pathlib.Path, scale: Scale, one: Trial) -> dict:
     if one.factors["rule"] != "calibrated_mirror":
         return {}
     model = models.load(folder / "model.keras")
-    layers = analysis.feedback_layers(model)
-    assert all(isinstance(layer.rule, CalibratedMirror) for layer in layers)
-    return {"expected_angle": float(np.mean([expected_angle(layer) for layer in layers]))}
+    expected = [expected_angle(layer) for layer in analysis.feedback_layers(model)]
+    return {"expected_angle": float(np.mean(expected))}
 
 
 def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
@@ -90,9 +89,9 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
         f"calibrated rule matches backprop if the interval of its gap over all settings is below "
         f"{MARGIN:.0f} points. "
         + "; ".join(f"`{rule}` {interval(pooled[rule])}: {word}" for rule, word in words.items())
-        + f". Angle of `calibrated_mirror` over that of its formula (with each layer's own number of "
-        f"samples; it leaves out the lag behind W and the early average): {reached.mean:.2f} "
-        f"[{reached.low:.2f}, {reached.high:.2f}]."
+        + ". Angle of `calibrated_mirror` over that of its formula (with each layer's own number "
+        "of samples; it leaves out the lag behind W and the early average): "
+        f"{reached.mean:.2f} [{reached.low:.2f}, {reached.high:.2f}]."
     )
     return Conclusion(verdict, text, markdown(head, lines))
 

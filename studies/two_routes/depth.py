@@ -57,10 +57,10 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     found = growth["info_alignment"]
     verdict = HOLDS if found.low > 0 else FAILS if found.high < 0 else OPEN
     text = (
-        f"Values tuned on `{scale.network}` (study sensitivity), {scale.seeds} seeds. From {first} to "
-        f"{last} the gap of information alignment to backprop grows by {found} points, that of weight "
-        f"mirror by {growth['weight_mirror']} (paired by seed). Holds if the first interval is above 0, "
-        "fails if it is below."
+        f"Values tuned on `{scale.network}` (study sensitivity), {scale.seeds} seeds. From "
+        f"{first} to {last} the gap of information alignment to backprop grows by {found} points, "
+        f"that of weight mirror by {growth['weight_mirror']} (paired by seed). Holds if the first "
+        "interval is above 0, fails if it is below."
     )
     return Conclusion(verdict, text, markdown(head, lines))
 

@@ -1,4 +1,4 @@
-"""f. Why does the mirror fail? Four factors crossed: what carries instability, what misalignment."""
+"""f. Why does the mirror fail? Four factors crossed: which carries instability, which the angle."""
 
 import itertools
 import math
@@ -139,11 +139,11 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     instability = min(FACTORS, key=lambda factor: norm[factor].mean)
     clear = angle[misalignment].high < 0 and norm[instability].high < 0
     text = (
-        f"All 16 combinations on `{scale.network}`, {scale.seeds} seeds; effects are paired over all "
-        f"other factors. Misalignment: `{misalignment}` changes the mean angle most, by "
-        f"{_precise(angle[misalignment])} degrees. Instability: `{instability}` changes the distance of "
-        f"|B|/|W| from 1 most, by {_precise(norm[instability])} decades. Holds if both are surely "
-        "below 0."
+        f"All 16 combinations on `{scale.network}`, {scale.seeds} seeds; effects are paired over "
+        f"all other factors. Misalignment: `{misalignment}` lowers the mean angle most, by "
+        f"{_precise(angle[misalignment])} degrees. Instability: `{instability}` lowers the "
+        f"distance of |B|/|W| from 1 most, by {_precise(norm[instability])} decades. Holds if both "
+        "are surely below 0."
     )
     return Conclusion(HOLDS if clear else OPEN, text, markdown(head, lines))
 

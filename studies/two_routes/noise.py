@@ -24,7 +24,7 @@ MARGIN = 5.0
 
 
 def flags_of(rule: str, scale: Scale) -> Flags:
-    """Defaults; symmetric alignment with the learning rate of W, since noise is multiplied by it."""
+    """Defaults; symmetric alignment at the learning rate of W, which multiplies the noise."""
     if rule != "symmetric_alignment":
         return rules.default(rule)
     coefficient = 0.1 / scale.rate
@@ -77,13 +77,14 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     verdict = stay[0] if len(set(stay)) == 1 else OPEN
     worst = max(rules.NON_LOCAL, key=lambda rule: growth[rule].mean)
     text = (
-        f"Normal noise times the learning rate on every weight after every step, `{scale.network}`, "
-        f"{scale.seeds} seeds. A rule stays effective if, from no noise to variance {most}, its gap to "
-        f"backprop under the same noise surely grows by less than {MARGIN:.0f} points. "
+        "Normal noise times the learning rate on every weight after every step, "
+        f"`{scale.network}`, {scale.seeds} seeds. A rule stays effective if, from no noise to "
+        f"variance {most}, its gap to backprop under the same noise surely grows by less than "
+        f"{MARGIN:.0f} points. "
         + "; ".join(f"`{rule}` {growth[rule]}: {word}" for rule, word in words.items())
-        + f". Of the non-local rules `{worst}` suffers most. The verdict is on symmetric and activation "
-        "alignment. The noise on B has the rate of B's own optimizer; the calibrated rules keep B "
-        "outside of the optimizer, so that only W is noisy."
+        + f". Of the non-local rules `{worst}` suffers most. The verdict is on symmetric and "
+        "activation alignment. The noise on B has the rate of B's own optimizer; the calibrated "
+        "rules keep B outside of the optimizer, so that only W is noisy."
     )
     return Conclusion(verdict, text, markdown(head, lines))
 

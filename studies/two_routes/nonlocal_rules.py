@@ -53,9 +53,9 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     agreed = set(verdicts.values())
     verdict = agreed.pop() if len(agreed) == 1 else OPEN
     text = (
-        f"Defaults, {scale.seeds} seeds, paired with backprop of the same network and seed; a rule "
-        f"matches if the 95 % interval of its gap over all depths is below {MARGIN:.0f} points, and "
-        "does not if it is above. "
+        f"Defaults, {scale.seeds} seeds, paired with backprop of the same network and seed; a "
+        "rule matches if the 95 % interval of its gap over all depths is below "
+        f"{MARGIN:.0f} points, and does not if it is above. "
         + "; ".join(f"`{rule}`: {word}" for rule, word in verdicts.items())
         + "."
     )

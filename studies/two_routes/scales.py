@@ -70,7 +70,7 @@ LAPTOP = Scale(
     "laptop",
     (
         *EMBEDDED,
-        *("--steps=400", "--batch_size=32", "--learning_rate=0.16", "--warmup_epochs=0.1"),
+        *("--steps=300", "--batch_size=32", "--learning_rate=0.16", "--warmup_epochs=0.1"),
     ),
     network="resnet8",
     depths={f"resnet{depth}": _resnet(depth) for depth in (8, 20, 56)},

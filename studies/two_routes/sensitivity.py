@@ -122,11 +122,11 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     ]
     verdict = HOLDS if works and near < min(others) else FAILS if works else OPEN
     text = (
-        f"{scale.trials} random draws per rule on `{scale.network}`, each with a seed of its own; backprop "
-        f"reaches {backprop} % (n = {backprop.n}). Weight mirror's best draw reaches {max(mirror):.1f} %, "
-        f"{near:.0%} of its draws come within {NEAR:.0f} points of backprop (the other rules: "
-        f"{min(others):.0%} to {max(others):.0%}). The verdict asks that some draw works and that fewer do "
-        "than under every other rule."
+        f"{scale.trials} random draws per rule on `{scale.network}`, each with a seed of its own; "
+        f"backprop reaches {backprop} % (n = {backprop.n}). Weight mirror's best draw reaches "
+        f"{max(mirror):.1f} %, {near:.0%} of its draws come within {NEAR:.0f} points of backprop "
+        f"(the other rules: {min(others):.0%} to {max(others):.0%}). Holds if some draw works and "
+        "fewer do than under every other rule."
     )
     return Conclusion(verdict, text, table)
 

@@ -13,6 +13,7 @@ from studies.two_routes.study import (
     Rows,
     Study,
     accuracies,
+    differences,
     diverged,
     gaps,
     interval,
@@ -62,16 +63,10 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     )
     mirror = interval(losses(rows, "weight_mirror", scale))
     information = interval(losses(rows, "info_alignment", scale))
-    paired = interval(
-        [
-            first - second
-            for first, second in zip(
-                losses(rows, "weight_mirror", scale),
-                losses(rows, "info_alignment", scale),
-                strict=True,
-            )
-        ]
+    paired = differences(
+        losses(rows, "weight_mirror", scale), losses(rows, "info_alignment", scale)
     )
+    base = accuracies(rows, scale, rule="backprop", network=scale.network)
     if mirror.low > 0 and paired.low > 0:
         verdict = HOLDS
     elif mirror.high < FAR or paired.high < 0:
@@ -79,14 +74,14 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     else:
         verdict = OPEN
     text = (
-        f"The best of {scale.trials} random draws on `{scale.network}` (study sensitivity), applied "
-        f"to {len(scale.targets)} other networks, {scale.seeds} seeds each; gaps are points of "
-        "top-1 below backprop of the same network and seed. Away from its source weight mirror "
-        f"loses {mirror} points more than there, information alignment {information}; paired, the "
-        f"mirror loses {paired} points more than information alignment (n = {paired.n}). "
-        "`calibrated_mirror` has its defaults everywhere. Holds if the mirror's loss and the paired "
-        f"difference are above 0; fails if the loss is surely below {FAR:.0f} points or the "
-        f"difference below 0. Backprop on the source: {accuracies(rows, scale, rule='backprop', network=scale.network)} %."
+        f"The best of {scale.trials} random draws on `{scale.network}` (study sensitivity), "
+        f"applied to {len(scale.targets)} other networks, {scale.seeds} seeds each; gaps are "
+        "points of top-1 below backprop of the same network and seed. Away from its source weight "
+        f"mirror loses {mirror} points more than there, information alignment {information}; "
+        f"paired, the mirror loses {paired} points more than information alignment "
+        f"(n = {paired.n}). `calibrated_mirror` has its defaults everywhere. Holds if the mirror's "
+        "loss and the paired difference are above 0; fails if the loss is surely below "
+        f"{FAR:.0f} points or the difference below 0. Backprop on the source: {base} %."
     )
     return Conclusion(verdict, text, table)
 

@@ -55,7 +55,8 @@ class FactorMirror(Rule):
 
     def gradient(self, synapse, dy):
         """See `Rule.gradient`."""
-        connection, x, b = synapse.connection, synapse.x, synapse.feedback_kernel
+        connection, b = synapse.connection, synapse.feedback_kernel
+        x = tf.cast(synapse.x, b.dtype)
         if self.noise:
             x = tf.ensure_shape(synapse.noise(tf.shape(x), x.dtype), synapse.x.shape)
         if self.centred:

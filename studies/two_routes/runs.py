@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
@@ -17,6 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 from studies.two_routes.scales import Flags, Scale
 
 RESULTS = pathlib.Path(__file__).with_name("results")
+# Fresh processes now and then: TensorFlow keeps memory of each network that it has built. Not by
+# `max_tasks_per_child`, with which Python 3.11's pool waits for ever once all workers have left.
+RUNS_PER_POOL = 10
 OUTCOMES = ("top1", "loss", "mean_angle", "finite", "seconds")
 
 
@@ -152,19 +156,31 @@ def complete(
                 table.add(one, outcomes)
                 missing.remove(one)
                 yield table.rows[-1]
-    if not missing:
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    # Fresh processes now and then: TensorFlow keeps memory of each network it has built.
+    for start in range(0, len(missing), RUNS_PER_POOL * jobs):
+        yield from _train(
+            table, missing[start : start + RUNS_PER_POOL * jobs], scale, measure, runs, jobs, given
+        )
+
+
+def _train(
+    table: Table,
+    trials: Sequence[Trial],
+    scale: Scale,
+    measure: Measure | None,
+    runs: pathlib.Path,
+    jobs: int,
+    given: Flags,
+) -> Iterator[dict]:
+    """`complete` for trials that one pool of processes trains."""
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
     with concurrent.futures.ProcessPoolExecutor(
         jobs,
         multiprocessing.get_context("spawn"),
         initializer=_prepare,
-        initargs=(threads if jobs > 1 else 0,),
-        max_tasks_per_child=8,
+        initargs=(threads,),
     ) as pool:
         futures = {
-            pool.submit(run, one, scale, measure, runs / one.folder, given): one for one in missing
+            pool.submit(run, one, scale, measure, runs / one.folder, given): one for one in trials
         }
         for future in concurrent.futures.as_completed(futures):
             table.add(futures[future], future.result())
@@ -172,12 +188,19 @@ def complete(
 
 
 def _prepare(threads: int) -> None:
-    """Give this process its share of the cores; 0: all."""
+    """Give this process its share of the cores, 0 for all, and let it end with its parent."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")  # it warns of retracing: each run has a network of its own
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """Without this, workers of a parent that was killed would train on and wait for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def run(

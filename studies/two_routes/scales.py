@@ -77,10 +77,10 @@ LAPTOP = Scale(
     targets={
         "fc": ("--model=fc",),
         "conv": ("--model=conv",),
-        "resnet8, width 16": _resnet(8, 16),
+        "resnet8, width 4": _resnet(8, 4),
         "resnet20": _resnet(20),
     },
-    widths={"resnet8, width 4": _resnet(8, 4), "resnet8, width 16": _resnet(8, 16)},
+    widths={"resnet8, width 4": _resnet(8, 4)},
     without_batch_norm={"fc": ("--model=fc",), "conv": ("--model=conv",)},
     seeds=3,
     trials=16,

@@ -3,6 +3,12 @@
 import pytest
 
 
+def pytest_addoption(parser):
+    """Add the option of the tests in a browser."""
+    text = "keep pictures of TensorBoard's pages in this folder"
+    parser.addoption("--screenshots", metavar="FOLDER", help=text)
+
+
 @pytest.fixture(autouse=True)
 def registries():
     """What a test or an example registers is gone after it."""

@@ -57,6 +57,7 @@ def measure(model: str, rule: str, batch: int, rounds: int) -> str:
         times = []
         for _ in range(6):
             started = time.perf_counter()
+            monitor.records.clear()  # or it would go on with them
             with_it.on_train_begin()  # measures; the first time it traces
             times.append(time.perf_counter() - started)
         ratios, steps = [], []

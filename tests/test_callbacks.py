@@ -107,6 +107,35 @@ def test_measures_every_few_steps(tmp_path):
     assert now[0]["error_angle"] == pytest.approx(last["conv"]["error_angle"], rel=1e-4)
 
 
+def test_the_table_goes_on_where_the_run_does(tmp_path):
+    """As after a kill at step 5, of a run that goes on from its checkpoint at step 4."""
+
+    def fit(steps):
+        monitor = MeasureMonitor(X[:8], Y[:8], every=3, table=tmp_path / "table.csv")
+        model.fit(X, Y, batch_size=32, epochs=steps, verbose=0, callbacks=[monitor])
+        records = analysis.read_csv(tmp_path / "table.csv")
+        assert records == monitor.records
+        return records
+
+    model = network("info_alignment")
+    before = fit(5)
+    assert [record["step"] for record in before] == [0] * 4 + [3] * 4 + [5] * 4
+    model.optimizer.iterations.assign(4)
+    after = fit(4)
+    assert [record["step"] for record in after] == [0] * 4 + [3] * 4 + [6] * 4 + [8] * 4
+    assert after[:8] == before[:8]
+    now = {record["layer"]: record["angle"] for record in analysis.alignment(model)}
+    assert {r["layer"]: r["angle"] for r in after[-4:] if "angle" in r} == now
+
+
+def test_a_table_that_cannot_be_read_is_refused(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("step,layer\nmany,conv\n")
+    monitor = MeasureMonitor(X[:8], Y[:8], table=table)
+    with pytest.raises(UserError, match="can't be read as a table of records"):
+        network("info_alignment").fit(X, Y, verbose=0, callbacks=[monitor])
+
+
 def test_heat_maps_are_images(tmp_path):
     pytest.importorskip("matplotlib", reason="an extra, `plots`")
     model = network("feedback_alignment")

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.conformance.descriptors import (
     LAYERS,
     LEARN,
-    PAIRS,
+    MORE_PAIRS,
     QUICK_FIRST,
     RULES,
     assert_close,
@@ -36,7 +36,7 @@ def call(made, x):
     return run
 
 
-@pytest.mark.parametrize("name, rule", PAIRS)
+@pytest.mark.parametrize("name, rule", MORE_PAIRS)
 def test_layer_in_graph_and_eager(name, rule):
     results = []
     for wrap in (lambda f: f, tf.function):

@@ -1,19 +1,17 @@
 """A report in a real browser: it shows its charts in light and in dark, without a complaint."""
 
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browsing import BROWSER, FLAGS, needs_browser
 from tfcredit.report import figures
 from tfcredit.training import cli
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(NAMES)} is installed")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +24,7 @@ def page(trained, tmp_path_factory):
 def look(page, width, scheme="light"):
     """The pixels `[height, width, 3]` of a page, and what the browser's console says of it."""
     picture = page.with_name(f"{scheme}{width}.png")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    flags += ["--hide-scrollbars", f"--user-data-dir={page.parent / 'profile'}"]
+    flags = [*FLAGS, f"--user-data-dir={page.parent / 'profile'}"]
     flags += ["--enable-logging=stderr", f"--screenshot={picture}", f"--window-size={width},2000"]
     flags += [f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"]
     command = [BROWSER, *flags, page.as_uri()]

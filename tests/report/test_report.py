@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 import tensorflow as tf
 
+from tfcredit import analysis
 from tfcredit.report import find_runs
 from tfcredit.training import cli
 
@@ -122,6 +123,24 @@ def test_angles_come_from_the_event_files(runs):
     assert last == pytest.approx(summary["angles"], abs=1e-3)
     assert mirror.mean_angles[-1]["mean_angle"] == pytest.approx(summary["mean_angle"], abs=1e-3)
     assert [row["step"] for row in mirror.rows] == [12, 24] and mirror.notes == []
+
+
+def test_angles_of_errors_come_from_the_measures(runs, tmp_path):
+    records = [
+        {"step": step, "layer": layer, "rule": "calibrated_mirror", "error_angle": float(step)}
+        for step in (0, 24)
+        for layer in ("dense0", "1")
+    ]
+    kernels = {"step": 0, "layer": "dense0", "rule": "calibrated_mirror", "angle": 90.0}
+    analysis.write_csv([kernels, *records], runs / "mirror" / "measures.csv")
+    run = find_runs([runs / "mirror"])[0]
+    assert run.error_angles == records and run.notes == []
+    page = Page(report(tmp_path / "report.html", runs))
+    assert [tag for tag, _ in page.tags].count("svg") == 3 + 1 + 1
+    assert "Angle of the errors and those of backprop, layer by layer" in page.words
+    (runs / "mirror" / "measures.csv").write_text("step,layer,error_angle\nx,y,z\n")
+    text = report(tmp_path / "report.html", runs)
+    assert "measures.csv is damaged" in text and "Angle of the errors" not in text
 
 
 def test_runs_are_found_once_and_named_below_what_they_share(runs):

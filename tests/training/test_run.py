@@ -138,6 +138,7 @@ def test_two_deterministic_runs_are_bit_identical(tmp_path):
 @pytest.mark.parametrize("rule", ["info_alignment", "brsf"])
 def test_a_killed_run_continues_bit_for_bit(rule, tmp_path):
     flags = ["--steps=400", "--deterministic", f"--rule={rule}"]
+    flags += ["--measures", "--measure_every_steps=150"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run(whole, *flags)
     process = subprocess.Popen(
@@ -152,6 +153,9 @@ def test_a_killed_run_continues_bit_for_bit(rule, tmp_path):
     out = run(broken, *flags, "--resume=auto")
     assert "Continuing at step" in out
     assert same(weights(whole), weights(broken))
+    measures = [(d / "measures.csv").read_text() for d in (whole, broken)]
+    assert measures[0] == measures[1]
+    assert {r.split(",")[0] for r in measures[0].split()[1:]} == {"0", "150", "300", "400"}
     rows = [(d / "metrics.csv").read_text().splitlines() for d in (whole, broken)]
     without_speed = [[line.split(",")[:5] for line in table] for table in rows]
     assert without_speed[0] == without_speed[1]

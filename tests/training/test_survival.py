@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training.test_strategies import ROOT, environment, workers
+from tfcredit.analysis import read_csv
 
 SMALL = ["--model=fc", "--batch_size=500", "--deterministic", "--epochs=4"]
 SMALL += ["--checkpoint_every_steps=2", "--rule=info_alignment", "--resume=auto"]
@@ -166,8 +167,14 @@ def test_a_lost_worker_ends_the_others_and_all_continue(tmp_path):
 @pytest.mark.multi_device
 def test_sigterm_to_one_worker_stops_all(tmp_path):
     cluster, folder = workers(2), tmp_path / "run"
-    processes = [start(folder, cluster, f"--worker={i}") for i in range(2)]
+    flags = [cluster, "--measures", "--measure_every_steps=2"]
+    processes = [start(folder, *flags, f"--worker={i}") for i in range(2)]
     wait_for(saved(folder))
     os.kill(processes[1].pid, signal.SIGTERM)
     for process in processes:
         assert "Stopped by SIGTERM" in finish(process)
+    # One of them has written what both have measured.
+    measured = [(r["step"], r["layer"], "angle" in r) for r in read_csv(folder / "measures.csv")]
+    assert len(set(measured)) == len(measured) >= 2 * 8 and {0, 2} <= {
+        step for step, *_ in measured
+    }

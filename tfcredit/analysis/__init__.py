@@ -14,7 +14,7 @@ from tfcredit.analysis.spectra import (
     spectra,
 )
 from tfcredit.analysis.stability import safe_rates, spectrum
-from tfcredit.analysis.statistics import bootstrap_mean, write_csv
+from tfcredit.analysis.statistics import bootstrap_mean, read_csv, write_csv
 
 __all__ = [
     "BatchMeasure",
@@ -30,6 +30,7 @@ __all__ = [
     "joint_eigenvalues",
     "kernel_layers",
     "kernel_matrix",
+    "read_csv",
     "robust_accuracy",
     "safe_rates",
     "singular_values",

@@ -43,21 +43,22 @@ def curves(records: Sequence[dict], name: str = "angle", transparent: bool = Tru
         UserError: No record has the measure.
     """
     steps, layers, values = _table(records, name)
-    figure, axes = _figure(6.4, 4.0, transparent)
+    ink = GREY if transparent else "black"
+    figure, axes = _figure(6.4, 4.0, transparent, ink)
     for row, layer, depth in zip(values, layers, np.linspace(0, 1, len(layers)), strict=True):
         axes.plot(steps, row, color=DEPTH(depth), marker=".", markersize=4, label=layer)
     if name.endswith("angle") and np.isfinite(values).any():
         axes.set_ylim(0, max(95.0, 1.05 * np.nanmax(values)))
-    axes.set_xlabel("step", color=GREY)
-    axes.set_ylabel(_title(name), color=GREY)
+    axes.set_xlabel("step", color=ink)
+    axes.set_ylabel(_title(name), color=ink)
     figure.legend(
         loc="outside right upper",
         frameon=False,
-        labelcolor=GREY,
+        labelcolor=ink,
         fontsize="small" if len(layers) <= 12 else "xx-small",
         ncols=1 + (len(layers) - 1) // 30,
     )
-    _note(axes, values, "gaps: not defined or not finite")
+    _note(axes, values, ink, "gaps: not defined or not finite")
     return figure
 
 
@@ -76,7 +77,8 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
         UserError: No record has the measure.
     """
     steps, layers, values = _table(records, name)
-    figure, axes = _figure(6.4, 1.4 + 0.2 * len(layers), transparent)
+    ink = GREY if transparent else "black"
+    figure, axes = _figure(6.4, 1.4 + 0.2 * len(layers), transparent, ink)
     is_angle = name.endswith("angle")
     axes.add_patch(
         axes.patch.__class__(
@@ -95,12 +97,14 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     axes.set_yticks(np.arange(len(layers)) + 0.5, layers, fontsize="small")
     ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
     axes.set_xticks(ticks + 0.5, [str(steps[i]) for i in ticks])
-    axes.set_xlabel("step", color=GREY)
+    axes.set_xlabel("step", color=ink)
     bar = figure.colorbar(shown, ax=axes)
-    bar.set_label(_title(name), color=GREY)
-    bar.outline.set_edgecolor(GREY)
-    bar.ax.tick_params(colors=GREY)
-    _note(axes, values, "hatched: not defined or not finite")
+    bar.set_label(_title(name), color=ink)
+    if is_angle:
+        bar.set_ticks([0, 45, 90, 135, 180])
+    bar.outline.set_edgecolor(ink)
+    bar.ax.tick_params(colors=ink)
+    _note(axes, values, ink, "hatched: not defined or not finite")
     return figure
 
 
@@ -122,14 +126,14 @@ def _table(records: Sequence[dict], name: str) -> tuple[list[int], list[str], np
     return steps, layers, values
 
 
-def _figure(width: float, height: float, transparent: bool) -> tuple[Figure, Axes]:
+def _figure(width: float, height: float, transparent: bool, ink: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=GREY)
+    axes.tick_params(colors=ink)
     for spine in axes.spines.values():
-        spine.set_color(GREY)
+        spine.set_color(ink)
     return figure, axes
 
 
@@ -139,6 +143,6 @@ def _title(name: str) -> str:
     return words if unit is None or unit in words else f"{words} ({unit})"
 
 
-def _note(axes: Axes, values: np.ndarray, words: str) -> None:
+def _note(axes: Axes, values: np.ndarray, ink: str, words: str) -> None:
     if not np.isfinite(values).all():
-        axes.set_title(words, loc="left", color=GREY, fontsize="small")
+        axes.set_title(words, loc="left", color=ink, fontsize="small")

@@ -21,10 +21,15 @@ class AlignmentMonitor(keras.callbacks.Callback):
         log_dir: Folder of the event files.
         probe: A batch of inputs `[n, ...]` on which R is measured, or `None`.
         histograms: Whether to write histograms of both kernels.
+        angles: Whether to write angles and norm ratios; not where a `MeasureMonitor` does, since
+            TensorBoard would join the two series to one that runs back and forth.
     """
 
-    def __init__(self, log_dir: str, probe: Any = None, histograms: bool = False):
+    def __init__(
+        self, log_dir: str, probe: Any = None, histograms: bool = False, angles: bool = True
+    ):
         super().__init__()
+        self._angles = angles
         self._writer = tf.summary.create_file_writer(str(log_dir))
         self._probe = probe
         self._histograms = histograms
@@ -41,13 +46,14 @@ class AlignmentMonitor(keras.callbacks.Callback):
     def _record(self, step: int):
         if not feedback_layers(self.model):
             return
-        records = alignment(self.model)
         with self._writer.as_default(step):
-            for record in records:
-                tf.summary.scalar(f"angle/{record['layer']}", record["angle"])
-                tf.summary.scalar(f"norm_ratio/{record['layer']}", record["norm_ratio"])
-            mean = sum(record["angle"] for record in records) / len(records)
-            tf.summary.scalar("angle/mean", mean)
+            if self._angles:
+                records = alignment(self.model)
+                for record in records:
+                    tf.summary.scalar(f"angle/{record['layer']}", record["angle"])
+                    tf.summary.scalar(f"norm_ratio/{record['layer']}", record["norm_ratio"])
+                mean = sum(record["angle"] for record in records) / len(records)
+                tf.summary.scalar("angle/mean", mean)
             for name, value in self._regularisation_values().items():
                 tf.summary.scalar(name, value)
             if self._histograms:

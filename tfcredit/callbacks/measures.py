@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import math
+import os
+import pathlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfcredit.analysis import ErrorAngles, alignment, feedback_layers
+from tfcredit.analysis import ErrorAngles, alignment, feedback_layers, read_csv, write_csv
 from tfcredit.callbacks.steps import steps_taken
 from tfcredit.errors import UserError
 
@@ -20,6 +22,9 @@ Measure = Callable[[keras.Model], list[dict]]
 
 class MeasureMonitor(keras.callbacks.Callback):
     """Measures at the start, every so many steps and at the end of training, on a fixed batch.
+
+    The steps are the optimizer's, so that a run that was continued is measured where it would have
+    been.
 
     Scalars for TensorBoard: `NAME/LAYER` for each number in the records (`angle/conv0`,
     `error_angle/conv0`, ...) and `NAME/mean` over the layers that have one. With matplotlib (the
@@ -37,13 +42,16 @@ class MeasureMonitor(keras.callbacks.Callback):
         measures: Functions of the model that give records, such as those of `tfcredit.analysis`.
             Default: `alignment` and `ErrorAngles(x, y)`, which needs a model compiled with one
             loss; for a model without feedback kernels the latter alone.
+        table: A CSV file that always holds all records, or `None`. Those of an earlier part of the
+            run, up to the step from which it goes on, are kept, in `records` and heat maps too.
 
     Attributes:
         records: All records so far, each with the `step` that it belongs to in front: flat
             dictionaries, as `pandas.DataFrame` and `tfcredit.analysis.write_csv` take them.
 
     Raises:
-        UserError: `every` is no positive number of steps; a measure can't look at the model.
+        UserError: `every` is no positive number of steps; a measure can't look at the model; the
+            table that is there can't be read.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class MeasureMonitor(keras.callbacks.Callback):
         log_dir: str | None = None,
         every: int | Literal["epoch"] = 200,
         measures: Sequence[Measure] | None = None,
+        table: str | os.PathLike | None = None,
     ):
         super().__init__()
         if every != "epoch" and not (isinstance(every, int) and every > 0):
@@ -62,14 +71,20 @@ class MeasureMonitor(keras.callbacks.Callback):
         self._measures = measures
         self._every = every
         self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
-        self._steps_since = self._first_batch = 0
+        self._table = None if table is None else pathlib.Path(table)
+        self._step = self._first_batch = 0
         self._started = self._seconds_of_drawing = 0.0
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
-        """Measure the start."""
+        """Measure the start, unless this goes on with what was measured before."""
         self._started, self._seconds_of_drawing = time.monotonic(), 0.0
-        self._measure()
+        self._step = steps_taken(self.model)
+        if self._table is not None and self._table.exists():
+            earlier = read_csv(self._table)
+            self.records = [record for record in earlier if record["step"] <= self._step]
+        if not self.records:
+            self._measure()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Count the steps; one call may stand for several of them."""
@@ -77,8 +92,9 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Measure if it is time."""
-        self._steps_since += batch - self._first_batch + 1
-        if self._every != "epoch" and self._steps_since >= self._every:
+        before = self._step
+        self._step += batch - self._first_batch + 1
+        if self._every != "epoch" and self._step // self._every > before // self._every:
             self._measure()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -88,19 +104,21 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Measure the end."""
-        if self._steps_since:
+        if self.records[-1]["step"] < steps_taken(self.model):
             self._measure()
         if self._writer is not None and self._drawn < len(self.records):
             self._draw()
 
     def _measure(self):
-        step, self._steps_since = steps_taken(self.model), 0
+        step = steps_taken(self.model)
         measures = self._measures
         if measures is None:
             both = [alignment, self._errors]
             measures = both if feedback_layers(self.model) else [self._errors]
         found = [{"step": step} | record for measure in measures for record in measure(self.model)]
         self.records += found
+        if self._table is not None:
+            write_csv(self.records, self._table)
         if self._writer is not None:
             with self._writer.as_default(step):
                 for name, value in _scalars(found).items():
@@ -120,7 +138,9 @@ class MeasureMonitor(keras.callbacks.Callback):
         with self._writer.as_default(self.records[-1]["step"]):
             for name in sorted(names):
                 png = io.BytesIO()
-                plots.heat_map(self.records, name, transparent=False).savefig(png, format="png")
+                figure = plots.heat_map(self.records, name, transparent=False)
+                figure.set_figwidth(4.8)  # TensorBoard shows it small: larger words, as sharp
+                figure.savefig(png, format="png", dpi=160)
                 tf.summary.image(f"{name}/heat_map", tf.io.decode_png(png.getvalue(), 3)[None])
         self._writer.flush()
         self._seconds_of_drawing += time.monotonic() - started

@@ -43,18 +43,19 @@ def mean_angle(runs: Sequence[StoredRun]) -> str:
     return _curves("mean angle, degrees", runs, lambda r: r.mean_angles, {"mean_angle": "-"})
 
 
-def heat_map(run: StoredRun, name: str) -> str:
-    """Layer x time: angle of W and B.
+def heat_map(records: Sequence[dict], measure: str, name: str) -> str:
+    """Layer x time.
 
     Args:
-        run: With angles.
+        records: With `step`, `layer` and the measure; one at least.
+        measure: "angle" or "error_angle".
         name: Of the figure, unique on its page.
 
     Returns:
         The SVG element.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = plots.heat_map(run.angles)
+        figure = plots.heat_map(records, measure)
         for axes in figure.axes:
             for cells in axes.collections:
                 cells.set_rasterized(True)  # else a path per cell

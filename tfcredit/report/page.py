@@ -63,7 +63,8 @@ def page(runs: Sequence[StoredRun]) -> str:
         A whole HTML document.
     """
     parts = [_HEAD, "<h1>tfcredit report</h1>", _warnings(runs), "<h2>Results</h2>", _results(runs)]
-    parts += [_notes(runs), _differences(runs), _charts(runs), _maps(runs)]
+    parts += [_notes(runs), _differences(runs), _charts(runs)]
+    parts += [_maps(runs, measure) for measure in _MAPS]
     return "\n".join(part for part in parts if part) + "\n</body>\n</html>\n"
 
 
@@ -133,20 +134,30 @@ def _charts(runs: Sequence[StoredRun]) -> str:
     return f'<h2>Training</h2>\n<p>{legend}</p>\n{note}\n<div class="charts">\n{shown}\n</div>'
 
 
-def _maps(runs: Sequence[StoredRun]) -> str:
-    maps = [
-        f"<section><h3>{_name(run, index)}</h3>{figures.heat_map(run, f'map{index}')}</section>"
-        for index, run in enumerate(runs)
-        if run.angles
-    ]
+_MAPS = {
+    "angle": (
+        "Angle of W and B, layer by layer",
+        "0 degrees: errors travel as in backprop; 90: B knows nothing of W.",
+    ),
+    "error_angle": (
+        "Angle of the errors and those of backprop, layer by layer",
+        "Through all layers above, on a batch of test images; that of the last layer is always 0.",
+    ),
+}
+
+
+def _maps(runs: Sequence[StoredRun], measure: str) -> str:
+    """Heat maps of the runs that have this measure."""
+    maps = []
+    for index, run in enumerate(runs):
+        if records := getattr(run, f"{measure}s"):
+            svg = figures.heat_map(records, measure, f"{measure}{index}")
+            maps.append(f"<section><h3>{_name(run, index)}</h3>{svg}</section>")
     if not maps:
         return ""
+    title, note = _MAPS[measure]
     shown = "\n".join(maps)
-    return (
-        "<h2>Angle of W and B, layer by layer</h2>\n"
-        '<p class="note">0 degrees: errors travel as in backprop; 90: B knows nothing of W.</p>\n'
-        f'<div class="maps">\n{shown}\n</div>'
-    )
+    return f'<h2>{title}</h2>\n<p class="note">{note}</p>\n<div class="maps">\n{shown}\n</div>'
 
 
 def _notes(runs: Sequence[StoredRun]) -> str:

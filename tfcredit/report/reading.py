@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
+from tfcredit.analysis import read_csv
 from tfcredit.errors import UserError
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.rundir import RunDirectory
@@ -27,6 +28,7 @@ class StoredRun:
         rows: `metrics.csv`: a dict of numbers per epoch; NaN where they are not finite.
         angles: Records with `step`, `layer` and `angle` in degrees, over the whole training.
         mean_angles: Records with `step` and `mean_angle`.
+        error_angles: Records with `step`, `layer` and `error_angle`, of a run with `--measures`.
         notes: Sentences on what is missing or damaged.
     """
 
@@ -37,6 +39,7 @@ class StoredRun:
     rows: list[dict[str, float]]
     angles: list[dict]
     mean_angles: list[dict]
+    error_angles: list[dict]
     notes: list[str]
 
 
@@ -70,6 +73,13 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
     recipe = _recipe(directory)
     rows, notes = _metrics(directory.metrics)
     angles, means = _angles(directory.tensorboard)
+    error_angles = []
+    try:
+        error_angles = _error_angles(directory.measures)
+    except UserError:
+        notes.append(
+            f"{directory.measures.name} is damaged, so that angles of errors are left out."
+        )
     if directory.summary.exists():
         state, summary = "finished", _summary(directory.summary)
     else:
@@ -78,7 +88,7 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
         last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
         summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
         summary |= {"top1": last.get("test_top1"), "top5": last.get("test_top5")}
-    return StoredRun(name, recipe, state, summary, rows, angles, means, notes)
+    return StoredRun(name, recipe, state, summary, rows, angles, means, error_angles, notes)
 
 
 def _recipe(directory: RunDirectory) -> Recipe:
@@ -154,3 +164,8 @@ def _angles(folder: pathlib.Path) -> tuple[list[dict], list[dict]]:
         for step, angle in sorted(by_step.items())
     ]
     return angles, means
+
+
+def _error_angles(path: pathlib.Path) -> list[dict]:
+    records = read_csv(path) if path.exists() else []
+    return [record for record in records if {"step", "layer", "error_angle"} <= set(record)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_type_hints
 
 import tensorflow as tf
@@ -14,6 +14,8 @@ from tfcredit.training.rundir import FREE
 SHOWN = ("rule", "model", "learning_rate", "batch_size", "seed")
 """Columns of the table of hyperparameters that are open at first: five, says TensorBoard."""
 METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
+LAYERS = r"/(?!mean$)"
+"""After the name of a measure: each layer's, without their mean."""
 LAYOUT = {
     "Task": {
         "top-1": ["test/top1", "train/top1"],
@@ -21,12 +23,23 @@ LAYOUT = {
         "learning rates": ["run/learning_rate", "run/feedback_learning_rate"],
     },
     "Credit assignment": {
-        "angle of W and B, degrees": [r"angle/.*"],
-        "|B| / |W|": [r"norm_ratio/.*"],
+        "mean angle of W and B, degrees": ["angle/mean"],
+        "angle of W and B, degrees": [f"angle{LAYERS}"],
+        "|B| / |W|": [f"norm_ratio{LAYERS}"],
         "R": [r"R/.*", "train/alignment_loss"],
     },
 }
-"""Category -> chart -> regular expressions of tags."""
+"""Category -> chart -> regular expressions that tags begin with."""
+MEASURED = {
+    "Errors against backprop": {
+        "mean angle of errors, degrees": ["error_angle/mean"],
+        "angle of errors, degrees": [f"error_angle{LAYERS}"],
+        "mean angle of gradients, degrees": ["gradient_angle/mean"],
+        "angle of gradients, degrees": [f"gradient_angle{LAYERS}"],
+        "|error| / |backprop's|": [f"error_norm_ratio{LAYERS}"],
+    },
+}
+"""What `--measures` adds to it."""
 
 
 def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
@@ -44,7 +57,7 @@ def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
     summaries = [
         hparams.experiment_pb(_hyperparameters(), _metrics()),
         hparams.session_start_pb(flags),
-        custom_scalars.pb(_layout()),
+        custom_scalars.pb(_layout(LAYOUT | (MEASURED if recipe.measures else {}))),
     ]
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(0):
@@ -98,7 +111,7 @@ def _metrics() -> list:
     ]
 
 
-def _layout():
+def _layout(categories: Mapping[str, Mapping[str, Sequence[str]]]):
     from tensorboard.plugins.custom_scalar import layout_pb2
 
     return layout_pb2.Layout(
@@ -112,6 +125,6 @@ def _layout():
                     for title, tags in charts.items()
                 ],
             )
-            for category, charts in LAYOUT.items()
+            for category, charts in categories.items()
         ]
     )

@@ -158,6 +158,12 @@ class Recipe:
     )
     keep: int = _flag(3, "Run", "number of checkpoints kept", at_least=1)
     histograms: bool = _flag(False, "Run", "write histograms of all kernels to TensorBoard")
+    measures: bool = _flag(
+        False, "Run", "measure errors and gradients against backprop's: measures.csv, TensorBoard"
+    )
+    measure_every_steps: int = _flag(
+        200, "Run", "steps between two measurements of --measures", at_least=1
+    )
 
     strategy: str = _flag(
         "auto",

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tfcredit
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
-from tfcredit.callbacks import AlignmentMonitor, EpochTable
+from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
 from tfcredit.training import assemble, board, strategies
 from tfcredit.training.checkpoints import Checkpoints
@@ -211,16 +211,20 @@ class Run:
         return Checkpoints(folder, trainer.variables, keep, self.cluster.is_chief)
 
     def _callbacks(self, network: keras.Model, epochs: int) -> keras.callbacks.CallbackList:
-        """The chief's callbacks; the other workers have none."""
-        chief = self.cluster.is_chief
-        callbacks = []
+        """The chief's callbacks; other workers only measure, and write nothing."""
+        chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
+        folder = self.directory.tensorboard if chief else None
+        batch = next(iter(self.data.evaluation(min(64, self.data.test_examples))))
+        images, labels = batch[:2]
         if chief:
-            folder = self.directory.tensorboard
-            probe = next(iter(self.data.evaluation(min(64, self.data.test_examples))))[0]
             callbacks = [
-                AlignmentMonitor(folder, probe, self.recipe.histograms),
+                AlignmentMonitor(folder, images, recipe.histograms, angles=not recipe.measures),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
             ]
+        if recipe.measures:
+            # On all workers: while the chief alone traced, the others would give it up for lost.
+            every, table = recipe.measure_every_steps, self.directory.measures if chief else None
+            callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
         return keras.callbacks.CallbackList(
             callbacks,
             add_progbar=chief,

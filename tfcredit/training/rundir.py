@@ -20,13 +20,16 @@ from tfcredit.training.recipe import Recipe, parse
 # Given anew at each start, so they may differ when a run continues.
 FREE = {
     *("run_dir", "resume", "overwrite", "mode", "data_dir", "max_corrupt_records"),
-    *("checkpoint_every_steps", "checkpoint_every_minutes", "keep", "histograms"),
+    *("checkpoint_every_steps", "checkpoint_every_minutes", "keep"),
+    *("histograms", "measures", "measure_every_steps"),
     *("strategy", "num_replicas", "workers", "worker", "tpu", "steps_per_execution"),
 }
 
 
 class RunDirectory:
     """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
+
+    With `--measures` also `measures.csv`.
 
     Args:
         path: The folder.
@@ -36,6 +39,7 @@ class RunDirectory:
         self.path = pathlib.Path(path)
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.csv"
+        self.measures = self.path / "measures.csv"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.keras"

@@ -15,6 +15,7 @@ import shlex
 import sys
 import time
 
+from studies import tabulation
 from studies.two_routes import (
     defaults,
     depth,
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=pathlib.Path, default="runs/two_routes")
     parser.add_argument("--jobs", type=int, default=2, help="processes that train at once [2]")
     parser.add_argument("--list", action="store_true", help="print the commands of the runs only")
+    parser.add_argument("--update", action="store_true", help="put the verdicts into README.md")
     flags, given = parser.parse_known_args(arguments)
     scale = SCALES[flags.scale]
     try:
@@ -61,8 +63,12 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as problem:
         print(f"two_routes: {problem}", file=sys.stderr)
         return 2
-    if not flags.list:
-        page.write(STUDIES, scale, flags.results)
+    if flags.list:
+        return 0
+    verdicts = page.write(STUDIES, scale, flags.results)
+    print(verdicts)
+    if flags.update:
+        tabulation.put("two_routes", verdicts)
     return 0
 
 

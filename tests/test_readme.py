@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += ["docs/measures.md", "docs/new_rule.md", "docs/reference_checkpoints.md"]
-PAGES += ["docs/stability.md", "docs/tensorboard.md"]
+PAGES += ["docs/search.md", "docs/stability.md", "docs/tensorboard.md"]
 # Those of ImageNet need ImageNet: tests/test_configs_imagenet.py.
 CONFIGS = [p for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "imagenet"]
 FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
@@ -26,7 +26,8 @@ OTHERS_FLAGS = {
     "source",
     "output",
     "checkpoint",
-}  # of TensorBoard, pytest, the studies, prepare-imagenet, import-reference
+    *("space", "trials", "jobs", "study_dir"),
+}  # of TensorBoard, pytest, the studies, prepare-imagenet, import-reference, search
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 

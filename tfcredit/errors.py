@@ -7,3 +7,7 @@ class UserError(ValueError):
     It is a `ValueError`, so library users catch it as Python's own. The command line
     prints its message without a traceback and exits with code 2.
     """
+
+
+class NotFiniteError(UserError):
+    """A run that diverged: its loss or gradients were not finite."""

@@ -216,7 +216,7 @@ def run(
 
     import keras
 
-    from tfcredit.errors import UserError
+    from tfcredit.errors import NotFiniteError, UserError
     from tfcredit.training.recipe import parse
     from tfcredit.training.run import Run
 
@@ -229,9 +229,7 @@ def run(
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 Run(recipe).train()
-        except UserError as problem:
-            if "not finite" not in str(problem):
-                raise
+        except NotFiniteError as problem:
             diverged.write_text(str(problem))
     if not summary.exists() and not diverged.exists():
         raise UserError(f"{folder} was stopped: the same command goes on with it.")

@@ -11,6 +11,7 @@ COMMANDS = {
     "prepare-imagenet": "make ready shards of the official archives of ILSVRC2012",
     "import-reference": "make a .keras file of a checkpoint of the paper's authors",
     "report": "write one HTML page that compares runs",
+    "search": "search for the flags that train best, with Optuna",
 }
 
 
@@ -77,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
             from tfcredit.data.prepare import main as run
         elif command == "report":
             from tfcredit.report.command import main as run
+        elif command == "search":
+            from tfcredit.search.command import main as run
         else:
             from tfcredit.convert.importing import main as run
         run(arguments[1:])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import keras
 
 from tfcredit.data import ImageData, Share
-from tfcredit.errors import UserError
+from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.strategies import Cluster
@@ -66,7 +66,7 @@ class Loop:
             The step reached: the last, or an earlier one if asked to stop; it is checkpointed.
 
         Raises:
-            UserError: A step was not finite; names layer and step.
+            NotFiniteError: A step was not finite; names layer and step.
         """
         callbacks.on_train_begin()
         while not (step == self.total_steps and self._closed(step)):
@@ -165,7 +165,7 @@ class Loop:
         hosts = max(1, len(cluster.workers))
         dataset = self._dataset_from(epoch, place)(cluster.index, hosts, pieces)
         where = self.trainer.blame(dataset.take(pieces * self.recipe.accumulation_steps))
-        raise UserError(
+        raise NotFiniteError(
             f"loss or gradients were not finite at step {step + 1}: {where}. Training stopped; the "
             f"last good checkpoint is {self.checkpoints.latest or 'none yet'}. Lower "
             "--learning_rate or the rule's coefficients."

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -36,12 +36,14 @@ class Run:
 
     Args:
         recipe: The recipe; what it leaves open is chosen by data set and rule.
+        callbacks: Of the chief, called after those of the run, so that the table has the epoch.
 
     Raises:
         UserError: Anything about the recipe, the data or the directory that the user can mend.
     """
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()):
+        self.callbacks = callbacks
         self.cluster = Cluster(strategies.make(recipe))
         self.recipe, self.data = assemble.with_data(recipe)
         self.steps_per_epoch = self.data.steps_per_epoch(self.recipe.batch_size)
@@ -53,6 +55,14 @@ class Run:
             raise UserError(
                 f"{self.directory.path} holds no run to {recipe.mode}: give the --run_dir of one."
             )
+
+    def check(self) -> None:
+        """Build the network, and write nothing.
+
+        Raises:
+            UserError: It can't be built.
+        """
+        self._build()
 
     def train(self) -> dict | None:
         """Train to the end.
@@ -220,6 +230,7 @@ class Run:
             callbacks = [
                 AlignmentMonitor(folder, images, recipe.histograms, angles=not recipe.measures),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
+                *self.callbacks,
             ]
         if recipe.measures:
             # On all workers: while the chief alone traced, the others would give it up for lost.

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -26,48 +27,23 @@ FREE = {
 }
 
 
-class RunDirectory:
-    """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
-
-    With `--measures` also `measures.csv`.
+class Directory:
+    """A folder that one process at a time writes.
 
     Args:
         path: The folder.
     """
 
+    flag = "run_dir"
+    """Of the command line, which names the folder."""
+
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self.flags = self.path / "flags.txt"
-        self.metrics = self.path / "metrics.csv"
-        self.measures = self.path / "measures.csv"
-        self.tensorboard = self.path / "tensorboard"
-        self.checkpoints = self.path / "checkpoints"
-        self.model = self.path / "model.keras"
-        self.summary = self.path / "summary.json"
         self.lock = self.path / "lock"
-        self.exported = self.path / "export"
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> "RunDirectory":
-        """The directory that a recipe names, or a new one below `runs/`."""
-        if recipe.run_dir is not None:
-            if "://" in recipe.run_dir:
-                raise UserError(
-                    f"run_dir {recipe.run_dir} is an address, but a run needs a folder of a file "
-                    "system, for its lock: give one; a bucket can be mounted as such."
-                )
-            return cls(recipe.run_dir)
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in recipe.rule)
-        return cls(pathlib.Path("runs") / f"{recipe.dataset}-{recipe.model}-{name}-{now}")
-
-    def holds_run(self) -> bool:
-        """Whether a run was started here."""
-        return self.flags.exists()
 
     @contextlib.contextmanager
     def locked(self, writes: bool = True) -> Iterator[None]:
-        """Keep other processes from training here; the lock goes with the process.
+        """Keep other processes from working here; the lock goes with the process.
 
         Args:
             writes: Whether this process writes the directory; others need no lock.
@@ -90,7 +66,7 @@ class RunDirectory:
                 file.seek(0)
                 raise UserError(
                     f"{self.path} is in use by {file.read().strip() or 'another process'}: wait "
-                    "until it ends, or give another --run_dir."
+                    f"until it ends, or give another --{self.flag}."
                 ) from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -98,7 +74,7 @@ class RunDirectory:
             yield
 
     def is_locked(self) -> bool:
-        """Whether a process trains here now."""
+        """Whether a process works here now."""
         if not self.lock.exists():
             return False
         with self.lock.open() as file:
@@ -107,6 +83,91 @@ class RunDirectory:
             except BlockingIOError:
                 return True
         return False
+
+    def write(self, path: pathlib.Path, text: str) -> None:
+        """Write a small file so that it is there whole or not at all.
+
+        Args:
+            path: The file.
+            text: Its content.
+
+        Raises:
+            UserError: The directory can't be written, or the disk is full.
+        """
+        partial = path.with_name(f".{path.name}")
+        try:
+            partial.write_text(text)
+            os.replace(partial, path)
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+
+    def write_json(self, path: pathlib.Path, content: dict) -> None:
+        """`write` of `content` as JSON."""
+        self.write(path, json.dumps(content, indent=1, default=str) + "\n")
+
+    def unwritable(self, problem: OSError) -> UserError:
+        """What to tell when writing failed."""
+        return UserError(
+            f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
+            f"permissions or give another --{self.flag}; what was saved before is intact."
+        )
+
+    def check_foreign(self, own: set[pathlib.Path], holds: str) -> None:
+        """Check that the folder is none of somebody else's.
+
+        Args:
+            own: What may lie in it.
+            holds: What it would hold else.
+
+        Raises:
+            UserError: It is a file, or holds other files.
+        """
+        if self.path.is_file():
+            raise UserError(f"{self.path} is a file: give a folder as --{self.flag}.")
+        if self.path.exists() and set(self.path.iterdir()) - {self.lock, *own}:
+            raise UserError(
+                f"{self.path} is not empty and holds no {holds} of tfcredit: give another "
+                f"--{self.flag}; nothing was touched."
+            )
+
+
+class RunDirectory(Directory):
+    """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
+
+    With `--measures` also `measures.csv`.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(path)
+        self.flags = self.path / "flags.txt"
+        self.metrics = self.path / "metrics.csv"
+        self.measures = self.path / "measures.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.keras"
+        self.summary = self.path / "summary.json"
+        self.exported = self.path / "export"
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "RunDirectory":
+        """The directory that a recipe names, or a new one below `runs/`."""
+        if recipe.run_dir is not None:
+            if "://" in recipe.run_dir:
+                raise UserError(
+                    f"run_dir {recipe.run_dir} is an address, but a run needs a folder of a file "
+                    "system, for its lock: give one; a bucket can be mounted as such."
+                )
+            return cls(recipe.run_dir)
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{recipe.dataset}-{recipe.model}-{as_name(recipe.rule)}-{now}"
+        return cls(pathlib.Path("runs") / name)
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return self.flags.exists()
 
     def check(self, recipe: Recipe) -> None:
         """Check that a run of `recipe` may be started or continued here.
@@ -117,7 +178,10 @@ class RunDirectory:
         Raises:
             UserError: The directory holds another run or other files, or no run to continue.
         """
-        self._check_foreign()
+        if not self.holds_run():
+            # What a start that was killed may have left before it wrote the flags.
+            partial = self.path / f".{self.flags.name}"
+            self.check_foreign({self.tensorboard, self.checkpoints, partial}, "run")
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
                 raise UserError(
@@ -166,23 +230,6 @@ class RunDirectory:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self.flags.unlink()
 
-    def write(self, path: pathlib.Path, text: str) -> None:
-        """Write a small file so that it is there whole or not at all.
-
-        Args:
-            path: The file.
-            text: Its content.
-
-        Raises:
-            UserError: The directory can't be written, or the disk is full.
-        """
-        partial = path.with_name(f".{path.name}")
-        try:
-            partial.write_text(text)
-            os.replace(partial, path)
-        except OSError as problem:
-            raise self.unwritable(problem) from None
-
     def save_model(self, network: keras.Model, path: pathlib.Path | None = None) -> None:
         """Save a model so that it is there whole or not at all.
 
@@ -230,36 +277,24 @@ class RunDirectory:
             raise self.unwritable(problem) from None
         return {kind: str(path) for kind, path in paths.items()}
 
-    def write_json(self, path: pathlib.Path, content: dict) -> None:
-        """`write` of `content` as JSON."""
-        self.write(path, json.dumps(content, indent=1, default=str) + "\n")
-
-    def unwritable(self, problem: OSError) -> UserError:
-        """What to tell when writing failed."""
-        return UserError(
-            f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
-            "permissions or give another --run_dir; what was saved before is intact."
-        )
-
-    def _check_foreign(self):
-        if self.path.is_file():
-            raise UserError(f"{self.path} is a file: give a folder as --run_dir.")
-        # What a start that was killed may have left before it wrote the flags.
-        own = {self.lock, self.tensorboard, self.checkpoints, self.path / f".{self.flags.name}"}
-        if self.path.exists() and not self.holds_run() and set(self.path.iterdir()) - own:
-            raise UserError(
-                f"{self.path} is not empty and holds no run of tfcredit: give another --run_dir; "
-                "nothing was touched."
-            )
-
     def _check_same(self, recipe: Recipe):
         stored, _ = parse(self.flags.read_text().splitlines())
-        for name in vars(recipe):
-            if name in FREE:
-                continue
-            old, new = getattr(stored, name), getattr(recipe, name)
-            if old != new:
-                raise UserError(
-                    f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
-                    f"was started with (--flagfile={self.flags}) or another --run_dir."
-                )
+        for name, old, new in differences(stored, recipe):
+            raise UserError(
+                f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
+                f"was started with (--flagfile={self.flags}) or another --run_dir."
+            )
+
+
+def as_name(rule: str) -> str:
+    """A rule as a part of a folder's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in rule)
+
+
+def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:
+    """Name and both values of each flag that makes another run."""
+    return [
+        (name, old, getattr(given, name))
+        for name, old in vars(stored).items()
+        if name not in FREE and old != getattr(given, name)
+    ]

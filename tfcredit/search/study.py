@@ -1,0 +1,268 @@
+"""The directory of a search: Optuna's study in it, and the files that tell what was found."""
+
+import contextlib
+import csv
+import io
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from tfcredit.errors import UserError
+from tfcredit.search import figures
+from tfcredit.search.space import Parameter, apply
+from tfcredit.seeding import derive
+from tfcredit.training.recipe import LARGEST, Recipe, parse
+from tfcredit.training.rundir import Directory, RunDirectory, differences
+
+NAME = "tfcredit"
+"""Of the study in the database."""
+
+
+class Study(Directory):
+    """Files of a search: `study.db trials/ trials.csv importance.csv best.cfg plots/`.
+
+    One process at a time works on it (`Directory.locked`), so that a trial that is running when
+    it is opened was cut off: it goes on where its run was. What a trial tries depends on the seed,
+    its number and the trials before it only.
+
+    Args:
+        path: The folder.
+        recipe: What the trials have in common; its seed is that of the search.
+        space: What they vary.
+    """
+
+    flag = "study_dir"
+
+    def __init__(self, path: str | os.PathLike, recipe: Recipe, space: dict[str, Parameter]):
+        super().__init__(path)
+        self.recipe, self.space = recipe, space
+        self.database = self.path / "study.db"
+        self.runs = self.path / "trials"
+        self.table = self.path / "trials.csv"
+        self.importance = self.path / "importance.csv"
+        self.best_flags = self.path / "best.cfg"
+        self.plots = self.path / "plots"
+
+    def check(self) -> None:
+        """Check that the search may be started or continued here.
+
+        Raises:
+            UserError: The folder holds another search, other files or a damaged study.
+        """
+        if not self.database.exists():
+            self.check_foreign(self._partial_files(), "search")
+            return
+        with self._loaded() as study:
+            recipe, _ = parse(study.user_attrs["flags"])
+            space = study.user_attrs["space"]
+        for name, old, new in differences(recipe, self.recipe):
+            raise self._another(f"--{name}={old}, not {new}")
+        for name in {**space, **self._stated()}:
+            old, new = space.get(name), self._stated().get(name)
+            if old != new:
+                raise self._another(f"{name} in {old or 'no range'}, not {new or 'in none'}")
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Lock the folder, and make the study or read the one that is there.
+
+        Raises:
+            UserError: As `check`, or another process has the folder, or it can't be written.
+        """
+        with self.locked():
+            self.check()
+            try:
+                if not self.database.exists():
+                    self._create()
+                with self._loaded() as self.study:
+                    yield
+            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                raise self.unwritable(OSError("no more trials can be stored")) from None
+
+    def ask(self) -> optuna.Trial:
+        """A new trial."""
+        return self.study.ask()
+
+    def tell(
+        self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
+    ) -> FrozenTrial:
+        """End a trial, with the value or the state that it ended with."""
+        return self.study.tell(trial, value, state)
+
+    def cut_off(self) -> list[optuna.Trial]:
+        """The trials that were running when the search was last ended."""
+        running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        study = self._storage.get_study_id_from_name(NAME)
+        find = self._storage.get_trial_id_from_study_id_trial_number
+        return [optuna.Trial(self.study, find(study, trial.number)) for trial in running]
+
+    def recipe_of(self, trial: optuna.Trial) -> Recipe:
+        """The recipe of a trial, with what it tries, its seed and its run directory."""
+        # Of each trial anew, so that a continued search draws what it would have drawn.
+        seed = derive(self.recipe.seed, "sampler", trial.number)
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        values = {name: one.suggest(name, trial) for name, one in self.space.items()}
+        run = f"--run_dir={self.run_of(trial.number)}"
+        return apply(values, self.recipe, self._seed(trial.number), run, "--resume=auto")
+
+    def run_of(self, number: int) -> pathlib.Path:
+        """The run directory of a trial."""
+        return self.runs / f"{number:04}"
+
+    def report(self, trial: optuna.Trial) -> bool:
+        """Tell the study the epochs that a trial's run has written.
+
+        Args:
+            trial: The trial.
+
+        Returns:
+            Whether the trial is to be pruned.
+        """
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for row in RunDirectory(self.run_of(trial.number)).rows(LARGEST):
+            if int(row["epoch"]) not in known:
+                trial.report(float(row["test_top1"]), int(row["epoch"]))
+        return trial.should_prune()
+
+    def ended(self) -> list[FrozenTrial]:
+        """The trials that have ended, whatever the way."""
+        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+
+    def best(self) -> FrozenTrial | None:
+        """The first of those whose runs came to the end with the highest accuracy."""
+        good = [t for t in self.ended() if outcome(t) == "finished"]
+        return max(good, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    def write_results(self) -> None:
+        """Write `trials.csv` and `best.cfg`.
+
+        Raises:
+            UserError: The folder can't be written.
+        """
+        rows = self._rows()
+        self._write_table(self.table, rows)
+        best = self.best()
+        if best is not None:
+            recipe = apply(best.params, self.recipe, self._seed(best.number))
+            told = f"# Trial {best.number} of {len(rows)}: test top-1 {best.value:.4f}\n"
+            self.write(self.best_flags, told + recipe.flagfile())
+
+    def write_analysis(self) -> None:
+        """Write `importance.csv` and `plots/`, where two trials or more have a value.
+
+        Raises:
+            UserError: The folder can't be written.
+        """
+        if sum(trial.state == TrialState.COMPLETE for trial in self.ended()) < 2:
+            return
+        shares = self._importances()
+        rows = [{"flag": name, "importance": value} for name, value in shares.items()]
+        self._write_table(self.importance, rows)
+        rows = [row for row in self._rows() if row["top1"] is not None]
+        drawn = {
+            "history": figures.history(rows),
+            "slices": figures.slices(rows, self.space),
+            "parallel": figures.parallel(rows, self.space),
+            "importance": figures.importance(shares),
+        }
+        try:
+            self.plots.mkdir(exist_ok=True)
+            for name, figure in drawn.items():
+                figure.savefig(self.plots / f"{name}.png")
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+
+    def _importances(self) -> dict[str, float]:
+        """How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of few trials Optuna warns that all are equal
+            return optuna.importance.get_param_importances(self.study)
+
+    def _rows(self) -> list[dict]:
+        """The trials as rows of `trials.csv`."""
+        return [_row(trial, self.space) for trial in self.study.get_trials(deepcopy=False)]
+
+    def _write_table(self, path: pathlib.Path, rows: list[dict]) -> None:
+        text = io.StringIO()
+        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        self.write(path, text.getvalue())
+
+    def _stated(self) -> dict[str, dict]:
+        return {name: one.stated() for name, one in self.space.items()}
+
+    def _seed(self, number: int) -> str:
+        return f"--seed={derive(self.recipe.seed, 'trial', number)}"
+
+    def _partial_files(self) -> set[pathlib.Path]:
+        """What a start that was killed may have left of a database."""
+        return set(self.path.glob(f".{self.database.name}*"))
+
+    def _create(self) -> None:
+        """Make the database so that it is there whole or not at all."""
+        for file in self._partial_files():
+            file.unlink()
+        partial = self.path / f".{self.database.name}"
+        storage = _storage(partial)
+        study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
+        study.set_user_attr("flags", self.recipe.flagfile().splitlines())
+        study.set_user_attr("space", self._stated())
+        _close(storage)
+        os.replace(partial, self.database)
+
+    @contextlib.contextmanager
+    def _loaded(self) -> Iterator[optuna.Study]:
+        """The study of the database, which is closed at the end."""
+        try:
+            self._storage = _storage(self.database)
+            pruner = optuna.pruners.MedianPruner()
+            study = optuna.load_study(storage=self._storage, study_name=NAME, pruner=pruner)
+        except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError):
+            raise UserError(
+                f"{self.database} is damaged or no study of tfcredit: give another --study_dir."
+            ) from None
+        try:
+            yield study
+        finally:
+            _close(self._storage)
+
+    def _another(self, what: str) -> UserError:
+        return UserError(
+            f"{self.path} holds a search with {what}: give the flags and the space that it was "
+            "started with, or another --study_dir."
+        )
+
+
+def _storage(path: pathlib.Path) -> optuna.storages.RDBStorage:
+    return optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+
+
+def _close(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How a trial ended: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
+    if trial.state == TrialState.COMPLETE:
+        return "diverged" if "diverged" in trial.user_attrs else "finished"
+    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
+
+
+def _row(trial: FrozenTrial, space: dict[str, Parameter]) -> dict:
+    """A row of `trials.csv`."""
+    seconds = trial.duration.total_seconds() if trial.duration is not None else None
+    return {
+        "trial": trial.number,
+        "outcome": outcome(trial),
+        "top1": trial.value,
+        "epochs": len(trial.intermediate_values),
+        "seconds": None if seconds is None else round(seconds, 1),
+        **{name: trial.params.get(name) for name in space},
+    }

@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint doclint dataset clean
+.PHONY: help install demo test test-slow lint doclint docs tutorial dataset clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,19 @@ doclint:  ## check that docstrings name the arguments of their functions
 	@test -x .venv/doclint/bin/pydoclint || ($(PYTHON) -m venv .venv/doclint && \
 		.venv/doclint/bin/python -m pip install --quiet 'pydoclint>=0.8,<0.13')
 	.venv/doclint/bin/pydoclint --quiet tfcredit
+
+# In an environment of its own too: it reads docstrings without importing anything.
+docs: .venv/installed  ## build the site of tutorial, pages and reference in build/docs
+	@test -x .venv/docs/bin/mkdocs || ($(PYTHON) -m venv .venv/docs && \
+		.venv/docs/bin/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.6,<10' \
+		'mkdocstrings>=1,<2' 'mkdocstrings-python>=2,<3' 'griffelib>=2,<3' 'ruff>=0.17,<0.18')
+	@mkdir -p build
+	$(BIN)/python run_imagenet.py --help >build/flags.txt
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict
+	@echo "Read it, with search: $(BIN)/python -m http.server --directory build/docs"
+
+tutorial: .venv/installed  ## run docs/tutorial.ipynb from the top and store what its cells give
+	$(BIN)/python tools/run_tutorial.py
 
 dataset: .venv/installed  ## make the embedded images again (needs the Debian package dataset-fashion-mnist)
 	$(BIN)/python tools/make_embedded_dataset.py

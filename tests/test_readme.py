@@ -67,8 +67,10 @@ def test_files_and_targets_that_pages_mention_exist(page):
     assert set(re.findall(r"(?:`|    )make ([a-z-]+)", text)) <= targets
     folders = "tfcredit|tests|configs|studies|tools|examples|docs"
     paths = set(re.findall(rf"[`=( ]((?:{folders})/[\w./]*\w)", text))
-    paths |= set(re.findall(r"\]\((?!http)([^)]+)\)", text))
-    assert [path for path in paths if not (ROOT / path.replace("NAME", "brsf")).exists()] == []
+    links = set(re.findall(r"\]\((?!http)([^)#]+)", text))
+    places = [ROOT / path.replace("NAME", "brsf") for path in paths]
+    places += [(ROOT / page).parent / link for link in links]
+    assert [place for place in places if not place.exists()] == []
 
 
 def test_commands_of_the_readme_are_understood():

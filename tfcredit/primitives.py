@@ -5,12 +5,12 @@ the error dy that reaches y, batch size n, and R summed over space and features:
 
 | primitive | R                          | dR/dB                     | degree in B | reads    |
 |-----------|----------------------------|---------------------------|-------------|----------|
-| decay     | 1/2 |B|^2                  | B                         | 2           | B        |
-| amp       | -(1/n) <y, op(x; B)>       | -(1/n) H(x, y)            | 1           | x, y     |
-| null      | 1/(2n) |opT(y; B)|^2       | (1/n) H(opT(y; B), y)     | 2           | B, y     |
-| sparse    | 1/(2n) |op(x; B)|^2        | (1/n) H(x, op(x; B))      | 2           | B, x     |
-| self      | -<B, W>                    | -W                        | 1           | W        |
-| error     | <B, H(x, dy)>              | H(x, dy)                  | 1           | x, dy    |
+| `decay`   | `1/2 |B|^2`                | `B`                       | 2           | B        |
+| `amp`     | `-(1/n) <y, op(x; B)>`     | `-(1/n) H(x, y)`          | 1           | x, y     |
+| `null`    | `1/(2n) |opT(y; B)|^2`     | `(1/n) H(opT(y; B), y)`   | 2           | B, y     |
+| `sparse`  | `1/(2n) |op(x; B)|^2`      | `(1/n) H(x, op(x; B))`    | 2           | B, x     |
+| `self`    | `-<B, W>`                  | `-W`                      | 1           | W        |
+| `error`   | `<B, H(x, dy)>`            | `H(x, dy)`                | 1           | x, dy    |
 
 H is `Connection.hebbian`, opT is `Connection.op_transpose`. `amp`, `decay`, `null` and `error` are
 local to the synapse; `sparse` runs B forward and `self` reads W (weight transport). Source:
@@ -74,13 +74,20 @@ def _as_sum(term: WeightedSum | Primitive) -> WeightedSum:
 
 
 decay = Primitive("decay", 2, frozenset("B"), "1/2 |B|^2")
+"""Draws B to 0."""
 amp = Primitive("amp", 1, frozenset("xy"), "-(1/n) <y, op(x; B)>")
+"""Turns B towards the correlation of x and y."""
 null = Primitive("null", 2, frozenset("yB"), "1/(2n) |opT(y; B)|^2")
+"""Makes what B sends back of y small."""
 sparse = Primitive("sparse", 2, frozenset("xB"), "1/(2n) |op(x; B)|^2")
+"""Makes what B makes of x small; runs B forward."""
 self_ = Primitive("self", 1, frozenset("W"), "-<B, W>")
+"""Turns B towards W, which it reads."""
 error = Primitive("error", 1, frozenset({"x", "dy"}), "<B, H(x, dy)>")
+"""Gives B the gradient of W."""
 
 PRIMITIVES = {p.name: p for p in (decay, amp, null, sparse, self_, error)}
+"""Name -> primitive; those that `register` makes come to them."""
 
 
 def register(name: str, *, degree: int, formula: str, reads: str = "xyWB"):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.two_routes.study import Interval
-from tfcredit.analysis.plots import GREY
+from tfcredit.analysis.plots import GREY, fade
 
 COLOURS = colormaps["tab10"].colors
 
@@ -18,10 +18,7 @@ def blank(words: str, width: float = 6.4) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, 4.0), dpi=120, layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=GREY)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)
+    fade(axes)
     axes.grid(axis="y", color=GREY, alpha=0.25)
     axes.set_ylabel(words, color=GREY)
     return figure, axes

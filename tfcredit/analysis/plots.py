@@ -108,6 +108,14 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     return figure
 
 
+def fade(axes: Axes, ink: str = GREY) -> None:
+    """Make axes readable on light and dark pages: no background, lines and numbers in `ink`."""
+    axes.patch.set_alpha(0.0)
+    axes.tick_params(colors=ink)
+    for spine in axes.spines.values():
+        spine.set_color(ink)
+
+
 def _table(records: Sequence[dict], name: str) -> tuple[list[int], list[str], np.ndarray]:
     """Steps, layers and the values `[layers, steps]`, NaN where there is none."""
     having = [record for record in records if name in record and "step" in record]
@@ -130,10 +138,7 @@ def _figure(width: float, height: float, transparent: bool, ink: str) -> tuple[F
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
     axes = figure.add_subplot()
-    axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=ink)
-    for spine in axes.spines.values():
-        spine.set_color(ink)
+    fade(axes, ink)
     return figure, axes
 
 

@@ -1,9 +1,11 @@
 """Images and labels: ImageNet, sets of TensorFlow Datasets, the embedded one, or own arrays.
 
+```python
 data = tfcredit.data.get("auto")
 print(data.chosen_because)
 for images, labels in data.train(batch_size=128, seed=0, epoch=0):
     ...
+```
 """
 
 from tfcredit.data.catalog import get, names

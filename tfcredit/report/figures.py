@@ -89,10 +89,7 @@ def _curves(
                     marker=marker if line == "-" else "",
                     markersize=4,
                 )
-        axes.patch.set_alpha(0.0)
-        axes.tick_params(colors=plots.GREY)
-        for spine in axes.spines.values():
-            spine.set_color(plots.GREY)
+        plots.fade(axes)
         axes.set_xlabel("step", color=plots.GREY)
         axes.set_ylabel(title, color=plots.GREY)
         return _svg(figure, re.sub(r"\W+", "-", title)) if found else ""

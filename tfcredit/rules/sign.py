@@ -78,20 +78,27 @@ class SignSymmetry(Rule):
         return {"variant": self.variant, "concordance": self.concordance}
 
 
-def _variant(name: str, summary: str) -> type[SignSymmetry]:
-    class Variant(SignSymmetry):
-        def __init__(self, concordance: float = 1.0):
-            super().__init__(name, concordance)
+class _Variant(SignSymmetry):
+    """A variant under a name of its own, that of the class in lower case."""
 
-        def get_config(self) -> dict:
-            """See `Rule.get_config`."""
-            return {"concordance": self.concordance}
+    def __init__(self, concordance: float = 1.0):
+        super().__init__(type(self).__name__.lower(), concordance)
 
-    Variant.__name__ = Variant.__qualname__ = name.upper()
-    Variant.__doc__ = f"`SignSymmetry(variant={name!r})`: {summary}."
-    return register(name)(Variant)
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"concordance": self.concordance}
 
 
-USF = _variant("usf", "one magnitude for all synapses")
-BRSF = _variant("brsf", "magnitudes drawn afresh at every step")
-FRSF = _variant("frsf", "magnitudes drawn once")
+@register("usf")
+class USF(_Variant):
+    """`SignSymmetry(variant="usf")`: one magnitude for all synapses."""
+
+
+@register("brsf")
+class BRSF(_Variant):
+    """`SignSymmetry(variant="brsf")`: magnitudes drawn afresh at every step."""
+
+
+@register("frsf")
+class FRSF(_Variant):
+    """`SignSymmetry(variant="frsf")`: magnitudes drawn once."""

@@ -1,0 +1,132 @@
+"""The figure that README.md opens with: accuracy and alignment angle over training, rule by rule.
+
+    python studies/opening_figure.py
+
+Trains a narrow ResNet-8 on the embedded images under each rule, three seeds, with the command
+line's defaults for optimizers and schedule, by plain `fit`. It measures on all test images every 31
+steps. Runs that the output file holds are not repeated; the figure is drawn in any case.
+"""
+
+import argparse
+import collections
+import functools
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+
+import keras
+import matplotlib
+import numpy as np
+import tabulation
+import tensorflow as tf
+from matplotlib.figure import Figure
+
+from tfcredit import analysis, callbacks
+from tfcredit.analysis import plots
+from tfcredit.report.figures import COLOURS
+from tfcredit.training import assemble
+from tfcredit.training.recipe import parse
+from tfcredit.training.run import environment
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RULES = ["backprop", "symmetric_alignment", "calibrated_activation", "calibrated_mirror"]
+RULES += ["info_alignment", "weight_mirror", "feedback_alignment"]
+EPOCHS, EVERY = 4, 31
+FIELDS = ["rule", "seed", "step", "top1", "mean_angle"]
+
+
+def train(rule: str, seed: int) -> list[dict]:
+    """One run; returns a row for each time of measurement."""
+    flags = ["--dataset=embedded", "--model=resnet8", "--width=4", f"--epochs={EPOCHS}"]
+    recipe, images = assemble.with_data(parse([*flags, f"--rule={rule}", f"--seed={seed}"])[0])
+    keras.utils.set_random_seed(seed)
+    model = assemble.network(recipe, images)
+    optimizer = assemble.optimizer(recipe, images.steps_per_epoch(recipe.batch_size))
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y, _ = (part.numpy() for part in next(iter(images.evaluation(images.test_examples))))
+
+    def measure(model: keras.Model) -> list[dict]:
+        logits = model.predict(x, batch_size=500, verbose=0)
+        top1 = round(float(np.mean(logits.argmax(1) == y)), 4)
+        record = {"rule": rule, "seed": seed, "top1": top1}
+        if analysis.feedback_layers(model):
+            angles = [layer["angle"] for layer in analysis.alignment(model)]
+            record["mean_angle"] = round(float(np.mean(angles)), 2)
+        return [record]
+
+    monitor = callbacks.MeasureMonitor(x, y, every=EVERY, measures=[measure])
+    epochs = [images.train(recipe.batch_size, seed, epoch) for epoch in range(EPOCHS)]
+    batches = functools.reduce(tf.data.Dataset.concatenate, epochs)
+    model.fit(batches, callbacks=[monitor], shuffle=False, verbose=0)
+    keras.backend.clear_session()
+    return monitor.records
+
+
+def draw(rows: list[dict]) -> Figure:
+    """Mean over the seeds and the range between them, of accuracy and angle."""
+    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
+    figure.patch.set_alpha(0.0)
+    panels = {"top1": ("test top-1, %", 100.0), "mean_angle": ("angle of W and B, degrees", 1.0)}
+    for axes, (column, (title, scale)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for rule, colour in zip(RULES, COLOURS, strict=False):
+            seeds = collections.defaultdict(list)
+            for row in rows:
+                if row["rule"] == rule and row.get(column):
+                    seeds[int(row["step"])].append(scale * float(row[column]))
+            if not seeds:  # backprop has no angle
+                continue
+            steps, values = list(seeds), list(seeds.values())
+            label = rule if column == "top1" else None
+            axes.plot(steps, np.mean(values, 1), color=colour, label=label)
+            low, high = np.min(values, 1), np.max(values, 1)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
+        plots.fade(axes)
+        axes.set_xlabel("step", color=plots.GREY)
+        axes.set_ylabel(title, color=plots.GREY)
+        axes.set_ylim(0, 92)
+    figure.legend(loc="outside right upper", frameon=False, labelcolor=plots.GREY)
+    return figure
+
+
+def save(rows: list[dict], path: pathlib.Path) -> None:
+    """Draw into a file: the same bytes for the same numbers."""
+    with matplotlib.rc_context({"svg.hashsalt": "tfcredit"}):
+        draw(rows).savefig(path, metadata={"Date": None})
+
+
+def table(rows: list[dict]) -> str:
+    """Mean and half range over the seeds at the end of training, as Markdown."""
+    last = max(int(row["step"]) for row in rows)
+    lines = ["| rule | test top-1, % | mean angle of W and B, degrees |", "|---|---|---|"]
+    for rule in RULES:
+        mine = [row for row in rows if row["rule"] == rule and int(row["step"]) == last]
+        top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
+        angles = [float(row["mean_angle"]) for row in mine if row.get("mean_angle")]
+        lines.append(f"| `{rule}` | {top1} | {tabulation.spread(angles)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what the output file does not hold yet, draw, and print how it ends."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    default = ROOT / "studies/results/opening_figure.csv"
+    parser.add_argument("--output", type=pathlib.Path, default=default)
+    parser.add_argument("--figure", type=pathlib.Path, default=ROOT / "docs/opening.svg")
+    parser.add_argument("--seeds", type=int, default=3)
+    flags = parser.parse_args()
+    rows = tabulation.read(flags.output)
+    done = {(row["rule"], int(row["seed"])) for row in rows}
+    for seed in range(flags.seeds):
+        for rule in RULES:
+            if (rule, seed) not in done:
+                rows += train(rule, seed)
+                print(rows[-1], flush=True)
+                tabulation.write(flags.output, FIELDS, rows)
+    save(rows, flags.figure)
+    print(table(rows))
+    print(environment())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The page of a scale: each study's claim, verdict, table and figure."""
+
+import pathlib
+from collections.abc import Mapping
+
+from studies.two_routes.runs import Table
+from studies.two_routes.scales import Scale
+from studies.two_routes.study import Study, markdown
+from tfcredit.training.run import environment
+
+HEAD = """# Two routes, tested again: scale `{scale}`
+
+Claims of Kunin et al. 2020 (and some beyond them), each with what was measured. Written by
+`python -m studies.two_routes --scale={scale}`; all runs are in the CSV files beside this page, with
+the flags that repeat each. Intervals are 95 % (Student's t, over seeds or paired differences); runs
+that diverged count as chance, {chance:.1%}. Base flags: `{base}`.
+
+{environment}
+"""
+
+
+def write(studies: Mapping[str, Study], scale: Scale, results: pathlib.Path) -> str:
+    """Write `README.md` and a figure for each study that has rows.
+
+    Args:
+        studies: By name.
+        scale: The scale.
+        results: Folder with a folder for each scale.
+
+    Returns:
+        A table of the verdicts.
+    """
+    folder = results / scale.name
+    versions = environment()
+    about = "Versions: " + ", ".join(f"{k} {v}" for k, v in versions["versions"].items())
+    about += f"; machine: {versions['machine']}."
+    base = " ".join(scale.base)
+    parts = [HEAD.format(scale=scale.name, chance=scale.chance, base=base, environment=about)]
+    verdicts = []
+    for name, study in studies.items():
+        rows = Table(name, scale.name, results).rows
+        if not rows:
+            continue
+        found = study.conclude(rows, scale)
+        verdicts.append([f"`{name}`", study.claim, f"**{found.verdict}**", len(rows)])
+        study.draw(rows, scale).savefig(folder / f"{name}.svg")
+        parts.append(
+            f"## {name}: {found.verdict}\n\n**{study.claim}** {found.text}\n\n{found.table}\n\n"
+            f"![{name}]({name}.svg)\n"
+        )
+    (folder / "README.md").write_text("\n".join(parts))
+    return markdown(["study", "claim", "verdict", "runs"], verdicts)

@@ -31,7 +31,7 @@ FACTORS = ("noise", "calibrated", "centred", "adaptive")
 RESPONSES = {
     "top-1, points": "top1",
     "mean angle, degrees": "mean_angle",
-    "|log10 of norm ratio|": "log_ratio",
+    "norm ratio from 1, decades": "log_ratio",
 }
 
 

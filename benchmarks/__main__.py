@@ -12,11 +12,11 @@ import datetime
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.parts import PARTS, Plan
-from benchmarks.report import markdown
+from benchmarks.report import Table, markdown
 from benchmarks.worker import call
 
 
@@ -37,7 +37,7 @@ def run(names: Sequence[str], plan: Plan, command: str, output: Path | None = No
     report = {"environment": plan.call("surroundings"), "command": command, "begun": begun}
     report |= {"minutes": 0.0, "tables": []}
     for name in names:
-        for table in PARTS[name](plan):
+        for table in _tables(name, plan):
             report["tables"].append(dataclasses.asdict(table))
             report["minutes"] = (time.perf_counter() - started) / 60
             print(f"{name}: {table.title}, {report['minutes']:.1f} min", file=sys.stderr)
@@ -46,6 +46,14 @@ def run(names: Sequence[str], plan: Plan, command: str, output: Path | None = No
                 output.write_text(json.dumps(report, indent=1) + "\n")
                 output.with_suffix(".md").write_text(markdown(report))
     return report
+
+
+def _tables(name: str, plan: Plan) -> Iterator[Table]:
+    """The tables of a part; one that says what failed, so that the others are not lost."""
+    try:
+        yield from PARTS[name](plan)
+    except RuntimeError as problem:
+        yield Table(name, "failed", f"`{problem}`", [], [])
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Cases: which network is trained how, the rules, and the bar that each has to keep."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 
@@ -101,7 +102,7 @@ class Training:
         size = int(case.network.split("@")[1])
         images = synthetic.build(size, classes=1000 if size > 64 else 10)
         recipe = case.recipe(images)
-        cluster = strategies.Cluster(strategies.make(recipe))
+        cluster = strategies.Cluster(_strategy(recipe.strategy, recipe.num_replicas))
         with cluster.strategy.scope():
             network = _network(recipe, images)
             if case.rule == PLAIN:
@@ -141,6 +142,12 @@ class Training:
     def network(self) -> keras.Model:
         """The network."""
         return self.trainer.network
+
+
+@functools.cache
+def _strategy(name: str, replicas: int) -> tf.distribute.Strategy:
+    """One for all trainings of the process: two would number their exchanges alike."""
+    return strategies.make(Recipe(strategy=name, num_replicas=replicas))
 
 
 def _network(recipe: Recipe, images: ImageData) -> keras.Model:

@@ -1,8 +1,8 @@
 """The parts of the benchmark: each gives tables."""
 
 import dataclasses
-import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -39,7 +39,7 @@ NETWORKS = {
     "vit@28": (64, 5),
 }
 """Network -> its batch, and calls per turn."""
-QUICK = {"network": "resnet8@16", "batch": 4}
+QUICK = {"network": "conv@16", "batch": 4}
 TOGETHER = 6
 """Rules that share a process with the baseline: their networks have to fit into memory."""
 FOLLOWED = ["feedback_alignment", "info_alignment"]
@@ -209,7 +209,7 @@ def growth(plan: Plan) -> Iterator[Table]:
         "steps": [{"network": "fc@28", "batch": 128, "steps": steps} for steps in (1, 10)],
     }
     if plan.quick:
-        series = {"batch": [{"network": "resnet8@16", "batch": batch} for batch in (2, 4)]}
+        series = {"batch": [QUICK | {"batch": batch} for batch in (2, 4)]}
     for grown, settings in series.items():
         names = [*FOLLOWED] if plan.quick else [*FOLLOWED, "calibrated_activation"]
         rows = []
@@ -269,14 +269,16 @@ def checkpoints(plan: Plan) -> Iterator[Table]:
 def peers(plan: Plan) -> Iterator[Table]:
     """Steps of PyTorch's ResNet-18 by BioTorch's methods, in turn with ours."""
     setting = {"network": "resnet18@32", "batch": 2} if plan.quick else HEADLINE
-    names = ["feedback_alignment", "usf", "brsf"]
-    python = plan.torch_python
+    if subprocess.run([plan.torch_python, "-c", "import torch"], capture_output=True).returncode:
+        note = f"Left out: {plan.torch_python} has no PyTorch; name one by --torch_python."
+        yield Table("peers", _title(setting), note, [], [])
+        return
     rows = plan.call(
         "peer_times",
         setting=setting,
-        rules=names,
+        rules=["feedback_alignment", "usf", "brsf"],
         methods=METHODS,
-        python=shutil.which(python) or python,
+        python=plan.torch_python,
         rounds=plan.rounds,
     )
     columns = [

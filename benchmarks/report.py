@@ -84,7 +84,8 @@ def markdown(report: dict[str, Any]) -> str:
     for table in report["tables"]:
         headings = [heading for heading, _, _ in table["columns"]]
         lines += ["", f"## {table['part']}: {table['title']}", "", table["note"], ""]
-        lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        if headings:
+            lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
         for row in table["rows"]:
             cells = [FORMATS[form](row, key) for _, key, form in table["columns"]]
             lines.append(f"| {' | '.join(cells)} |")

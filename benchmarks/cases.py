@@ -44,7 +44,8 @@ MEMORY_BAR = 1.05
 TRACING_BAR = 1.5
 """Time of the first step, less that of a later one, over the baseline's."""
 DENSE_BAR = 1.10
-"""Step time of the dense network with ten steps per execution, over the baseline's."""
+"""Step time of the dense network with ten steps per execution, over the baseline's times the FLOP
+bound: what the rule adds beside its products."""
 FLATNESS_BAR = 1.10
 """Largest over smallest ratio where a network, its batch or its replicas grow."""
 
@@ -168,6 +169,8 @@ def _products(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
     if isinstance(rule, CalibratedRule):
         where = geometry(layer.connection, layer.input.shape[1:], list(layer.kernel.shape))
         return batch * macs, 2 * rule.samples(where) * macs
-    if isinstance(rule, rules.AlignmentRule) or not (rule.learns or rule.perturbs):
+    teaches = rule.learns or rule.perturbs or rule.renews
+    copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
+    if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):
         return batch * macs, batch * added_products(rule) * macs
     return None

@@ -83,7 +83,8 @@ def bars(plan: Plan) -> Iterator[Table]:
     if plan.quick:
         yield _steps_table(plan, "bars", QUICK, FOLLOWED, 1, {})
         return
-    others = [name for name in rules.names() if name not in STEP_BARS | LARGE_BATCH_BARS]
+    left_out = {*STEP_BARS, *LARGE_BATCH_BARS, "node_perturbation"}  # which takes no batch norm
+    others = [name for name in rules.names() if name not in left_out]
     names = [*STEP_BARS, *LARGE_BATCH_BARS, *others]
     yield _steps_table(plan, "bars", HEADLINE, names, 1, STEP_BARS)
     setting = HEADLINE | {"batch": LARGE_BATCH}
@@ -221,7 +222,8 @@ def growth(plan: Plan) -> Iterator[Table]:
         if grown == "steps":
             for row in rows:
                 bar = DENSE_BAR if row["steps"] == 10 and row["rule"] != PLAIN else None
-                row.update(judge(row, row["ratio"], bar))
+                over = row["ratio"] / (row["bound"] or 1.0)
+                row.update(judge(row, over, bar))
         setting = {key: value for key, value in settings[0].items() if key != grown}
         yield Table("growth", f"{grown}; {_title(setting)}", "As in `steps`.", columns, rows)
         if grown in ("batch", "depth", "replicas"):

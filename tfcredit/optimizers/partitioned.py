@@ -34,6 +34,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
         self,
         forward: keras.optimizers.Optimizer | dict[str, Any] | str,
         feedback: keras.optimizers.Optimizer | dict[str, Any] | str,
+        feedback_rests: bool = False,
         name: str = "partitioned",
         loss_scale_factor: float | None = None,
     ) -> None:
@@ -43,6 +44,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
             forward: Optimizer of the forward weights: an instance, a config or a name. Its learning
                 rate is this optimizer's `learning_rate`, the one that Keras callbacks read and set.
             feedback: Optimizer of the feedback kernels, of the same kinds.
+            feedback_rests: Whether a step in which no feedback kernel has a gradient leaves
+                `feedback` as it is, as if it had not been: for an alignment that acts in some steps
+                only. Default: the step is counted, so that a schedule goes on.
             name: The optimizer's name.
             loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
 
@@ -52,6 +56,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
         super().__init__(name=name, loss_scale_factor=loss_scale_factor)
         self.forward = resolve(forward, "forward")
         self.feedback = resolve(feedback, "feedback")
+        self.feedback_rests = bool(feedback_rests)
         if self.forward is self.feedback:
             raise UserError(
                 f"forward and feedback are one {type(self.forward).__name__} instance; give two, "
@@ -90,14 +95,15 @@ class PartitionedOptimizer(DelegatingOptimizer):
             ]
             if any(gradient is not None for gradient, _ in pairs):
                 inner.apply(*(list(part) for part in zip(*pairs, strict=True)))
-            else:
+            elif inner is self.forward or not self.feedback_rests:
                 skip_step(inner)
 
     def get_config(self) -> dict[str, Any]:
-        """The configs of both optimizers, the name and the loss scale factor."""
+        """The configs of both optimizers and the other arguments."""
         return {
             "forward": keras.optimizers.serialize(self.forward),
             "feedback": keras.optimizers.serialize(self.feedback),
+            "feedback_rests": self.feedback_rests,
             "name": self.name,
             "loss_scale_factor": self.loss_scale_factor,
         }

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--output", type=pathlib.Path, default=default)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--measure", action="store_true", help="measure step costs anew")
     parser.add_argument("--rounds", type=int, default=9, help="of --measure")

@@ -70,8 +70,12 @@ class AlignmentRule(Rule):
     def counts_steps(self) -> bool:
         """See `Rule.counts_steps`."""
         scheduled = [*self.coefficients.values(), self.rate]
-        drawn = self.inputs.noise is not None or self._sees_a_part
-        return drawn or any(callable(value) for value in scheduled)
+        return self.draws_for_each_replica or any(callable(value) for value in scheduled)
+
+    @property
+    def draws_for_each_replica(self) -> bool:
+        """See `Rule.draws_for_each_replica`."""
+        return self.inputs.noise is not None or self._sees_a_part
 
     @property
     def reads_activity(self) -> bool:

@@ -220,6 +220,11 @@ class Rule:
         """Whether the rule depends on the step: schedules and random draws."""
         return False
 
+    @property
+    def draws_for_each_replica(self) -> bool:
+        """Whether replicas draw other numbers than one device, so that their steps differ."""
+        return False
+
     def loss(self, synapse: Synapse) -> tf.Tensor | None:
         """The layer's R, whose gradient reaches B (only), or `None`."""
         return None

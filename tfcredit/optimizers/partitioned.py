@@ -34,9 +34,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
         self,
         forward: keras.optimizers.Optimizer | dict[str, Any] | str,
         feedback: keras.optimizers.Optimizer | dict[str, Any] | str,
-        feedback_rests: bool = False,
         name: str = "partitioned",
         loss_scale_factor: float | None = None,
+        feedback_rests: bool = False,
     ) -> None:
         """Make the optimizer.
 
@@ -44,11 +44,11 @@ class PartitionedOptimizer(DelegatingOptimizer):
             forward: Optimizer of the forward weights: an instance, a config or a name. Its learning
                 rate is this optimizer's `learning_rate`, the one that Keras callbacks read and set.
             feedback: Optimizer of the feedback kernels, of the same kinds.
+            name: The optimizer's name.
+            loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
             feedback_rests: Whether a step in which no feedback kernel has a gradient leaves
                 `feedback` as it is, as if it had not been: for an alignment that acts in some steps
                 only. Default: the step is counted, so that a schedule goes on.
-            name: The optimizer's name.
-            loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
 
         Raises:
             UserError: If an optimizer cannot be made or wrapped, or both are the same instance.
@@ -103,9 +103,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
         return {
             "forward": keras.optimizers.serialize(self.forward),
             "feedback": keras.optimizers.serialize(self.feedback),
-            "feedback_rests": self.feedback_rests,
             "name": self.name,
             "loss_scale_factor": self.loss_scale_factor,
+            "feedback_rests": self.feedback_rests,
         }
 
     @classmethod

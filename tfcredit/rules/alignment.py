@@ -231,7 +231,7 @@ def _part(synapse: Synapse, fraction: float) -> Synapse:
     n = synapse.x.shape[0]
     m = None if n is None else max(1, round(fraction * n))
     if m is not None and n % m == 0:
-        # The parts tile the batch: TensorFlow slices its first axis without a copy.
+        # The parts tile the batch, so that a slice will do.
         start = m * other.whole_number(n // m)
 
         def take(activity):

@@ -2,10 +2,11 @@
 PYTHON ?= python3
 TENSORFLOW ?= tensorflow-cpu
 PYTEST_ARGS ?=
+BENCH_ARGS ?= --output=benchmarks/results/all.json
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint doclint docs tutorial dataset clean
+.PHONY: help install demo test test-slow bench lint doclint docs tutorial dataset clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ test: .venv/installed  ## run the tests that take minutes at most
 
 test-slow: .venv/installed  ## run the slow tests alone
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+bench: .venv/installed  ## measure what rules cost, for hours; BENCH_ARGS='bars --rounds=5' asks for less
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: .venv/installed doclint  ## check style, formatting and docstrings
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -101,26 +102,42 @@ def measure(data: ImageData, seconds: float, part: str) -> tuple[float, float]:
     return images / (now[0] - started[0]), images / (now[1] - started[1])
 
 
+def speeds(seconds: float, rounds: int) -> Iterator[dict]:
+    """Reads in each way of preprocessing, in training and in evaluation.
+
+    Args:
+        seconds: Length of a round.
+        rounds: How many; the median counts.
+
+    Yields:
+        A row for each.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        size = write_shards(Path(folder))
+        for way in ("resnet", "inception"):
+            data = imagenet.build(folder, preprocessing=way, shuffle_buffer=256)
+            for part in ("train", "evaluation"):
+                found = zip(*(measure(data, seconds, part) for _ in range(rounds)), strict=True)
+                speed, per_core = map(statistics.median, found)
+                row = {"preprocessing": f"{way} {data.input_shape[0]}", "part": part}
+                row |= {"images_per_second": speed, "per_core": per_core, "bytes": size}
+                yield row
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        size = write_shards(Path(folder))
-        print("| preprocessing | part | images/s | images/s per core | machine | versions |")
-        print("|---|---|---|---|---|---|")
-        machine = f"{os.cpu_count()} x {platform.machine()}, {size / 1000:.0f} KB JPEGs"
-        versions = f"TensorFlow {tf.__version__}, Python {platform.python_version()}"
-        for way in ("resnet", "inception"):
-            data = imagenet.build(folder, preprocessing=way, shuffle_buffer=256)
-            for part in ("train", "evaluation"):
-                rounds = [measure(data, arguments.seconds, part) for _ in range(arguments.rounds)]
-                speeds = (statistics.median(column) for column in zip(*rounds, strict=True))
-                shown = " | ".join(f"{speed:.0f}" for speed in speeds)
-                size = data.input_shape[0]
-                print(f"| {way} {size} | {part} | {shown} | {machine} | {versions} |", flush=True)
+    print("| preprocessing | part | images/s | images/s per core | machine | versions |")
+    print("|---|---|---|---|---|---|")
+    versions = f"TensorFlow {tf.__version__}, Python {platform.python_version()}"
+    for row in speeds(arguments.seconds, arguments.rounds):
+        shown = f"{row['images_per_second']:.0f} | {row['per_core']:.0f}"
+        machine = f"{os.cpu_count()} x {platform.machine()}, {row['bytes'] / 1000:.0f} KB JPEGs"
+        way = f"{row['preprocessing']} | {row['part']}"
+        print(f"| {way} | {shown} | {machine} | {versions} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ class RuleReport:
         products: Product -> how many samples it is run on per sample of the batch, for the
             teaching of B alone; the layer's own three products count 1 each.
         strategies: Whether a step on several devices was compared with one device's, which can't
-            be where each replica perturbs its own samples (`Rule.perturbation`).
+            be where each replica perturbs its own samples (`Rule.perturbation`) or draws numbers
+            of its own (`Rule.draws_for_each_replica`).
     """
 
     rule: rules.Rule
@@ -102,7 +103,7 @@ def check_rule(rule: Any) -> RuleReport:
     _check_saving(rule)
     reads, reasons, products = _measured(rule)
     devices = tf.config.list_logical_devices("CPU")
-    compared = len(devices) > 1 and not rule.perturbs
+    compared = len(devices) > 1 and not (rule.perturbs or rule.draws_for_each_replica)
     if compared:
         _check_replicas(rule, [device.name for device in devices[:2]])
     return RuleReport(rule, reads, reasons, products, compared)

@@ -43,6 +43,8 @@ LAYERS = {
 # "alignment" has no default: a sum of all primitives stands for it. Akrout's first phase is long.
 SUM = "0.02*amp + 0.01*null + 0.03*sparse + 0.05*self + 0.1*decay + 0.5*error"
 SPECIAL = {"alignment": SUM, "akrout_mirror": "akrout_mirror(samples=8, first_steps=3)"}
+# One whose R sees a part of the batch.
+SPECIAL["autoencoder_alignment"] = "autoencoder_alignment(inputs={'fraction': 0.5})"
 RULES = {name: SPECIAL.get(name, name) for name in rules.names()}
 
 # How a rule's feedback kernel comes by its values.

@@ -119,6 +119,30 @@ def test_a_group_may_have_no_gradients(recwarn):
     assert not [w for w in recwarn if "Gradients do not exist" in str(w.message)]
 
 
+def test_feedback_may_rest():
+    """Then a step without its gradients is none to it: no bias correction, no schedule goes on."""
+    network, optimizer = toy.model(), pair(feedback_rests=True)
+    again = PartitionedOptimizer.from_config(optimizer.get_config())
+    assert again.feedback_rests and not pair().feedback_rests
+    variables, alone = network.trainable_variables, toy.model()
+    expected = Adam(0.02)
+    kernels = [v for v in alone.trainable_variables if v.name == "feedback_kernel"]
+    for step in range(5):
+        grads = [tf.fill(v.shape, 0.1 + step) for v in variables]
+        taught = step in (0, 3)
+        rest = [
+            g if taught or v.name != "feedback_kernel" else None
+            for g, v in zip(grads, variables, strict=True)
+        ]
+        optimizer.apply(rest, variables)
+        if taught:
+            expected.apply([tf.fill(v.shape, 0.1 + step) for v in kernels], kernels)
+    assert int(optimizer.iterations) == int(optimizer.forward.iterations) == 5
+    assert int(optimizer.feedback.iterations) == 2
+    for variable in kernels:
+        np.testing.assert_array_equal(toy.weights(network)[variable.path], variable.numpy())
+
+
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")  # of the plain SGD
 def test_moving_averages_survive_a_group_without_gradients():
     optimizer = PartitionedOptimizer(SGD(0.1, use_ema=True), SGD(0.1, use_ema=True))

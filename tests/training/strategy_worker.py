@@ -40,7 +40,7 @@ def main(output, *arguments):
         taken, most = 0, run.recipe.steps_per_execution
         while taken < recipe.steps:
             count = min(most, recipe.steps - taken)
-            assert trainer.run(iterator, count) == (count, False, False)
+            assert trainer.run(iterator, count, first=taken) == (count, False, False)
             taken += count
         metrics = trainer.results() | {
             f"test_{k}": v

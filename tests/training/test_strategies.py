@@ -28,6 +28,13 @@ CASES |= {
     "accumulated": ["--rule=info_alignment", "--accumulation_steps=3"],
     "accumulated_mirror": ["--rule=weight_mirror", "--accumulation_steps=2"],
     "executions": ["--rule=info_alignment", "--steps_per_execution=6"],
+    "every": ["--rule=info_alignment", "--alignment_every=4"],
+    "every_accumulated": [
+        "--rule=info_alignment",
+        "--alignment_every=4",
+        "--accumulation_steps=3",
+        "--steps_per_execution=6",
+    ],
     "sync_batch_norm": [
         "--rule=info_alignment",
         "--model=resnet8",
@@ -38,11 +45,11 @@ CASES |= {
     ],
 }
 QUICK = ["backprop", "kolen_pollack", "info_alignment", "weight_mirror", "calibrated_mirror"]
-QUICK += ["accumulated", "executions", "sync_batch_norm"]
+QUICK += ["accumulated", "executions", "every_accumulated", "sync_batch_norm"]
 """One of each kind of rule; the others are compared by the slow tests."""
 SCOPES = [pytest.param(QUICK, id="quick"), pytest.param([*CASES], id="all", marks=pytest.mark.slow)]
 SAME = {"accumulated": "info_alignment", "executions": "info_alignment"}
-SAME["accumulated_mirror"] = "weight_mirror"
+SAME |= {"accumulated_mirror": "weight_mirror", "every_accumulated": "every"}
 """Cases that must give the weights of another one."""
 TOLERANCE = {"bfloat16": 0.1, "float16": 0.1, "sync_batch_norm": 1e-4}
 """Where rounding differs with the size of a batch. ResNet-8 takes one step, whose learning rate
@@ -134,7 +141,7 @@ def test_replicas_equal_one_device(replicas, names, one_device, tmp_path):
 
 @pytest.mark.multi_device
 def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):
-    names = ["accumulated", "accumulated_mirror", "executions"]
+    names = ["accumulated", "accumulated_mirror", "executions", "every_accumulated"]
     finish(start(tmp_path / "out.npz", names=names))
     compare(np.load(tmp_path / "out.npz"), one_device(names), 1, names)
 

@@ -20,6 +20,21 @@ from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
 
 _THROUGH_FORWARD_KERNEL = contextvars.ContextVar("through_forward_kernel", default=False)
+_WITHOUT_R = contextvars.ContextVar("without_r", default=False)
+
+
+@contextlib.contextmanager
+def without_alignment() -> Iterator[None]:
+    """Training calls inside the block add no R: a step in which the alignment rests.
+
+    Feedback kernels that R alone teaches then have no gradient. Steps of rules are counted on, and
+    what else a rule does (errors that teach B, updates) is done.
+    """
+    token = _WITHOUT_R.set(True)
+    try:
+        yield
+    finally:
+        _WITHOUT_R.reset(token)
 
 
 @contextlib.contextmanager
@@ -270,7 +285,7 @@ class FeedbackLayer(keras.layers.Layer):
         if renewed is not None:
             renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
             self.feedback_kernel.assign(renewed)
-        loss = self.rule.loss(synapse)
+        loss = None if _WITHOUT_R.get() else self.rule.loss(synapse)
         if loss is not None:
             self.add_loss(self._checked("loss", loss, ()))
         if self._step is not None:

@@ -36,6 +36,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
         feedback: keras.optimizers.Optimizer | dict[str, Any] | str,
         name: str = "partitioned",
         loss_scale_factor: float | None = None,
+        feedback_rests: bool = False,
     ) -> None:
         """Make the optimizer.
 
@@ -45,6 +46,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
             feedback: Optimizer of the feedback kernels, of the same kinds.
             name: The optimizer's name.
             loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
+            feedback_rests: Whether a step in which no feedback kernel has a gradient leaves
+                `feedback` as it is, as if it had not been: for an alignment that acts in some steps
+                only. Default: the step is counted, so that a schedule goes on.
 
         Raises:
             UserError: If an optimizer cannot be made or wrapped, or both are the same instance.
@@ -52,6 +56,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
         super().__init__(name=name, loss_scale_factor=loss_scale_factor)
         self.forward = resolve(forward, "forward")
         self.feedback = resolve(feedback, "feedback")
+        self.feedback_rests = bool(feedback_rests)
         if self.forward is self.feedback:
             raise UserError(
                 f"forward and feedback are one {type(self.forward).__name__} instance; give two, "
@@ -90,16 +95,17 @@ class PartitionedOptimizer(DelegatingOptimizer):
             ]
             if any(gradient is not None for gradient, _ in pairs):
                 inner.apply(*(list(part) for part in zip(*pairs, strict=True)))
-            else:
+            elif inner is self.forward or not self.feedback_rests:
                 skip_step(inner)
 
     def get_config(self) -> dict[str, Any]:
-        """The configs of both optimizers, the name and the loss scale factor."""
+        """The configs of both optimizers and the other arguments."""
         return {
             "forward": keras.optimizers.serialize(self.forward),
             "feedback": keras.optimizers.serialize(self.feedback),
             "name": self.name,
             "loss_scale_factor": self.loss_scale_factor,
+            "feedback_rests": self.feedback_rests,
         }
 
     @classmethod

@@ -1,5 +1,6 @@
 """Rules that are a weighted sum of primitives: the user's own, and the base of the named ones."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -13,6 +14,7 @@ from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
 from tfcredit.rules.registry import closest, register
+from tfcredit.seeding import derive
 
 Coefficient = float | LearningRateSchedule
 
@@ -68,7 +70,22 @@ class AlignmentRule(Rule):
     def counts_steps(self) -> bool:
         """See `Rule.counts_steps`."""
         scheduled = [*self.coefficients.values(), self.rate]
-        return self.inputs.noise is not None or any(callable(value) for value in scheduled)
+        return self.draws_for_each_replica or any(callable(value) for value in scheduled)
+
+    @property
+    def draws_for_each_replica(self) -> bool:
+        """See `Rule.draws_for_each_replica`."""
+        return self.inputs.noise is not None or self._sees_a_part
+
+    @property
+    def reads_activity(self) -> bool:
+        """Whether R depends on the layer's input or pre-activation, so that it takes products."""
+        names = [name for name in self.coefficients if name != "error"]
+        return any(PRIMITIVES[name].reads & {"x", "y"} for name in names)
+
+    @property
+    def _sees_a_part(self) -> bool:
+        return self.inputs.fraction < 1 and self.reads_activity
 
     def error_coefficient(self, step):
         """See `Rule.error_coefficient`."""
@@ -91,6 +108,7 @@ class AlignmentRule(Rule):
 
     def _regularisation(self, synapse: Synapse, coefficients) -> tf.Tensor:
         options = self.inputs
+        synapse = self._seen(synapse)
         bias = None if synapse.bias is None else tf.stop_gradient(synapse.bias)
         x, y = self._activity(synapse, coefficients)
         centred = batch_center(x) if options.batch_center_backward_input else None
@@ -121,6 +139,17 @@ class AlignmentRule(Rule):
             ),
             synapse.feedback_kernel,
         )
+
+    def _seen(self, synapse: Synapse) -> Synapse:
+        """The synapse with the part of the batch and in the precision that R sees."""
+        if self._sees_a_part:
+            synapse = _part(synapse, self.inputs.fraction)
+        if self.inputs.precision is None:
+            return synapse
+        seen = {name: getattr(synapse, name) for name in ("x", "y", "bias")}
+        dtype = self.inputs.precision
+        cast = {name: tf.cast(each, dtype) for name, each in seen.items() if each is not None}
+        return dataclasses.replace(synapse, **cast)
 
     def _activity(self, synapse: Synapse, coefficients):
         """The input that R sees, and op(x; W) for it where a primitive reads that."""
@@ -193,6 +222,32 @@ def descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
         return tf.stop_gradient(value), lambda upstream: upstream * gradient
 
     return attach(variable)
+
+
+def _part(synapse: Synapse, fraction: float) -> Synapse:
+    """A random part of the batch, the same samples of x and y, each as likely as any other."""
+    # Noise is a function of seed and step too: this draw needs a seed of its own.
+    other = dataclasses.replace(synapse, seed=derive(synapse.seed, "part"))
+    n = synapse.x.shape[0]
+    m = None if n is None else max(1, round(fraction * n))
+    if m is not None and n % m == 0:
+        # The parts tile the batch, so that a slice will do.
+        start = m * other.whole_number(n // m)
+
+        def take(activity):
+            rest = activity.shape.rank - 1
+            return tf.slice(activity, [start] + [0] * rest, [m] + [-1] * rest)
+    else:
+        n = tf.shape(synapse.x)[0]
+        if m is None:
+            share = tf.round(fraction * tf.cast(n, tf.float32))
+            m = tf.maximum(1, tf.cast(share, tf.int32))
+        rows = (other.whole_number(n) + tf.range(m)) % n
+
+        def take(activity):
+            return tf.gather(activity, rows)
+
+    return dataclasses.replace(synapse, x=take(synapse.x), y=take(synapse.y))
 
 
 def _coefficient(name: str, value):

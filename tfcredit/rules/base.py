@@ -79,6 +79,22 @@ class Synapse:
         Returns:
             Independent numbers of mean 0 and variance 1.
         """
+        return _drawn(self._drawing_seed(alike, index), shape, dtype, distribution)
+
+    def whole_number(self, bound: int | tf.Tensor) -> tf.Tensor:
+        """A random whole number that is a function of (seed, step) and nothing else.
+
+        Args:
+            bound: What it is below, an integer >= 1 or an int32 scalar.
+
+        Returns:
+            An int32 scalar, each number from 0 to `bound` - 1 as likely; each replica's own.
+        """
+        fraction = _fractions(1, self._drawing_seed())[0]
+        # The largest fractions are 1 in float32.
+        return tf.minimum(tf.cast(fraction * tf.cast(bound, tf.float32), tf.int32), bound - 1)
+
+    def _drawing_seed(self, alike: bool = False, index: tf.Tensor | None = None) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
         if index is not None:
             seed = tf.random.experimental.stateless_fold_in(seed, index, "philox")
@@ -86,7 +102,7 @@ class Synapse:
         if not alike and replica is not None and replica.num_replicas_in_sync > 1:
             index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
             seed = tf.random.experimental.stateless_fold_in(seed, index)
-        return _drawn(seed, shape, dtype, distribution)
+        return seed
 
 
 def fixed_noise(
@@ -202,6 +218,11 @@ class Rule:
     @property
     def counts_steps(self) -> bool:
         """Whether the rule depends on the step: schedules and random draws."""
+        return False
+
+    @property
+    def draws_for_each_replica(self) -> bool:
+        """Whether replicas draw other numbers than one device, so that their steps differ."""
         return False
 
     def loss(self, synapse: Synapse) -> tf.Tensor | None:

@@ -8,6 +8,7 @@ import keras
 from tfcredit.errors import UserError
 
 NOISES = ("normal", "uniform")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @keras.saving.register_keras_serializable("tfcredit")
@@ -18,9 +19,9 @@ class AlignmentInputs:
     "Projections" are y = op(x; W) (forward) and op(x; B) (backward); "reconstructions" are
     opT(y; B) (forward) and opT(op(x; B); W) (backward). "Centre" subtracts the mean over all
     features and positions of one sample; "normalize" centres, then scales to unit L2 norm per
-    sample; "batch centre" subtracts the batch mean. Outputs are altered in the order centre,
-    normalize, batch centre, the projection and its reconstruction alike; a reconstruction is
-    computed from the projection before that.
+    sample; "batch centre" subtracts the mean over the batch that R sees. Outputs are altered in the
+    order centre, normalize, batch centre, the projection and its reconstruction alike; a
+    reconstruction is computed from the projection before that.
 
     Attributes:
         noise: `None` for the layer's activity, or `"normal"` / `"uniform"`: zero-mean noise of
@@ -46,10 +47,17 @@ class AlignmentInputs:
             reconstruction.
         update_forward: Let R's gradient reach the forward kernel too. R then also holds the
             forward kernel's own terms: 1/2 |W|^2 in `decay`, 1/(2n) |op(x; W)|^2 in `sparse`.
+        fraction: Share of the batch that R sees, in (0, 1]: m = max(1, round(fraction * n)) of n
+            samples that follow each other in the batch, from a random place on that is a function
+            of (seed, step), each layer's and each replica's own. R is the mean over m samples, and
+            every sample is as likely to be among them: the mean of R and of its gradient over the
+            places is R of the whole batch. The rule's products cost m / n. Ours.
+        precision: Of R's products: `"float32"`, `"bfloat16"` or `"float16"`; `None` for the
+            layer's compute dtype. Sums over the kernel, and what B gets, stay in B's dtype. Ours.
 
     Raises:
-        UserError: An unknown noise, a standard deviation that is not positive, or an unknown
-            activation.
+        UserError: An unknown noise, precision or activation, a standard deviation that is not
+            positive, or a fraction outside (0, 1].
     """
 
     noise: str | None = None
@@ -71,6 +79,8 @@ class AlignmentInputs:
     reconstruction_amp: bool = False
     reconstruction_reversal: bool = False
     update_forward: bool = False
+    fraction: float = 1.0
+    precision: str | None = None
 
     def __post_init__(self):
         if self.noise is not None and self.noise not in NOISES:
@@ -78,9 +88,18 @@ class AlignmentInputs:
                 f"noise={self.noise!r} is unknown: give one of {', '.join(NOISES)}, or None for "
                 "the layer's activity."
             )
-        number = isinstance(self.stddev, (int, float)) and not isinstance(self.stddev, bool)
-        if not number or not 0 < self.stddev < float("inf"):
+        if not _is_number(self.stddev) or not 0 < self.stddev < float("inf"):
             raise UserError(f"stddev={self.stddev!r} must be a positive finite number.")
+        if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
+            raise UserError(
+                f"fraction={self.fraction!r} must be a number above 0 and at most 1: the share of "
+                "the batch that R sees."
+            )
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision={self.precision!r} is unknown: give one of {', '.join(PRECISIONS)}, or "
+                "None for the layer's."
+            )
         try:
             keras.activations.get(self.activation)
         except ValueError:
@@ -140,3 +159,7 @@ class AlignmentInputs:
                     f"{name!r} is no option of the alignment inputs; known: {', '.join(known)}."
                 )
         return cls(**options)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

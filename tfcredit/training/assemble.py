@@ -21,6 +21,8 @@ from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.strategies import Cluster
 
 COEFFICIENTS = ("amp", "decay", "null", "sparse", "self")
+# Of `AlignmentInputs`, with flags of their own: what makes R cheap.
+CHEAPER = ("fraction", "precision")
 SMALL = {
     "model": "resnet8",
     "batch_size": 128,
@@ -145,15 +147,29 @@ def base_rule(recipe: Recipe) -> Rule:
     given = {
         name: getattr(recipe, name) for name in COEFFICIENTS if getattr(recipe, name) is not None
     }
-    inputs = _parse_inputs(recipe.inputs)
-    if not given and not inputs:
+    inputs, cheaper = _parse_inputs(recipe.inputs), _cheaper_inputs(recipe)
+    every = recipe.alignment_every > 1
+    if not (given or inputs or cheaper or every):
         return rule
+    flags = [*given, *["inputs"][: len(inputs)], *(f"alignment_{name}" for name in cheaper)]
+    flag = [*flags, "alignment_every"][0]
     if not isinstance(rule, AlignmentRule):
-        flag = f"--{next(iter(given))}" if given else "--inputs"
         raise UserError(
-            f"{flag} and --rule={recipe.rule} contradict each other: this rule has no coefficients "
-            "and no alignment inputs; leave the flag out."
+            f"--{flag} and --rule={recipe.rule} contradict each other: this rule has no "
+            "coefficients and no alignment inputs; leave the flag out."
         )
+    if cheaper and not rule.reads_activity:
+        raise UserError(
+            f"--alignment_{next(iter(cheaper))} and --rule={recipe.rule} contradict each other: R "
+            "of this rule reads no activity and takes no product; leave the flag out."
+        )
+    if every and (rule.follows_forward or "error" in rule.coefficients):
+        raise UserError(
+            f"--alignment_every={recipe.alignment_every} and --rule={recipe.rule} contradict each "
+            "other: the error teaches this rule's feedback kernels in every step; leave the flag "
+            "out."
+        )
+    inputs |= cheaper
     config = rule.get_config()
     if inputs:
         config["inputs"] = {**config.get("inputs", {}), **inputs}
@@ -232,7 +248,9 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimize
     result = forward
     if _has_separate_optimizer(base_rule(recipe)):
         feedback = optimizers.get(recipe.feedback_optimizer, recipe.feedback_learning_rate)
-        result = optimizers.PartitionedOptimizer(forward=forward, feedback=feedback)
+        result = optimizers.PartitionedOptimizer(
+            forward=forward, feedback=feedback, feedback_rests=recipe.alignment_every > 1
+        )
     if recipe.noise != "none":
         result = optimizers.NoisyOptimizer(
             result,
@@ -275,6 +293,12 @@ def _phases(recipe: Recipe, steps_per_epoch: int) -> dict:
         "delay_epochs": recipe.delay_epochs,
         "alternate_steps": recipe.alternate_steps,
     }
+
+
+def _cheaper_inputs(recipe: Recipe) -> dict:
+    """The options of `AlignmentInputs` that have flags of their own, where they are given."""
+    given = {name: getattr(recipe, f"alignment_{name}") for name in CHEAPER}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _parse_inputs(text: str) -> dict:

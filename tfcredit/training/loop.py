@@ -98,7 +98,8 @@ class Loop:
         while step < end:
             count = self._steps_until_save(step, end)
             callbacks.on_train_batch_begin(place)
-            good, stop, save = self.trainer.run(batches, count, self.stop(), self._is_time())
+            wishes = self.stop(), self._is_time()
+            good, stop, save = self.trainer.run(batches, count, *wishes, first=step)
             if good < count:
                 self._stop_at(step + good)
             step, place = step + count, place + count

@@ -19,13 +19,22 @@ LARGEST = 2**31 - 1
 OWN = ("run_dir", "overwrite", "resume", "mode", "workers", "worker")
 
 
-def _flag(default, group: str, text: str, choices: tuple[str, ...] = (), at_least=None, above=None):
+def _flag(
+    default,
+    group: str,
+    text: str,
+    choices: tuple[str, ...] = (),
+    at_least=None,
+    above=None,
+    at_most=None,
+):
     metadata = {
         "group": group,
         "help": text,
         "choices": choices,
         "at_least": at_least,
         "above": above,
+        "at_most": at_most,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -46,6 +55,12 @@ class Recipe:
     self: float | None = _flag(None, "Rule", "coefficient of self; default: the rule's", (), 0.0)
     inputs: str = _flag(
         "", "Rule", "what R sees: options of AlignmentInputs, as noise=normal,center_input=true"
+    )
+    alignment_fraction: float | None = _flag(
+        None, "Rule", "share of the batch that R sees; default: all", above=0.0, at_most=1.0
+    )
+    alignment_precision: str | None = _flag(
+        None, "Rule", "of R's products; default: --precision", tuple(PRECISIONS)
     )
     coefficient_start: float = _flag(
         0.0, "Rule", "coefficients act from this fraction of training on", at_least=0.0
@@ -125,6 +140,9 @@ class Recipe:
     )
     alternate_steps: int = _flag(
         0, "Training", "task steps between alignment steps (mirror/engaged); 0: both always", (), 0
+    )
+    alignment_every: int = _flag(
+        1, "Training", "R teaches B at each so many-th step; its optimizer rests between", (), 1
     )
     accumulation_steps: int = _flag(
         1, "Training", "parts a batch is computed in, one after the other, to save memory", (), 1
@@ -228,6 +246,12 @@ class Recipe:
             "the parts of a batch must be equal",
         )
         forbid(
+            self.alignment_every > 1 and self.alternate_steps > 0,
+            f"alignment_every={self.alignment_every}",
+            f"alternate_steps={self.alternate_steps}",
+            "both choose the steps of the alignment",
+        )
+        forbid(
             self.noise == "none" and self.noise_variance > 0,
             "noise=none",
             f"noise_variance={self.noise_variance}",
@@ -271,6 +295,8 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         raise UserError(f"--{field.name}={value} must be at least {limits['at_least']}.")
     if limits["above"] is not None and value <= limits["above"]:
         raise UserError(f"--{field.name}={value} must be greater than {limits['above']}.")
+    if limits["at_most"] is not None and value > limits["at_most"]:
+        raise UserError(f"--{field.name}={value} must be at most {limits['at_most']}.")
 
 
 def _flag_values() -> flags.FlagValues:

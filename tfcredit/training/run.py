@@ -214,6 +214,7 @@ class Run:
                 recipe.jit_compile,
                 self.cluster.strategy,
                 recipe.accumulation_steps,
+                recipe.alignment_every,
             )
 
     def _checkpoints(self, trainer: Trainer) -> Checkpoints:

@@ -1,12 +1,15 @@
 """One training step, one evaluation step: the losses put together, the metrics kept."""
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
+from tfcredit.layers.feedback import without_alignment
 from tfcredit.schedules import TaskRate
 
 
@@ -26,6 +29,10 @@ class Trainer:
         jit_compile: Whether XLA compiles the step.
         strategy: Where to compute; default: one device.
         accumulation_steps: Batches whose gradients are averaged for one optimizer step, >= 1.
+        alignment_every: R is computed and teaches B in the steps 0, k, 2k, ... only, k >= 1. The
+            steps between are a function of their own without R: they take no product for it, and
+            B has no gradient to exchange or apply. Give `PartitionedOptimizer` `feedback_rests`,
+            so that B's optimizer counts the steps in which B learns.
     """
 
     def __init__(
@@ -35,12 +42,14 @@ class Trainer:
         jit_compile: bool = False,
         strategy: tf.distribute.Strategy | None = None,
         accumulation_steps: int = 1,
+        alignment_every: int = 1,
     ):
         self.network = network
         self.optimizer = network.optimizer
         self.task_rate = task_rate
         self.strategy = strategy or tf.distribute.get_strategy()
         self.accumulation_steps = accumulation_steps
+        self.alignment_every = alignment_every
         top = min(5, network.output_shape[-1])
         self.metrics = {
             "loss": keras.metrics.Mean("loss"),
@@ -64,12 +73,13 @@ class Trainer:
             self._sums = [_local_zeros(v) for v in network.trainable_variables]
         # Only XLA needs a function around what a replica does: the outer one holds the graph.
         compile_it = tf.function(jit_compile=True) if jit_compile else lambda function: function
-        self._replica_step = compile_it(self._take_step)
-        self._replica_accumulation = compile_it(self._accumulate)
-        self._replica_update = compile_it(self._apply_sums)
+        self._replica_step = _with_and_without_r(self._take_step, compile_it)
+        self._replica_accumulation = _with_and_without_r(self._accumulate, compile_it)
+        self._replica_update = _with_and_without_r(self._apply_sums, compile_it)
         self._replica_test = compile_it(self._evaluate_batch)
-        self._one_step = tf.function(self._next_step, reduce_retracing=True)
-        self._many_steps = tf.function(self._next_steps, reduce_retracing=True)
+        graph = functools.partial(tf.function, reduce_retracing=True)
+        self._one_step = _with_and_without_r(self._next_step, graph)
+        self._many_steps = _with_and_without_r(self._next_steps, graph)
         self._evaluate = tf.function(self._evaluate_next, reduce_retracing=True)
 
     @property
@@ -98,7 +108,7 @@ class Trainer:
                 yield layer, loss
 
     def run(
-        self, batches: Iterator, steps: int, stop: bool = False, save: bool = False
+        self, batches: Iterator, steps: int, stop: bool = False, save: bool = False, first: int = 0
     ) -> tuple[int, bool, bool]:
         """Take optimizer steps without coming back to Python in between.
 
@@ -107,65 +117,86 @@ class Trainer:
             steps: How many steps.
             stop: Whether this worker wants to stop.
             save: Whether this worker wants to save.
+            first: The number of the first of these steps in the training, which says when R acts.
 
         Returns:
             The number of steps before the first one that was not finite (`steps` if all were),
             and whether any worker wants to stop, and to save.
         """
         wishes = tf.constant([float(stop), float(save)])
-        if steps == 1:
-            bad, stop, save = self._one_step(batches, wishes)
-            good = 0 if bad else 1
-        else:
-            good, stop, save = self._many_steps(batches, tf.constant(steps), wishes)
-        return int(good), bool(stop), bool(save)
+        done = good = 0
+        while done < steps and done == good:
+            aligned, count = self._stretch(first + done, steps - done)
+            if count == 1:
+                bad, stop, save = self._one_step[aligned](batches, wishes)
+                found = 0 if bad else 1
+            else:
+                found, stop, save = self._many_steps[aligned](batches, tf.constant(count), wishes)
+            done, good = done + count, good + int(found)
+        return good, bool(stop), bool(save)
 
-    def _next_steps(self, batches, steps, wishes):
+    def _stretch(self, step: int, most: int) -> tuple[bool, int]:
+        """Whether R acts in a step, and how many steps from it on, at most `most`, are its like."""
+        if self.alignment_every == 1:
+            return True, most
+        behind = step % self.alignment_every
+        return (True, 1) if behind == 0 else (False, min(most, self.alignment_every - behind))
+
+    def _next_steps(self, batches, steps, wishes, aligned):
         good, stop, save = steps, False, False
         for index in tf.range(steps):
-            bad, stop, save = self._next_step(batches, wishes)
+            bad, stop, save = self._next_step(batches, wishes, aligned)
             good = tf.where(bad, tf.minimum(good, index), good)
         return good, stop, save
 
-    def _next_step(self, batches, wishes):
+    def _next_step(self, batches, wishes, aligned):
         """One step on all replicas: whether any was not finite, any worker wants to stop, save."""
         if self.accumulation_steps == 1:
-            result = self.strategy.run(self._replica_step, args=(*next(batches), wishes))
+            result = self.strategy.run(self._replica_step[aligned], args=(*next(batches), wishes))
         else:
             for _ in range(self.accumulation_steps):
-                self.strategy.run(self._replica_accumulation, args=next(batches))
-            result = self.strategy.run(self._replica_update, args=(wishes,))
+                self.strategy.run(self._replica_accumulation[aligned], args=next(batches))
+            result = self.strategy.run(self._replica_update[aligned], args=(wishes,))
         return tf.unstack(self.strategy.reduce("SUM", result, axis=None) > 0)
 
-    def _take_step(self, images: tf.Tensor, labels: tf.Tensor, wishes: tf.Tensor) -> tf.Tensor:
+    def _take_step(
+        self, images: tf.Tensor, labels: tf.Tensor, wishes: tf.Tensor, aligned: bool = True
+    ) -> tf.Tensor:
         """One replica's part of a step; returns whether it was not finite, and `wishes`."""
-        loss, gradients = self._differentiate(images, labels)
+        loss, gradients = self._differentiate(images, labels, aligned)
         return self._update(tf.math.is_finite(loss), gradients, wishes)
 
-    def _accumulate(self, images: tf.Tensor, labels: tf.Tensor) -> None:
+    def _accumulate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool) -> None:
         """Add the gradients of one replica's batch to those of the batches before it."""
-        _, gradients = self._differentiate(images, labels)
+        _, gradients = self._differentiate(images, labels, aligned)
         for total, gradient in zip(self._sums, gradients, strict=True):
             if gradient is not None:
                 total.assign_add(gradient)
 
-    def _apply_sums(self, wishes: tf.Tensor) -> tf.Tensor:
-        gradients = [tf.convert_to_tensor(total) for total in self._sums]
+    def _apply_sums(self, wishes: tf.Tensor, aligned: bool) -> tf.Tensor:
+        taught = set() if aligned else {id(layer.feedback_kernel) for layer in self._aligned}
+        variables = self.network.trainable_variables
+        gradients = [
+            None if id(variable) in taught else tf.convert_to_tensor(total)
+            for variable, total in zip(variables, self._sums, strict=True)
+        ]
         result = self._update(tf.constant(True), gradients, wishes)
         for total in self._sums:
             total.assign(tf.zeros_like(total))
         return result
 
-    def _differentiate(self, images: tf.Tensor, labels: tf.Tensor):
+    def _differentiate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool):
         """The loss of one replica's batch and its share in the gradients of the step."""
         parts = self.strategy.num_replicas_in_sync * self.accumulation_steps
-        with tf.GradientTape() as tape:
+        resting = contextlib.nullcontext() if aligned else without_alignment()
+        with tf.GradientTape() as tape, resting:
             terms = self.objective(images, labels)
             scaled = self.optimizer.scale_loss(terms["loss"] / parts)
         self.metrics["loss"].update_state(terms["loss"])
         self.metrics["task_loss"].update_state(terms["task"])
         self.metrics["l2_loss"].update_state(terms["l2"])
-        self.metrics["alignment_loss"].update_state(terms["alignment"])
+        if aligned:
+            self.metrics["alignment_loss"].update_state(terms["alignment"])
         self.metrics["top1"].update_state(labels, terms["logits"])
         self.metrics["top5"].update_state(labels, terms["logits"])
         return terms["loss"], tape.gradient(scaled, self.network.trainable_variables)
@@ -249,6 +280,11 @@ class Trainer:
             f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that "
             "the norm of all gradients overflows",
         )
+
+
+def _with_and_without_r(step: Callable, wrap: Callable) -> dict[bool, Callable]:
+    """A function of `aligned` as two wrapped ones; TensorFlow traces those that are called."""
+    return {a: wrap(functools.partial(step, aligned=a)) for a in (True, False)}
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

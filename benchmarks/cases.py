@@ -1,0 +1,176 @@
+"""Cases: which network is trained how, the rules, and the bar that each has to keep."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from imagenet_model import added_products
+
+from tfcredit import convert, layers, rules
+from tfcredit.analysis.alignment import kernel_layers
+from tfcredit.data import ImageData, synthetic
+from tfcredit.data.share import Share
+from tfcredit.rules.calibrated import CalibratedRule, geometry
+from tfcredit.training import assemble, strategies
+from tfcredit.training.recipe import PRECISIONS, Recipe
+from tfcredit.training.trainer import Trainer
+
+PLAIN = "plain Keras"
+"""The baseline: the same network of Keras' own layers, trained by backprop by the same step."""
+
+STEP_BARS = {
+    "backprop": 1.01,
+    "feedback_alignment": 1.02,
+    "frsf": 1.02,
+    "symmetric_alignment": 1.05,
+    "kolen_pollack": 1.05,
+    "calibrated_activation": 1.06,
+    "calibrated_mirror(angle=10)": 1.15,
+    "weight_mirror": 1.30,
+    "activation_alignment": 1.48,
+    "info_alignment": 1.60,
+}
+"""Rule -> the largest median ratio of step times, at `HEADLINE`."""
+HEADLINE = {"network": "resnet18@224", "batch": 16, "precision": "float32", "mode": "graph"}
+LARGE_BATCH_BARS = {"calibrated_mirror": 1.15}
+"""Likewise, with a batch of `LARGE_BATCH`: its noise costs per step, not per image."""
+LARGE_BATCH = 64
+MEMORY_BAR = 1.05
+"""Peak memory over the baseline's, feedback kernels and their optimizer slots apart."""
+TRACING_BAR = 1.5
+"""Time of the first step, less that of a later one, over the baseline's."""
+DENSE_BAR = 1.10
+"""Step time of the dense network with ten steps per execution, over the baseline's times the FLOP
+bound: what the rule adds beside its products."""
+FLATNESS_BAR = 1.10
+"""Largest over smallest ratio where a network, its batch or its replicas grow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network and how it is trained.
+
+    Attributes:
+        network: MODEL@SIZE: a name of `tfcredit.models` or `vit`, and the images' size in pixels.
+        batch: Images of each replica and step.
+        rule: As `--rule` takes it, or `PLAIN`.
+        precision: As `--precision` takes it.
+        mode: "graph" or "xla".
+        steps: Steps per call of the compiled function.
+        width: Of a CIFAR-style residual network; `None` for its default.
+        replicas: Logical devices.
+    """
+
+    network: str
+    batch: int
+    rule: str = PLAIN
+    precision: str = "float32"
+    mode: str = "graph"
+    steps: int = 1
+    width: int | None = None
+    replicas: int = 1
+
+    def recipe(self, images: ImageData) -> Recipe:
+        """What the runner would be given."""
+        recipe = Recipe(
+            model=self.network.split("@")[0],
+            dataset="synthetic",
+            rule="backprop" if self.rule == PLAIN else self.rule,
+            batch_size=self.batch * self.replicas,
+            precision=self.precision,
+            width=self.width,
+            jit_compile=self.mode == "xla",
+            steps=1,
+            strategy="mirrored" if self.replicas > 1 else "one_device",
+            num_replicas=self.replicas,
+        )
+        return assemble.complete(recipe, images)
+
+
+class Training:
+    """A case that is ready to take steps, on one batch that is kept in memory.
+
+    Args:
+        case: The case. With several replicas it has to be the first of its process to compute.
+    """
+
+    def __init__(self, case: Case):
+        self.case = case
+        size = int(case.network.split("@")[1])
+        images = synthetic.build(size, classes=1000 if size > 64 else 10)
+        recipe = case.recipe(images)
+        cluster = strategies.Cluster(_strategy(recipe.strategy, recipe.num_replicas))
+        with cluster.strategy.scope():
+            network = _network(recipe, images)
+            if case.rule == PLAIN:
+                network = convert.to_backprop(network)
+            network.compile(assemble.optimizer(recipe, steps_per_epoch=1000))
+            self.trainer = Trainer(network, None, recipe.jit_compile, cluster.strategy)
+        channels = network.input_shape[-1]
+
+        def dataset(host: int, hosts: int, replicas: int) -> tf.data.Dataset:
+            batches = images.train(recipe.batch_size, 0, 0, 0, Share(host, hosts, replicas))
+            if channels == images.input_shape[-1]:
+                return batches
+            return batches.map(lambda pixels, labels: (pixels[..., :channels], labels))
+
+        self._batches = iter(cluster.distribute(dataset))
+
+    def run(self, calls: int = 1) -> float:
+        """Seconds per step over some calls."""
+        started = time.perf_counter()
+        for _ in range(calls):
+            self.trainer.run(self._batches, self.case.steps)
+        return (time.perf_counter() - started) / (calls * self.case.steps)
+
+    def runner(self, calls: int) -> Callable[[], float]:
+        """`run` as the timing protocol wants it."""
+        return lambda: self.run(calls)
+
+    def bound(self) -> float | None:
+        """FLOPs of a step over backprop's, if all that costs are products; `None` if unknown."""
+        counted = [_products(layer, self.case.batch) for layer in kernel_layers(self.network)]
+        if None in counted:
+            return None
+        backprop = sum(3 * macs for macs, _ in counted) - counted[0][0]  # no error leaves the first
+        return (backprop + sum(added for _, added in counted)) / backprop
+
+    @property
+    def network(self) -> keras.Model:
+        """The network."""
+        return self.trainer.network
+
+
+@functools.cache
+def _strategy(name: str, replicas: int) -> tf.distribute.Strategy:
+    """One for all trainings of the process: two would number their exchanges alike."""
+    return strategies.make(Recipe(strategy=name, num_replicas=replicas))
+
+
+def _network(recipe: Recipe, images: ImageData) -> keras.Model:
+    if recipe.model != "vit":
+        return assemble.network(recipe, images)
+    from architectures import vision_transformer
+
+    keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
+    return convert.to_feedback(vision_transformer(), recipe.rule, seed=0)
+
+
+def _products(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
+    """Multiply-adds of a layer's op in a step, and those that its rule adds."""
+    if not isinstance(layer, (layers.Conv2D, layers.Dense)):
+        return None
+    macs = int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
+    rule = layer.rule
+    if isinstance(rule, CalibratedRule):
+        where = geometry(layer.connection, layer.input.shape[1:], list(layer.kernel.shape))
+        return batch * macs, 2 * rule.samples(where) * macs
+    teaches = rule.learns or rule.perturbs or rule.renews
+    copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
+    if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):
+        return batch * macs, batch * added_products(rule) * macs
+    return None

@@ -1,0 +1,192 @@
+"""What is measured in a process of its own: each function takes and gives plain data."""
+
+import dataclasses
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from benchmarks.cases import PLAIN, Case, Training
+from benchmarks.timing import interleave, summary
+from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.run import environment
+
+TORCH = Path(__file__).with_name("torch_peers.py")
+
+
+def surroundings() -> dict:
+    """Machine and versions."""
+    with open("/proc/cpuinfo") as file:
+        facts = dict(line.split(":", 1) for line in file if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    flags = facts.get("flags", "").split()
+    found = environment() | {"processor": facts.get("model name", "unknown")}
+    return found | {"bfloat16": bool({"avx512_bf16", "amx_bf16"} & set(flags))}
+
+
+def step_times(setting: dict, rules: Sequence[str], rounds: int, calls: int) -> list[dict]:
+    """Times steps of some rules and of the baseline, in turn.
+
+    Args:
+        setting: Arguments of `Case`, the rule apart.
+        rules: The rules.
+        rounds: How often each has its turn.
+        calls: Calls of the compiled function per turn.
+
+    Returns:
+        A row for the baseline and for each rule.
+    """
+    trainings = {rule: Training(Case(rule=rule, **setting)) for rule in [PLAIN, *rules]}
+    runs = {rule: training.runner(calls) for rule, training in trainings.items()}
+    seconds = interleave(runs, rounds)
+    load = statistics.mean(seconds.pop("load"))
+    return [
+        dataclasses.asdict(trainings[rule].case)
+        | summary(values, seconds[PLAIN])
+        | {"bound": trainings[rule].bound(), "rounds": rounds, "load": load}
+        for rule, values in seconds.items()
+    ]
+
+
+def footprint(setting: dict, rule: str, steps: int) -> dict:
+    """Memory and start of a training that has this process for itself.
+
+    Args:
+        setting: Arguments of `Case`, the rule apart.
+        rule: The rule.
+        steps: How many steps after the first.
+
+    Returns:
+        Bytes at the peak, of them before the network was built, and of the variables; seconds to
+        build, of the first step, of a later one.
+    """
+    before, started = _status("VmRSS"), time.perf_counter()
+    training = Training(Case(rule=rule, **setting))
+    built = time.perf_counter() - started
+    first = training.run()
+    later = statistics.median(training.run() for _ in range(steps))
+    return {
+        "peak": _status("VmHWM"),
+        "before": before,
+        "variables": _bytes(training),
+        "build": built,
+        "first": first,
+        "later": later,
+        "load": os.getloadavg()[0],
+    }
+
+
+def _status(field: str) -> int:
+    """Bytes that Linux tells of this process."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise LookupError(field)
+
+
+def _bytes(training: Training) -> int:
+    return sum(v.dtype.size * v.shape.num_elements() for v in training.trainer.variables)
+
+
+def checkpoint_times(setting: dict, rules: Sequence[str], rounds: int) -> list[dict]:
+    """Times saving and restoring all state of a training, in turn.
+
+    Args:
+        setting: Arguments of `Case`, the rule apart.
+        rules: The rules.
+        rounds: How often each has its turn.
+
+    Returns:
+        A row for the baseline and for each rule: both times and the size in bytes.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kept, runs, names = {}, {}, [PLAIN, *rules]
+        for number, rule in enumerate(names):
+            training = Training(Case(rule=rule, **setting))
+            training.run()
+            where = Path(folder) / str(number)
+            checkpoints = Checkpoints(where, training.trainer.variables, keep=1)
+            kept[rule] = training, where
+            runs[rule, "save"] = _timed(checkpoints.save, 1)
+            runs[rule, "restore"] = _timed(checkpoints.restore)
+        seconds = interleave(runs, rounds)
+        load = statistics.mean(seconds.pop("load"))
+        rows = []
+        for rule in names:
+            training, where = kept[rule]
+            row = dataclasses.asdict(training.case) | {"rounds": rounds, "load": load}
+            for way in ("save", "restore"):
+                found = summary(seconds[rule, way], seconds[PLAIN, way])
+                row |= {f"{way}_{key}": value for key, value in found.items()}
+            row["variables"] = _bytes(training)
+            row["disk"] = sum(f.stat().st_size for f in where.rglob("*") if f.is_file())
+            rows.append(row)
+        return rows
+
+
+def _timed(function, *arguments):
+    def run() -> float:
+        started = time.perf_counter()
+        function(*arguments)
+        return time.perf_counter() - started
+
+    return run
+
+
+def peer_times(
+    setting: dict, rules: Sequence[str], methods: Sequence[str], python: str, rounds: int
+) -> list[dict]:
+    """Times our steps and PyTorch's, in two processes that take turns.
+
+    Args:
+        setting: Arguments of `Case`, the rule apart; the network is `resnet18`.
+        rules: Our rules.
+        methods: BioTorch's; the first is PyTorch's own backprop.
+        python: The interpreter that has PyTorch.
+        rounds: How often each has its turn.
+
+    Returns:
+        A row for each, with images per second and the ratio to the backprop of its own framework.
+    """
+    size = setting["network"].split("@")[1]
+    command = [python, str(TORCH), str(setting["batch"]), size, *methods]
+    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with peer:
+        described = peer.stdout.readline().strip()
+        trainings = {rule: Training(Case(rule=rule, **setting)) for rule in [PLAIN, *rules]}
+        runs = {("tfcredit", rule): t.runner(1) for rule, t in trainings.items()}
+        runs |= {("PyTorch", method): _asking(peer, method) for method in methods}
+        seconds = interleave(runs, rounds)
+        peer.stdin.close()
+    load = statistics.mean(seconds.pop("load"))
+    own = {"tfcredit": PLAIN, "PyTorch": methods[0]}
+    versions = {"tfcredit": f"Keras {keras.__version__}", "PyTorch": described}
+    return [
+        setting
+        | {"framework": framework, "rule": rule, "versions": versions[framework]}
+        | summary(values, seconds[framework, own[framework]])
+        | {"images_per_second": setting["batch"] / statistics.median(values)}
+        | {"rounds": rounds, "load": load}
+        for (framework, rule), values in seconds.items()
+    ]
+
+
+def _asking(peer: subprocess.Popen, method: str):
+    def run() -> float:
+        peer.stdin.write(f"{method}\n")
+        peer.stdin.flush()
+        return float(peer.stdout.readline())
+
+    return run
+
+
+def input_speeds(seconds: float, rounds: int) -> list[dict]:
+    """Images per second of the input pipeline: `input_pipeline.py`."""
+    from benchmarks import input_pipeline
+
+    return list(input_pipeline.speeds(seconds, rounds))

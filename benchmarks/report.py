@@ -1,0 +1,92 @@
+"""The report: tables as JSON, and the Markdown that is made of the JSON."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass
+class Table:
+    """Rows of measurements.
+
+    Attributes:
+        part: The part of the benchmark.
+        title: What was measured.
+        note: A sentence on how to read it.
+        columns: Heading, the row's key, and a name in `FORMATS`.
+        rows: The measurements.
+    """
+
+    part: str
+    title: str
+    note: str
+    columns: list[tuple[str, str, str]]
+    rows: list[dict]
+
+
+def judge(row: dict, value: float, bar: float | None) -> dict:
+    """The row with its bar and whether the value keeps it; with `None` for both without a bar."""
+    return row | {"bar": bar, "met": None if bar is None else value <= bar}
+
+
+def _number(pattern: str) -> Callable[[dict, str], str]:
+    return lambda row, key: "-" if row.get(key) is None else format(row[key], pattern)
+
+
+def _spread(row: dict, key: str) -> str:
+    return f"{row[key]:.3f} ({row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f})"
+
+
+def _verdict(row: dict, key: str) -> str:
+    return {None: "-", True: "met", False: "**missed**"}[row.get(key)]
+
+
+FORMATS = {
+    "text": lambda row, key: "-" if row.get(key) is None else str(row[key]),
+    "name": lambda row, key: f"`{row[key]}`",
+    "ms": lambda row, key: f"{1000 * row[key]:.4g}",
+    "seconds": _number(".2f"),
+    "ratio": _number(".2f"),
+    "number": _number(".1f"),
+    "MB": lambda row, key: f"{row[key] / 1e6:.0f}",
+    "spread": _spread,
+    "verdict": _verdict,
+}
+"""How a cell is shown: functions of the row and the key."""
+
+RATIO = ("ratio (quartiles)", "ratio", "spread")
+BAR = ("bar", "bar", "ratio")
+VERDICT = ("verdict", "met", "verdict")
+LOAD = ("load", "load", "number")
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as Markdown.
+
+    Args:
+        report: What the JSON file holds: `environment`, `command`, `begun`, `minutes`, `tables`.
+
+    Returns:
+        Markdown with a section for each table.
+    """
+    of = report["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
+    lines = [
+        f"# `{report['command']}`",
+        "",
+        f"{report['begun']}, {report['minutes']:.0f} minutes. {of['processor']}, {of['machine']}; "
+        f"oneDNN {of['onednn']}; {versions}; revision {of['git_revision']}.",
+        "",
+        "Ratios are medians over rounds, with quartiles, to the same network of plain Keras layers "
+        "trained by backprop in the same process. Load is the machine's load average: what exceeds "
+        "its number of CPUs is others' work.",
+    ]
+    for table in report["tables"]:
+        headings = [heading for heading, _, _ in table["columns"]]
+        lines += ["", f"## {table['part']}: {table['title']}", "", table["note"], ""]
+        if headings:
+            lines += [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+        for row in table["rows"]:
+            cells = [FORMATS[form](row, key) for _, key, form in table["columns"]]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

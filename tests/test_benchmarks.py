@@ -1,0 +1,130 @@
+"""The benchmarks: their protocol, their reports, and a guard on what rules cost."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from benchmarks import measures, parts, report, timing
+from benchmarks.__main__ import run
+from benchmarks.cases import HEADLINE, LARGE_BATCH_BARS, PLAIN, STEP_BARS, Case, Training
+from tests.conftest import ROOT
+from tfcredit import rules
+
+SMALL = {"network": "conv@28", "batch": 64}
+GUARD = {"feedback_alignment": 1.5, "symmetric_alignment": 1.7, "info_alignment": 2.5}
+"""Wide margins, half as much again as the bars of a quiet machine."""
+
+
+@pytest.fixture(autouse=True)
+def precision():
+    yield
+    keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_competitors_take_turns_and_each_is_first_once():
+    calls = []
+
+    def competitor(name):
+        return lambda: calls.append(name) or float(len(calls))
+
+    seconds = timing.interleave({name: competitor(name) for name in "abc"}, rounds=3)
+    assert "".join(calls) == "abcabc" + "abc" + "bca" + "cab"
+    assert seconds["a"] == [7.0, 12.0, 14.0] and len(seconds["load"]) == 3
+
+
+def test_ratios_are_of_one_round():
+    # Load that makes the second round ten times slower does not touch the ratio.
+    found = timing.summary([2.0, 20.0, 2.0], [1.0, 10.0, 1.0])
+    assert found["ratio_low"] == found["ratio"] == found["ratio_high"] == 2.0
+    assert found["seconds"] == 2.0 and found["seconds_high"] == 11.0
+
+
+@pytest.mark.parametrize(
+    "value, bar, verdict", [(1.02, 1.02, "met"), (1.03, 1.02, "**missed**"), (9, None, "-")]
+)
+def test_verdicts(value, bar, verdict):
+    assert report.FORMATS["verdict"](report.judge({}, value, bar), "met") == verdict
+
+
+def test_the_baseline_has_none_of_our_layers():
+    network = Training(Case(**SMALL)).network
+    assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
+    assert len(network.layers) == len(Training(Case(rule="backprop", **SMALL)).network.layers)
+
+
+def test_every_bar_is_of_a_rule_and_a_known_case():
+    for rule in [*STEP_BARS, *LARGE_BATCH_BARS]:
+        rules.get(rule)
+    Case(**HEADLINE)
+
+
+@pytest.mark.parametrize(
+    "rule, bound",
+    [
+        ("feedback_alignment", 1.0),
+        # op and H, or opT and H, on top of three products of all layers, and two of the first.
+        ("info_alignment", lambda macs, first: (5 * macs - first) / (3 * macs - first)),
+        ("weight_mirror", lambda macs, first: (4 * macs - first) / (3 * macs - first)),
+    ],
+)
+def test_flop_bounds(rule, bound):
+    # fc@4: 48 inputs, three hidden layers of 256, 10 outputs.
+    first, macs = 48 * 256, 48 * 256 + 2 * 256**2 + 2560
+    found = Training(Case("fc@4", 2, rule)).bound()
+    assert found == pytest.approx(bound if isinstance(bound, float) else bound(macs, first))
+
+
+def test_quick_parts_make_a_report(tmp_path):
+    def here(name, **arguments):
+        """As plain data, as from a process of its own."""
+        return json.loads(json.dumps(getattr(measures, name)(**arguments)))
+
+    output = tmp_path / "results" / "quick.json"
+    plan = parts.Plan(quick=True, rounds=2, call=here)
+    run(["bars", "memory", "checkpoints"], plan, "python -m benchmarks", output)
+    found = json.loads(output.read_text())
+    assert [table["part"] for table in found["tables"]] == ["bars", "memory", "checkpoints"]
+    assert {"tensorflow", "keras"} <= set(found["environment"]["versions"])
+    for table in found["tables"]:
+        assert [row["rule"] for row in table["rows"]] == [PLAIN, *parts.FOLLOWED]
+    text = output.with_suffix(".md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 3 * (2 + 3) and text == report.markdown(found)
+
+
+def too_dear(setting, guard, rounds):
+    """Rules beyond the guard by their lower quartile: what others' load lengthens is the upper."""
+    rows = measures.step_times(setting, list(guard), rounds, calls=1)
+    return {
+        row["rule"]: row["ratio_low"] for row in rows[1:] if row["ratio_low"] > guard[row["rule"]]
+    }
+
+
+def test_rules_cost_about_what_they_should():
+    assert too_dear(SMALL, GUARD, rounds=15) == {}
+
+
+def test_the_guard_notices_what_costs_too_much():
+    assert too_dear(SMALL, {"info_alignment": 1.1}, rounds=5)
+
+
+@pytest.mark.slow
+def test_the_command_runs_each_part(tmp_path):
+    names = [name for name in parts.PARTS if name != "peers"]  # which needs PyTorch
+    command = [sys.executable, "-m", "benchmarks", *names, "--quick"]
+    done = subprocess.run(
+        [*command, f"--output={tmp_path / 'all.json'}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "all.json").read_text())
+    assert {table["part"] for table in found["tables"]} == set(names)
+    assert done.stdout.strip() == report.markdown(found).strip()
+
+
+@pytest.mark.slow
+def test_rules_cost_about_what_they_should_on_a_larger_network():
+    guard = {rule: 1.3 * bar for rule, bar in STEP_BARS.items()}
+    assert too_dear({"network": "resnet18@64", "batch": 16}, guard, rounds=7) == {}

@@ -7,6 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.two_routes import rules
 from studies.two_routes.study import Interval
 from tfcredit.analysis.plots import GREY, fade
 
@@ -44,7 +45,7 @@ def lines(
         x = [labels.index(label) + 0.04 * (place - len(series) / 2) for label in values]
         means = [value.mean for value in values.values()]
         reach = [np.nan_to_num(value.high - value.mean) for value in values.values()]
-        colour = COLOURS[place % len(COLOURS)]
+        colour = _colour(name, place)
         axes.errorbar(
             x, means, reach, color=colour, marker="o", markersize=4, capsize=2, label=name
         )
@@ -61,7 +62,7 @@ def strips(groups: Mapping[str, Sequence[float]], words: str) -> Figure:
     figure, axes = blank(words)
     for place, (name, values) in enumerate(groups.items()):
         spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else [0.0]
-        colour = COLOURS[place % len(COLOURS)]
+        colour = _colour(name, place)
         axes.scatter(place + np.asarray(spread), np.sort(values), s=14, color=colour, label=name)
         axes.hlines(np.median(values), place - 0.35, place + 0.35, color=colour)
     axes.set_xticks(range(len(groups)), [name.replace("_", "\n") for name in groups])
@@ -82,12 +83,17 @@ def bars(groups: Mapping[str, Mapping[str, Interval]], words: str) -> Figure:
         x = [labels.index(label) + (place + 0.5) * width - 0.4 for label in values]
         means = [value.mean for value in values.values()]
         reach = [np.nan_to_num(value.high - value.mean) for value in values.values()]
-        colour = COLOURS[place % len(COLOURS)]
+        colour = _colour(name, place)
         axes.bar(x, means, width, yerr=reach, color=colour, ecolor=GREY, capsize=2, label=name)
     axes.axhline(0.0, color=GREY, linewidth=0.8)
     axes.set_xticks(range(len(labels)), labels)
     _legend(figure)
     return figure
+
+
+def _colour(name: str, place: int):
+    """A rule has the same colour in all figures."""
+    return COLOURS[rules.ALL.index(name) if name in rules.ALL else place % len(COLOURS)]
 
 
 def _legend(figure: Figure) -> None:

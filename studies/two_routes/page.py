@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Mapping
 
+import matplotlib
+
 from studies.two_routes.runs import Table
 from studies.two_routes.scales import Scale
 from studies.two_routes.study import Study, markdown
@@ -43,7 +45,9 @@ def write(studies: Mapping[str, Study], scale: Scale, results: pathlib.Path) -> 
             continue
         found = study.conclude(rows, scale)
         verdicts.append([f"`{name}`", study.claim, f"**{found.verdict}**", len(rows)])
-        study.draw(rows, scale).savefig(folder / f"{name}.svg")
+        # The same bytes from the same rows.
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            study.draw(rows, scale).savefig(folder / f"{name}.svg", metadata={"Date": None})
         parts.append(
             f"## {name}: {found.verdict}\n\n**{study.claim}** {found.text}\n\n{found.table}\n\n"
             f"![{name}]({name}.svg)\n"

@@ -68,6 +68,7 @@ def test_bad_input(arguments, words, tmp_path, capsys):
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_flags_of_every_run_are_known(scale):
+    mirror.register_rule()
     rows = [
         {"rule": rule, "number": str(number), "top1": "0.5", "finite": "True"}
         for rule in sensitivity.SPACES
@@ -198,6 +199,7 @@ def test_effects_of_the_mirrors_factors():
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_mirror_of_factors_by_hand(calibrated, centred):
+    mirror.register_rule()
     rule = mirror.FactorMirror(calibrated=calibrated, centred=centred)
     report = testing.check_rule(rule)
     assert report.local and report.reads >= {"x", "B"}

@@ -35,9 +35,10 @@ RESPONSES = {
 }
 
 
-@register("factor_mirror")
 class FactorMirror(Rule):
     """Weight mirror, amp + decay, with three of its choices open.
+
+    Known by name once `register_rule` was called.
 
     Args:
         noise: Whether R sees unit noise in place of the layer's input.
@@ -72,6 +73,11 @@ class FactorMirror(Rule):
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
         return {name: getattr(self, name) for name in ("noise", "calibrated", "centred")}
+
+
+def register_rule() -> None:
+    """Make the rule known as `factor_mirror`, as its runs need; not by importing this module."""
+    register("factor_mirror")(FactorMirror)
 
 
 def flags_of(noise: bool, calibrated: bool, centred: bool, adaptive: bool) -> Flags:

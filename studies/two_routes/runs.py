@@ -4,7 +4,6 @@ import concurrent.futures
 import csv
 import dataclasses
 import hashlib
-import importlib
 import json
 import multiprocessing
 import os
@@ -216,11 +215,12 @@ def run(
 
     import keras
 
+    from studies.two_routes import mirror
     from tfcredit.errors import NotFiniteError, UserError
     from tfcredit.training.recipe import parse
     from tfcredit.training.run import Run
 
-    importlib.import_module("studies.two_routes.mirror")  # registers a rule of its own
+    mirror.register_rule()
     keras.backend.clear_session()
     summary, diverged = folder / "summary.json", folder / "diverged"
     if not summary.exists() and not diverged.exists():

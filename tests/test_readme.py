@@ -27,6 +27,7 @@ OTHERS_FLAGS = {
     "output",
     "checkpoint",
     *("space", "trials", "jobs", "study_dir"),
+    *("scale", "list"),
 }  # of TensorBoard, pytest, the studies, prepare-imagenet, import-reference, search
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])

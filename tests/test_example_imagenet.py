@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
     "IMAGES": "24",
@@ -16,6 +18,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 def test_from_archives_to_a_network_that_needs_no_tfcredit(tmp_path):
     # Without the flags that other tests of this process set for XLA or devices.
     environment = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "TF_CONFIG")}

@@ -16,6 +16,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 from studies.two_routes.scales import Flags, Scale
 
+# Processes are forked from one that has imported TensorFlow and computed nothing yet.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["__main__", "tfcredit.training.run"])
 RESULTS = pathlib.Path(__file__).with_name("results")
 # Fresh processes now and then: TensorFlow keeps memory of each network that it has built. Not by
 # `max_tasks_per_child`, with which Python 3.11's pool waits for ever once all workers have left.
@@ -174,7 +177,7 @@ def _train(
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
     with concurrent.futures.ProcessPoolExecutor(
         jobs,
-        multiprocessing.get_context("spawn"),
+        CONTEXT,
         initializer=_prepare,
         initargs=(threads,),
     ) as pool:

@@ -136,7 +136,11 @@ def test_two_deterministic_runs_are_bit_identical(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags", ["--rule=info_alignment --alignment_fraction=0.5 --alignment_every=2", "--rule=brsf"]
+    "flags",
+    [
+        "--rule=info_alignment --alignment_fraction=0.5 --alignment_every=2",
+        pytest.param("--rule=brsf", marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_run_continues_bit_for_bit(flags, tmp_path):
     flags = ["--steps=400", "--deterministic", *flags.split()]

@@ -160,6 +160,7 @@ def test_two_workers_equal_one_device(names, one_device, tmp_path):
         compare(np.load(output), one_device(names), 1, names)
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_noise_differs_between_replicas_and_repeats(tmp_path, monkeypatch):
     monkeypatch.setitem(CASES, "inputs", ["--rule=weight_mirror", "--inputs=noise=normal"])

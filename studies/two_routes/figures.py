@@ -25,19 +25,13 @@ def blank(words: str, width: float = 6.4) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def lines(
-    series: Mapping[str, Mapping[str, Interval]],
-    across: str,
-    words: str,
-    lowest: float | None = None,
-) -> Figure:
+def lines(series: Mapping[str, Mapping[str, Interval]], across: str, words: str) -> Figure:
     """A line with error bars per name, over labels of the horizontal axis.
 
     Args:
         series: Name -> label -> value.
         across: What the labels are.
-        words: What the values are.
-        lowest: Where the vertical axis begins.
+        words: What the values are, in per cent.
     """
     figure, axes = blank(words)
     labels = list(dict.fromkeys(label for values in series.values() for label in values))
@@ -49,10 +43,10 @@ def lines(
         axes.errorbar(
             x, means, reach, color=colour, marker="o", markersize=4, capsize=2, label=name
         )
-    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xticks(range(len(labels)), labels, rotation=15 if len(labels) > 5 else 0)
     axes.set_xlabel(across, color=GREY)
-    if lowest is not None:
-        axes.set_ylim(bottom=lowest)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 102.0))  # Student's intervals know no limits
     _legend(figure)
     return figure
 

@@ -134,7 +134,7 @@ def draw(rows: Sequence[dict], scale: Scale):
         for rule in rules.ALL
     }
     words = "rightly classified images that stay so, %"
-    return figures.lines(series, "largest change of a pixel (PGD)", words, lowest=0.0)
+    return figures.lines(series, "largest change of a pixel (PGD)", words)
 
 
 STUDY = Study(

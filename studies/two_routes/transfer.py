@@ -20,7 +20,7 @@ from studies.two_routes.study import (
     markdown,
 )
 
-TUNED = ("weight_mirror", "info_alignment")
+TUNED = rules.LOCAL
 COMPARED = (*TUNED, "calibrated_mirror")
 FAR = 5.0
 

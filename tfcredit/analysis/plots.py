@@ -111,7 +111,7 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
 def fade(axes: Axes, ink: str = GREY) -> None:
     """Make axes readable on light and dark pages: no background, lines and numbers in `ink`."""
     axes.patch.set_alpha(0.0)
-    axes.tick_params(colors=ink)
+    axes.tick_params(which="both", colors=ink)
     for spine in axes.spines.values():
         spine.set_color(ink)
 

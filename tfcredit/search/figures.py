@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tfcredit.analysis.plots import DEPTH, GREY
+from tfcredit.analysis.plots import DEPTH, GREY, fade
 from tfcredit.search.space import Parameter
 
 LOOKS = {"finished": ("o", "#3f7fd9"), "pruned": ("x", "#b05ac8"), "diverged": ("v", "#cf6035")}
@@ -41,7 +41,7 @@ def slices(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
     figure.patch.set_alpha(0.0)
     for index, (name, one) in enumerate(space.items()):
         axes = figure.add_subplot(lines, columns, index + 1)
-        _grey(axes)
+        fade(axes)
         if one.choices:
             shown = [{**row, name: one.choices.index(row[name])} for row in rows]
             axes.set_xticks(range(len(one.choices)), map(str, one.choices))
@@ -111,12 +111,5 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     figure.patch.set_alpha(0.0)
     axes = figure.add_subplot()
-    _grey(axes)
+    fade(axes)
     return figure, axes
-
-
-def _grey(axes: Axes) -> None:
-    axes.patch.set_alpha(0.0)
-    axes.tick_params(which="both", colors=GREY)
-    for spine in axes.spines.values():
-        spine.set_color(GREY)

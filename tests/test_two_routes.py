@@ -234,5 +234,5 @@ def test_rows_of_other_studies_are_used(tmp_path):
     outcomes = {"top1": 0.5, "loss": 1.0, "mean_angle": "", "finite": True, "seconds": 1.0}
     Table("first", "smoke", tmp_path).add(one, outcomes)
     other = Table("second", "smoke", tmp_path)
-    assert other.row(one) is None and other.known(one)["top1"] == "0.5"
+    assert other.row(one) is None and other.known()[one.key]["top1"] == "0.5"
     assert Table("first", "smoke", tmp_path).row(one)["seed"] == "0"

@@ -98,13 +98,13 @@ class Table:
                 return row
         return None
 
-    def known(self, one: Trial) -> dict | None:
-        """The outcomes of the same run in another study's table."""
-        for path in sorted(self.path.parent.glob("*.csv")):
-            for row in _read(path):
-                if row["flags"] == one.key:
-                    return {name: row[name] for name in OUTCOMES}
-        return None
+    def known(self) -> dict[str, dict]:
+        """The outcomes of all runs in the tables of this scale, by the run's key."""
+        return {
+            row["flags"]: {name: row[name] for name in OUTCOMES}
+            for path in sorted(self.path.parent.glob("*.csv"))
+            for row in _read(path)
+        }
 
     def add(self, one: Trial, outcomes: dict) -> None:
         """Add a row and write the table."""
@@ -152,12 +152,11 @@ def complete(
     """
     missing = [one for one in trials if table.row(one) is None]
     if measure is None:
-        for one in list(missing):
-            outcomes = table.known(one)
-            if outcomes is not None:
-                table.add(one, outcomes)
-                missing.remove(one)
-                yield table.rows[-1]
+        known = table.known()
+        for one in [one for one in missing if one.key in known]:
+            table.add(one, known[one.key])
+            missing.remove(one)
+            yield table.rows[-1]
     for start in range(0, len(missing), RUNS_PER_POOL * jobs):
         yield from _train(
             table, missing[start : start + RUNS_PER_POOL * jobs], scale, measure, runs, jobs, given

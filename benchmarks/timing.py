@@ -1,6 +1,7 @@
 """The timing protocol: competitors take turns, and only times of one round are compared."""
 
 import os
+import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,19 +11,19 @@ def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
 
     Args:
         runs: Name -> a call that gives the seconds that it took. Each is called twice before,
-            uncounted. Round i begins with competitor i, as what runs first may find warm caches.
+            uncounted. Each round has an order of its own, as what ran before leaves its mark on
+            caches and on the memory that the allocator holds.
         rounds: How often each has its turn.
 
     Returns:
         Name -> seconds of each round, and under "load" the machine's load average at its end.
     """
-    names = list(runs)
+    names, shuffled = list(runs), random.Random(0)
     for name in 2 * names:
         runs[name]()
     seconds = {name: [] for name in [*names, "load"]}
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+    for _ in range(rounds):
+        for name in shuffled.sample(names, len(names)):
             seconds[name].append(runs[name]())
         seconds["load"].append(os.getloadavg()[0])
     return seconds

@@ -175,41 +175,43 @@ def value_and_gradient(
     x = x if x_backward is None else x_backward
     y_amp = y if y_amp is None else y_amp
     n = tf.cast(tf.shape(x)[0], dtype)
-
-    def weight(name):
-        # Divided by n before the products, so that half precision sums means, not totals.
-        return tf.cast(scalar(coefficients[name], dtype) / n, x.dtype)
-
-    def hebbian(left, right):
-        return tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
+    outside, inside = _split(coefficients, n, x.dtype)
 
     def half_square(z):
         return tf.nn.l2_loss(tf.cast(z, dtype))
 
+    def hebbian(left, right, factor):
+        return _times(factor, tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype))
+
     # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
-    gradient, second_degree = tf.zeros_like(feedback_kernel), tf.zeros([], dtype)
-    amp_pending = "amp" in coefficients
-    if "null" in coefficients:
-        reconstruction = connection.op_transpose(y, small, tf.shape(x))
-        left = weight("null") * reconstruction
+    terms, second_degree = [], tf.zeros([], dtype)
+    amp_pending = "amp" in inside
+    if "null" in inside:
+        # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
+        ratio = inside["null"]
+        fixed = isinstance(ratio, float)
+        through = tf.cast(_times(ratio, feedback_kernel), x.dtype) if fixed else small
+        left = connection.op_transpose(y, through, tf.shape(x))
+        square = half_square(left) / (ratio**2 if fixed else 1.0)
+        second_degree += scalar(coefficients["null"], dtype) / n * square
+        left = left if fixed else ratio * left
         if amp_pending and y_amp is y:
-            left, amp_pending = left - weight("amp") * x, False
-        gradient += hebbian(left, y)
-        second_degree += scalar(coefficients["null"], dtype) / n * half_square(reconstruction)
-    if "sparse" in coefficients:
-        projection = connection.op(x, small)
-        right = weight("sparse") * projection
+            left, amp_pending = left - _times(inside["amp"], x), False
+        terms.append(hebbian(left, y, outside))
+    if "sparse" in inside:
+        right = connection.op(x, small)
+        second_degree += scalar(coefficients["sparse"], dtype) / n * half_square(right)
+        right = _times(inside["sparse"], right)
         if amp_pending:
-            right, amp_pending = right - weight("amp") * y_amp, False
-        gradient += hebbian(x, right)
-        second_degree += scalar(coefficients["sparse"], dtype) / n * half_square(projection)
+            right, amp_pending = right - _times(inside["amp"], y_amp), False
+        terms.append(hebbian(x, right, outside))
     if amp_pending:
-        gradient -= hebbian(x, weight("amp") * y_amp)
+        terms.append(hebbian(x, _times(inside["amp"], y_amp), -outside))
     if "self" in coefficients:
-        gradient -= scalar(coefficients["self"], dtype) * kernel
+        terms.append(-scalar(coefficients["self"], dtype) * kernel)
     if "decay" in coefficients:
         coefficient = scalar(coefficients["decay"], dtype)
-        gradient += coefficient * feedback_kernel
+        terms.append(coefficient * feedback_kernel)
         second_degree += coefficient * half_square(feedback_kernel)
     for name, coefficient in coefficients.items():
         primitive = PRIMITIVES[name]
@@ -221,6 +223,36 @@ def value_and_gradient(
                     f"shape of B, {tuple(feedback_kernel.shape)}."
                 )
             own = scalar(coefficient, dtype) * tf.cast(own, dtype)
-            gradient += own
+            terms.append(own)
             second_degree += (1 - 1 / primitive.degree) * tf.reduce_sum(feedback_kernel * own)
+    gradient = tf.add_n(terms) if terms else tf.zeros_like(feedback_kernel)
     return tf.reduce_sum(feedback_kernel * gradient) - second_degree, gradient
+
+
+def _split(
+    coefficients: Mapping[str, float | tf.Tensor], n: tf.Tensor, dtype: tf.DType
+) -> tuple[float | tf.Tensor, dict[str, float | tf.Tensor]]:
+    """The coefficients of R's products, over n, as a common factor and what is left of each.
+
+    The factor acts on a tensor of the size of B, the rest on activity, which is mostly larger: so
+    the factor is such that nothing is left of one coefficient. All of it acts on the activity in
+    float16, where products have to sum means, as totals would overflow, and where coefficients are
+    so far apart that what is left of one would underflow.
+    """
+    active = {name: coefficients[name] for name in ("amp", "null", "sparse") if name in coefficients}
+    active = {name: value for name, value in active.items() if tf.is_tensor(value) or value != 0}
+    numbers = [float(value) for value in active.values() if not tf.is_tensor(value)]
+    sizes = [abs(number) for number in numbers]
+    if not numbers or max(sizes) > 1000 * min(sizes) or dtype == tf.float16:
+        inside = {key: tf.cast(scalar(v, n.dtype) / n, dtype) for key, v in active.items()}
+        return 1.0, inside
+    factor = numbers[0]
+    inside = {
+        key: tf.cast(value / factor, dtype) if tf.is_tensor(value) else float(value / factor)
+        for key, value in active.items()
+    }
+    return scalar(factor, n.dtype) / n, inside
+
+
+def _times(ratio: float | tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    return tensor if isinstance(ratio, float) and ratio == 1.0 else ratio * tensor

@@ -167,7 +167,7 @@ def _gradient(layer: FeedbackLayer, inputs: list) -> tuple[Callable, int]:
 def _stable_product(optimizer: keras.optimizers.Optimizer) -> float:
     """Learning rate times eigenvalue at which a linear descent turns unstable."""
     other = ("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")
-    if type(optimizer) is not keras.optimizers.SGD or any(getattr(optimizer, o) for o in other):
+    if not isinstance(optimizer, keras.optimizers.SGD) or any(getattr(optimizer, o) for o in other):
         raise UserError(
             f"{optimizer.name!r} is not linear in gradients, or decays weights: give plain SGD or "
             "SGD with momentum; an adaptive optimizer bounds B's steps, and has no such limit."

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfcredit.errors import UserError
+from tfcredit.optimizers import fused
 
 # Bases and wrappers: none of them is an update rule that could stand alone.
 _NO_RULE = {"optimizer", "lossscaleoptimizer", "multioptimizer"}
@@ -17,12 +18,17 @@ LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
 def names() -> list[str]:
     """All names that `get` takes, sorted: "momentum" and Keras' own, in lower case."""
+    return sorted({*_kinds(), "momentum"} - _NO_RULE)
+
+
+def _kinds() -> dict[str, type[keras.optimizers.Optimizer]]:
+    """Name in lower case -> class: Keras' own, or its twin whose updates are fused."""
     found = {
-        name.lower()
+        name.lower(): value
         for name, value in vars(keras.optimizers).items()
         if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
     }
-    return sorted((found | {"momentum"}) - _NO_RULE)
+    return found | {"sgd": fused.SGD, "adam": fused.Adam}
 
 
 def get(
@@ -43,7 +49,7 @@ def get(
         **options: What else the Keras class of that name takes, such as `weight_decay`.
 
     Returns:
-        A new optimizer.
+        A new optimizer; SGD and Adam are `tfcredit.optimizers.fused`'s, Keras' with fewer ops.
 
     Raises:
         UserError: If the name is unknown, the rate is no rate or the class refuses an option.
@@ -59,9 +65,9 @@ def get(
         learning_rate = _rate(learning_rate)
     if key == "momentum":
         options = {"momentum": momentum, "nesterov": nesterov, **options}
-    known = {kind.lower(): value for kind, value in vars(keras.optimizers).items()}
+    kind = _kinds()["sgd" if key == "momentum" else key]
     try:
-        return known["sgd" if key == "momentum" else key](learning_rate=learning_rate, **options)
+        return kind(learning_rate=learning_rate, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"The optimizer {name!r} refuses {options}: {error}") from error
 
@@ -86,9 +92,9 @@ def resolve(
     if isinstance(identifier, str):
         if identifier.lower() not in names():
             raise UserError(_unknown(identifier))
-        momentum = {"class_name": "sgd", "config": {"momentum": 0.9, "nesterov": True}}
-        plain = {"class_name": identifier, "config": {}}
-        identifier = momentum if identifier.lower() == "momentum" else plain
+        if identifier.lower() == "momentum":
+            return fused.SGD(momentum=0.9, nesterov=True)
+        return _kinds()[identifier.lower()]()
     if isinstance(identifier, dict):
         try:  # On a copy, as Keras writes into the config that it reads.
             identifier = keras.optimizers.deserialize(copy.deepcopy(identifier), custom_objects)

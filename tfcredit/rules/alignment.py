@@ -97,16 +97,15 @@ class AlignmentRule(Rule):
         names = [name for name in self.coefficients if name != "error"]
         if not names:
             return None
-        rate = _at(self.rate, synapse.step)
-        coefficients = {name: rate * _at(self.coefficients[name], synapse.step) for name in names}
-        return self._regularisation(synapse, coefficients)
+        coefficients = {name: _at(self.coefficients[name], synapse.step) for name in names}
+        return self._regularisation(synapse, coefficients, _at(self.rate, synapse.step))
 
     def primitive_values(self, synapse: Synapse) -> dict[str, tf.Tensor]:
         """The value of each primitive of the sum (without coefficient), for monitoring."""
         names = [name for name in self.coefficients if name != "error"]
         return {name: self._regularisation(synapse, {name: 1.0}) for name in names}
 
-    def _regularisation(self, synapse: Synapse, coefficients) -> tf.Tensor:
+    def _regularisation(self, synapse: Synapse, coefficients, rate=1.0) -> tf.Tensor:
         options = self.inputs
         synapse = self._seen(synapse)
         bias = None if synapse.bias is None else tf.stop_gradient(synapse.bias)
@@ -120,7 +119,7 @@ class AlignmentRule(Rule):
             y = activation(y)
         if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
             kernel = synapse.kernel
-            return objective(
+            return rate * objective(
                 synapse.connection,
                 coefficients,
                 options,
@@ -138,6 +137,7 @@ class AlignmentRule(Rule):
                 synapse.connection, coefficients, x, y, synapse.kernel, b, centred, y_amp
             ),
             synapse.feedback_kernel,
+            rate,
         )
 
     def _seen(self, synapse: Synapse) -> Synapse:
@@ -212,14 +212,16 @@ class NamedAlignmentRule(AlignmentRule):
         return coefficients | self._common_config()
 
 
-def descending(value_and_gradient_of, variable: tf.Tensor) -> tf.Tensor:
-    """A scalar whose gradient in `variable` is the closed form that came with its value."""
+def descending(
+    value_and_gradient_of, variable: tf.Tensor, rate: float | tf.Tensor = 1.0
+) -> tf.Tensor:
+    """`rate` times a scalar whose gradient in `variable` is the closed form beside its value."""
 
     @tf.custom_gradient
     def attach(b):
         value, gradient = value_and_gradient_of(tf.stop_gradient(b))
         # An eager tape that watches tensors would see through the closure, to W in `self`.
-        return tf.stop_gradient(value), lambda upstream: upstream * gradient
+        return tf.stop_gradient(rate * value), lambda upstream: (rate * upstream) * gradient
 
     return attach(variable)
 

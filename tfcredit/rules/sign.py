@@ -27,7 +27,7 @@ class SignSymmetry(Rule):
             [0, 1]; the others have the opposite one, for ever the same ones, by the layer's seed.
             Liao et al. 2016 (arXiv:1510.05067) vary it. Default 1.
 
-    sign(0) counts as +1, so that no magnitude is lost. Between a change of W and the next training
+    sign(0) counts as -1, so that no magnitude is lost. Between a change of W and the next training
     call B holds the signs of the last call.
 
     Raises:
@@ -55,23 +55,23 @@ class SignSymmetry(Rule):
         w, b = synapse.kernel, synapse.feedback_kernel
         scale = math.sqrt(2.0 / sum(synapse.connection.fans(w.shape.as_list())))
         if self.variant == "usf":
-            magnitude = tf.constant(scale, b.dtype)
+            magnitude = tf.fill(w.shape, tf.constant(scale, b.dtype))
         elif self.variant == "brsf":
             magnitude = scale * tf.abs(synapse.noise(w.shape, b.dtype, alike=True))
         else:
             magnitude = tf.abs(b)
-        return tf.where(self._negative(synapse), -magnitude, magnitude)
+        if self.concordance < 1.0:
+            magnitude = tf.where(self._discordant(synapse), -magnitude, magnitude)
+        # One pass over the kernel, where a comparison, a negation and a choice are three: the
+        # gradient of x -> max(x, -x), as that of a leaky ReLU of slope -1.
+        return tf.raw_ops.LeakyReluGrad(gradients=magnitude, features=w, alpha=-1.0)
 
-    def _negative(self, synapse: Synapse) -> tf.Tensor:
-        """Which feedback weights are negative."""
-        negative = synapse.kernel < 0
-        if self.concordance == 1.0:
-            return negative
+    def _discordant(self, synapse: Synapse) -> tf.Tensor:
+        """Which feedback weights have the other sign than their forward weight."""
         seed = derive(synapse.seed, "concordance")
         draw = fixed_noise(seed, synapse.kernel.shape, tf.float32, "uniform")
         # Of variance 1: between -sqrt(3) and sqrt(3).
-        discordant = draw > math.sqrt(3.0) * (2.0 * self.concordance - 1.0)
-        return tf.not_equal(negative, discordant)
+        return draw > math.sqrt(3.0) * (2.0 * self.concordance - 1.0)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

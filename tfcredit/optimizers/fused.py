@@ -1,0 +1,80 @@
+"""Keras' SGD and Adam with TensorFlow's fused updates: one pass over a weight and its slots.
+
+Keras (3.15) writes an update as a chain of 7 (momentum) to 13 (Adam) elementwise ops, each of which
+moves a tensor of the kernel's size through memory. The fused ops are the same formulas.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def _resource(variable: Any) -> tf.Tensor:
+    """The handle of a Keras or TensorFlow variable; inside a replica, of that replica's copy."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
+
+
+@keras.saving.register_keras_serializable("tfcredit")
+class SGD(keras.optimizers.SGD):
+    """`keras.optimizers.SGD`: its arguments, its state, its formulas, in one op for each weight."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.optimizers.SGD.update_step`.
+
+        Args:
+            gradient: The gradient; `tf.IndexedSlices` take Keras' own way.
+            variable: The weight.
+            learning_rate: The learning rate of this step.
+        """
+        if isinstance(gradient, tf.IndexedSlices):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        update = {
+            "var": _resource(variable),
+            "lr": tf.cast(learning_rate, variable.dtype),
+            "grad": tf.cast(gradient, variable.dtype),
+        }
+        if self.momentum == 0:
+            update["alpha"], update["delta"] = update.pop("lr"), update.pop("grad")
+            tf.raw_ops.ResourceApplyGradientDescent(**update)
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            **update,
+            accum=_resource(self.momentums[self._get_variable_index(variable)]),
+            momentum=tf.cast(self.momentum, variable.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
+@keras.saving.register_keras_serializable("tfcredit")
+class Adam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam`: its arguments, its state, its formulas, in one op for each weight."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """See `keras.optimizers.Adam.update_step`.
+
+        Args:
+            gradient: The gradient; with `tf.IndexedSlices` or `amsgrad` it takes Keras' own way.
+            variable: The weight.
+            learning_rate: The learning rate of this step.
+        """
+        if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        index = self._get_variable_index(variable)
+        beta1, beta2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_resource(variable),
+            m=_resource(self._momentums[index]),
+            v=_resource(self._velocities[index]),
+            beta1_power=beta1**step,
+            beta2_power=beta2**step,
+            lr=tf.cast(learning_rate, dtype),
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=tf.cast(self.epsilon, dtype),
+            grad=tf.cast(gradient, dtype),
+        )

@@ -14,7 +14,7 @@ from tfcredit import convert, layers, rules
 from tfcredit.analysis.alignment import kernel_layers
 from tfcredit.data import ImageData, synthetic
 from tfcredit.data.share import Share
-from tfcredit.rules.calibrated import CalibratedRule, geometry
+from tfcredit.rules.calibrated import CalibratedRule
 from tfcredit.training import assemble, strategies
 from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.trainer import Trainer
@@ -167,8 +167,10 @@ def _products(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
     macs = int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
     rule = layer.rule
     if isinstance(rule, CalibratedRule):
-        where = geometry(layer.connection, layer.input.shape[1:], list(layer.kernel.shape))
-        return batch * macs, 2 * rule.samples(where) * macs
+        shape, kernel_shape = layer.input.shape[1:], list(layer.kernel.shape)
+        noise = rule.noise(layer.connection, shape, kernel_shape)
+        patch = np.prod(noise.shape) / np.prod(shape)
+        return batch * macs, 2 * noise.samples * patch * macs
     teaches = rule.learns or rule.perturbs or rule.renews
     copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
     if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):

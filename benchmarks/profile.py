@@ -86,7 +86,14 @@ if __name__ == "__main__":
     for rule in [PLAIN, *a.rules]:
         folder = Path(tempfile.mkdtemp())
         res[rule] = profile(Case(rule=rule, **HEADLINE), 3, folder)
-        print(rule, sum(f.stat().st_size for f in folder.rglob("*.pb")), sum(res[rule].by_kind.values()))
-    kinds = sorted({k for r in res.values() for k in r.by_kind}, key=lambda k: -max(r.by_kind[k] for r in res.values()))
-    for k in kinds[:a.top]:
+        print(
+            rule,
+            sum(f.stat().st_size for f in folder.rglob("*.pb")),
+            sum(res[rule].by_kind.values()),
+        )
+    kinds = sorted(
+        {k for r in res.values() for k in r.by_kind},
+        key=lambda k: -max(r.by_kind[k] for r in res.values()),
+    )
+    for k in kinds[: a.top]:
         print(f"{k:40s}", *(f"{r.by_kind[k]:9.2f}" for r in res.values()))

@@ -18,7 +18,7 @@ import embedded_runs
 import tabulation
 
 from tfcredit import analysis, rules
-from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
+from tfcredit.rules.calibrated import MAX_SAMPLES
 from tfcredit.training.run import environment
 
 NETWORKS = {
@@ -37,9 +37,8 @@ FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "se
 
 def within_limits(layer) -> bool:
     """Whether the layer's number of samples is free to give the angle asked for."""
-    shape = layer.input.shape[1:]
-    k = layer.rule.samples(geometry(layer.connection, shape, layer.kernel.shape))
-    return 1 < k < MAX_SAMPLES
+    noise = layer.rule.noise(layer.connection, layer.input.shape[1:], layer.kernel.shape)
+    return 1 < noise.samples < MAX_SAMPLES
 
 
 def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:

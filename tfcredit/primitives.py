@@ -181,7 +181,9 @@ def value_and_gradient(
         return tf.nn.l2_loss(tf.cast(z, dtype))
 
     def hebbian(left, right, factor):
-        return _times(factor, tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype))
+        return _times(
+            factor, tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
+        )
 
     # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
     terms, second_degree = [], tf.zeros([], dtype)
@@ -239,7 +241,9 @@ def _split(
     float16, where products have to sum means, as totals would overflow, and where coefficients are
     so far apart that what is left of one would underflow.
     """
-    active = {name: coefficients[name] for name in ("amp", "null", "sparse") if name in coefficients}
+    active = {
+        name: coefficients[name] for name in ("amp", "null", "sparse") if name in coefficients
+    }
     active = {name: value for name, value in active.items() if tf.is_tensor(value) or value != 0}
     numbers = [float(value) for value in active.values() if not tf.is_tensor(value)]
     sizes = [abs(number) for number in numbers]

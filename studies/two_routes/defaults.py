@@ -24,7 +24,6 @@ from studies.two_routes.study import (
     markdown,
 )
 from tfcredit import analysis, models
-from tfcredit.rules.calibrated import geometry
 
 COMPARED = tuple(rule for rule in rules.ALL if rule != "backprop")
 MARGIN = 2.0
@@ -45,9 +44,9 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 def expected_angle(layer) -> float:
     """The angle that `calibrated_mirror` settles at with the layer's number of samples, degrees."""
-    constants = geometry(layer.connection, layer.input.shape[1:], layer.kernel.shape)
+    noise = layer.rule.noise(layer.connection, layer.input.shape[1:], layer.kernel.shape)
     averaging = layer.rule.gain / (2.0 - layer.rule.gain)
-    squared = averaging * constants.variance / layer.rule.samples(constants)
+    squared = averaging * noise.geometry.variance / noise.samples
     return math.degrees(math.atan(math.sqrt(squared)))
 
 

@@ -14,7 +14,7 @@ from tfcredit.connections import (
 )
 from tfcredit.errors import UserError
 from tfcredit.rules import CalibratedActivation, CalibratedMirror, Synapse
-from tfcredit.rules.calibrated import MAX_SAMPLES, geometry
+from tfcredit.rules.calibrated import MAX_SAMPLES, SLACK, geometry
 
 # Connection, input, kernel. On small maps some taps meet few positions or, on 1x1, none.
 LAYERS = {
@@ -55,14 +55,15 @@ FIRST = ["dense", "same", "1x1 map"]
 
 
 class Learner:
-    """One layer's W and B under a rule, both drawn at random; errors on taps that meet the input.
+    """One layer's W and B under a rule, both drawn at random; errors on taps that meet the noise.
 
     W and B at other taps act on nothing, forward or backward.
     """
 
-    def __init__(self, name, rule):
-        self.connection, self.shape, kernel_shape = LAYERS[name]
-        self.rule, self.geometry = rule, geometry(self.connection, self.shape, kernel_shape)
+    def __init__(self, name, rule, layer=None):
+        self.connection, self.shape, kernel_shape = layer or LAYERS[name]
+        self.rule, self.noise = rule, rule.noise(self.connection, self.shape, kernel_shape)
+        self.samples, self.geometry = self.noise.samples, self.noise.geometry
         self.met = np.broadcast_to(self.geometry.met, kernel_shape) > 0
         rng = np.random.default_rng(0)
         self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))
@@ -101,24 +102,53 @@ class Learner:
 def test_mirror_settles_at_the_predicted_angle(name, angle):
     gain = 0.2
     learner = Learner(name, CalibratedMirror(angle, gain))
-    k = learner.rule.samples(learner.geometry)
     tangent = np.tan(np.radians(angle))
-    assert k in (1, MAX_SAMPLES) or k == round(
-        gain / (2 - gain) * learner.geometry.variance / tangent**2
-    )
     learner.run(40)
     measured = np.sqrt(learner.run(160).mean())
-    predicted = np.sqrt(gain / (2 - gain) * learner.geometry.variance / k)
+    predicted = np.sqrt(gain / (2 - gain) * learner.geometry.variance / learner.samples)
     np.testing.assert_allclose(measured, predicted, rtol=0.15)
-    if k > 4:  # Rounding is then no more than some 10 %.
+    assert predicted <= 1.04 * tangent or learner.samples == MAX_SAMPLES
+    if 4 < learner.samples < MAX_SAMPLES:  # Rounding is then no more than some 10 %.
         np.testing.assert_allclose(measured, tangent, rtol=0.2)
+
+
+@pytest.mark.parametrize("rule", [CalibratedMirror(30, 0.05), CalibratedActivation(0.05)], ids=str)
+@pytest.mark.parametrize(
+    "connection, shape, kernel_shape",
+    [
+        (ConvConnection(padding="same"), (40, 40, 8), (3, 3, 8, 8)),
+        (ConvConnection((2, 2)), (41, 30, 8), (5, 3, 8, 8)),
+        (ConvConnection((1, 1), "same", (3, 3)), (40, 40, 8), (3, 3, 8, 8)),
+        (ConvConnection(padding="same", data_format="channels_first"), (8, 40, 40), (3, 3, 8, 8)),
+        (ConvConnection((1,), ((2, 0),)), (300, 4), (3, 4, 8)),
+        (DepthwiseConnection(padding="same"), (40, 40, 8), (3, 3, 8, 4)),
+    ],
+    ids=["same", "strided", "dilated", "channels first", "1-d", "depthwise"],
+)
+def test_many_positions_need_a_patch_only(rule, connection, shape, kernel_shape):
+    """One sample, on a patch that one pixel less would make too small."""
+    noise = rule.noise(connection, shape, kernel_shape)
+    assert noise.samples == 1
+    assert np.prod(noise.shape) < np.prod(shape) / 4
+    assert (noise.geometry.met == 1).all()
+    assert (1 - SLACK) * rule.samples(noise.geometry) <= 1
+    for size in range(1, max(shape)):
+        patch = connection.crop(shape, kernel_shape, size / max(shape))
+        if np.prod(patch) < np.prod(noise.shape):
+            assert (1 - SLACK) * rule.samples(geometry(connection, patch, kernel_shape)) > 1
+    errors = Learner(None, rule, (connection, shape, kernel_shape)).run(400)
+    if isinstance(rule, CalibratedMirror):
+        predicted = rule.gain / (2 - rule.gain) * noise.geometry.variance
+        np.testing.assert_allclose(np.sqrt(errors[200:].mean()), np.sqrt(predicted), rtol=0.15)
+    else:
+        assert errors[-1] < 1e-4
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_estimate_is_unbiased(name):
     """With gain 1/t B is the mean of t estimates: its error falls as variance / t."""
     learner = Learner(name, CalibratedMirror(20, 1e-6))
-    assert learner.rule.samples(learner.geometry) == 1
+    assert learner.samples == 1
     errors = learner.run(400) * np.arange(1, 401) / learner.geometry.variance
     assert errors[-100:].mean() < 1.6, "a bias would grow with the number of draws"
     difference = (learner.b - learner.w).numpy()
@@ -163,9 +193,9 @@ def test_first_step_is_the_first_estimate():
 )
 def test_activation_becomes_w(name, gain):
     learner = Learner(name, CalibratedActivation(gain))
-    k, growth = learner.rule.samples(learner.geometry), learner.geometry.growth
+    k, growth = learner.samples, learner.geometry.growth
     own_gain = k / (k + growth)
-    assert own_gain >= gain * (1 - 1e-9)
+    assert own_gain >= gain * (1 - SLACK)
     drawn = learner.b.numpy()
     initial = np.sum((learner.b - learner.w).numpy()[learner.met] ** 2)
     initial /= np.sum(learner.w.numpy()[learner.met] ** 2)
@@ -189,8 +219,7 @@ def test_worst_direction_shrinks_too(gain):
         error[taps if len(error) > 1 else 0, 0] = 1.0
         error = error.reshape(learner.w.shape)
         learner.b = learner.w + error
-        gain_of_layer = learner.rule.samples(learner.geometry)
-        gain_of_layer /= gain_of_layer + learner.geometry.growth
+        gain_of_layer = learner.samples / (learner.samples + learner.geometry.growth)
         assert learner.run(int(np.ceil(20 / gain_of_layer)))[-1] < 1e-3, name
 
 
@@ -210,11 +239,13 @@ def test_taps_that_never_meet_the_input_are_marked():
 
 
 def test_samples_stay_within_bounds():
-    layer = geometry(*LAYERS["dense"])
-    assert CalibratedMirror(0.001, 1.0).samples(layer) == MAX_SAMPLES
-    assert CalibratedMirror(89, 0.001).samples(layer) == 1
-    assert CalibratedActivation(0.9999).samples(layer) == MAX_SAMPLES
-    assert CalibratedActivation(1e-6).samples(layer) == 1
+    for rule, expected in [
+        (CalibratedMirror(0.001, 1.0), MAX_SAMPLES),
+        (CalibratedMirror(89, 0.001), 1),
+        (CalibratedActivation(0.9999), MAX_SAMPLES),
+        (CalibratedActivation(1e-6), 1),
+    ]:
+        assert rule.noise(*LAYERS["dense"]).samples == expected
 
 
 def test_replicas_draw_alike_and_steps_differ():

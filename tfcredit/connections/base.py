@@ -41,6 +41,22 @@ class Connection(abc.ABC):
             UserError: A size of `input_shape` that is needed is unknown (`None`).
         """
 
+    def crop(
+        self, input_shape: Sequence[int], kernel_shape: Sequence[int], share: float
+    ) -> Sequence[int]:
+        """The shape of a smaller input that the same kernel acts on.
+
+        Args:
+            input_shape: Static shape of one sample, without the batch axis.
+            kernel_shape: Static shape of the kernel.
+            share: How large its spatial axes should be, relative to the input's, in (0, 1].
+
+        Returns:
+            The static shape of one sample, whose every spatial axis all taps of the kernel fit
+            into; the input's own shape where there is none smaller.
+        """
+        return input_shape
+
     @abc.abstractmethod
     def channels(self, kernel_shape: Sequence[int]) -> int:
         """How many weights of each tap are summed in one output: the fan-in per tap."""

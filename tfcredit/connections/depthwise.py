@@ -19,8 +19,7 @@ class DepthwiseConnection(ConvConnection):
     ):
         super().__init__(strides, padding, dilation_rate, data_format, groups=None)
 
-    def op(self, x, kernel):
-        """See `Connection.op`: Keras' own, so that outputs are the Keras layer's bit for bit."""
+    def _convolve(self, x, kernel):
         return keras.ops.depthwise_conv(
             self._padded(x),
             kernel,
@@ -30,9 +29,8 @@ class DepthwiseConnection(ConvConnection):
             self.dilation_rate,
         )
 
-    def op_transpose(self, y, kernel, input_shape):
-        """See `Connection.op_transpose`."""
-        return super().op_transpose(y, tf.reshape(kernel, _grouped(kernel.shape)), input_shape)
+    def _spread(self, y, kernel, input_shape):
+        return super()._spread(y, tf.reshape(kernel, _grouped(kernel.shape)), input_shape)
 
     def hebbian(self, x, y, kernel_shape):
         """See `Connection.hebbian`."""

@@ -2,10 +2,13 @@
 
 For unit noise xi of k samples, H(xi, op(xi; W)) / count is an unbiased estimate of W, where
 `count` is the number of terms that each kernel tap sums: samples times the positions at which
-the tap meets the input, a constant of the layer. B is a running estimate, kept like batch norm's
-moving statistics: not trainable, renewed in the training call, alike on every replica.
+the tap meets the noise, a constant of the layer. Noise on a small patch of the input will do where
+a kernel meets so many positions that less than a sample is needed. B is a running estimate, kept
+like batch norm's moving statistics: not trainable, renewed in the training call, alike on every
+replica.
 """
 
+import bisect
 import dataclasses
 import functools
 import math
@@ -21,6 +24,8 @@ from tfcredit.rules.registry import register
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
 MAX_SAMPLES = 4096
+# How much less than needed a layer may draw, where that saves a whole sample.
+SLACK = 0.06
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,25 +85,73 @@ def geometry(
     return Geometry(safe.reshape(shape), met.reshape(shape).astype(float), variance, growth)
 
 
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """The noise that a layer draws at each step.
+
+    Attributes:
+        samples: How many samples.
+        shape: Static shape of one: the layer's input, or a patch of it with all channels.
+        geometry: How the layer's taps meet it.
+    """
+
+    samples: int
+    shape: Sequence[int]
+    geometry: Geometry
+
+
 class CalibratedRule(Rule):
     """Base of the calibrated rules: noise, count, and the update B <- B - gain * gradient."""
 
     counts_steps = True
 
-    def samples(self, geometry: Geometry) -> int:
-        """How many noise samples a layer of this geometry draws per step."""
+    def samples(self, geometry: Geometry) -> float:
+        """How many noise samples a layer of this geometry needs per step, not rounded."""
         raise NotImplementedError
 
-    def _noise(self, synapse: Synapse) -> tuple[Geometry, int, tf.Tensor]:
-        layer = geometry(synapse.connection, synapse.x.shape[1:], synapse.kernel.shape.as_list())
-        k = self.samples(layer)
-        shape = [k, *synapse.x.shape[1:]]
-        return layer, k, synapse.noise(shape, synapse.kernel.dtype, alike=True)
+    def noise(
+        self,
+        connection: Connection,
+        input_shape: Sequence[int | None],
+        kernel_shape: Sequence[int],
+    ) -> Noise:
+        """The least noise that does for a layer: few samples, then the smallest patch for these.
 
-    def _estimate(self, synapse: Synapse, layer: Geometry, k: int, xi, y) -> tf.Tensor:
-        """H(xi, y) / count: unbiased for the kernel K behind y = op(xi; K)."""
+        Args:
+            connection: The layer's products.
+            input_shape: Static shape of one sample of its input.
+            kernel_shape: Static shape of its kernel.
+
+        Returns:
+            The noise, of at most `MAX_SAMPLES` samples.
+
+        Raises:
+            UserError: A size of the input is unknown.
+        """
+        whole = geometry(connection, input_shape, kernel_shape)
+        k = min(max(math.ceil((1 - SLACK) * self.samples(whole)), 1), MAX_SAMPLES)
+        largest = max(size for size in input_shape)
+
+        def patch(size):
+            shape = connection.crop(input_shape, kernel_shape, size / largest)
+            return Noise(k, shape, geometry(connection, shape, kernel_shape))
+
+        sizes = range(1, largest)
+        fits = bisect.bisect_left(
+            sizes, True, key=lambda size: (1 - SLACK) * self.samples(patch(size).geometry) <= k
+        )
+        return patch(sizes[fits]) if fits < len(sizes) else Noise(k, input_shape, whole)
+
+    def _drawn(self, synapse: Synapse) -> tuple[Noise, tf.Tensor]:
+        shape, dtype = synapse.kernel.shape.as_list(), synapse.kernel.dtype
+        noise = self.noise(synapse.connection, synapse.x.shape[1:], shape)
+        return noise, synapse.noise([noise.samples, *noise.shape], dtype, alike=True)
+
+    def _estimate(self, synapse: Synapse, noise: Noise, xi, y, factor: float = 1.0) -> tf.Tensor:
+        """H(xi, y) / count: unbiased for the kernel K behind y = op(xi; K); times a factor."""
         product = synapse.connection.hebbian(xi, y, synapse.kernel.shape)
-        return product / tf.constant(k * layer.counts, product.dtype)
+        per_term = factor / (noise.samples * noise.geometry.counts)
+        return product * tf.constant(per_term, product.dtype)
 
 
 @register("calibrated_mirror")
@@ -108,12 +161,14 @@ class CalibratedMirror(CalibratedRule):
     The gain is g = max(gain, 1/t): at first the plain average of t estimates, later a running one.
     B settles at an angle to W with tan(angle)^2 = g/(2 - g) * variance / k, where `variance` is
     (fan_in + 1) / positions (`Geometry`): the angle is given, each layer computes its number of
-    samples k. Stable for any gain below 2, whatever the network. B also lags W by some 1/gain
-    steps, which adds to the angle where W moves fast.
+    samples k, and how large a patch of its input they cover (`noise`). Stable for any gain below 2,
+    whatever the network. B also lags W by some 1/gain steps, which adds to the angle where W moves
+    fast.
 
     Args:
-        angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer
-            whose k would leave [1, 4096] settles below or above it.
+        angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer of
+            few positions settles below it, as k is a whole number; one that needs more than 4096
+            samples above.
         gain: Share of the estimate that one step replaces, in (0, 1]. Default 0.01.
 
     Raises:
@@ -128,14 +183,13 @@ class CalibratedMirror(CalibratedRule):
     def samples(self, geometry: Geometry) -> int:
         """See `CalibratedRule.samples`."""
         averaging = self.gain / (2.0 - self.gain)
-        k = averaging * geometry.variance / math.tan(math.radians(self.angle)) ** 2
-        return min(max(round(k), 1), MAX_SAMPLES)
+        return averaging * geometry.variance / math.tan(math.radians(self.angle)) ** 2
 
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""
-        layer, k, xi = self._noise(synapse)
+        noise, xi = self._drawn(synapse)
         b = synapse.feedback_kernel
-        estimate = self._estimate(synapse, layer, k, xi, synapse.connection.op(xi, synapse.kernel))
+        estimate = self._estimate(synapse, noise, xi, synapse.connection.op(xi, synapse.kernel))
         t = tf.cast(synapse.step + 1, b.dtype)
         return b + tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t) * (estimate - b)
 
@@ -151,12 +205,12 @@ class CalibratedActivation(CalibratedRule):
     Non-local as activation alignment is (B also runs forward), but it reads no weight. The noise
     of its update vanishes with the error, so B becomes W exactly. From the gain each layer
     computes its number of samples, g = k / (k + growth), with `growth` = (fan_in + 1) / positions
-    (`Geometry`); k is rounded up and the layer uses the gain that belongs to it, the one at which
-    the mean square error falls fastest.
+    (`Geometry`), and how large a patch of its input they cover (`noise`). The layer uses the gain
+    that belongs to its k, the one at which the mean square error falls fastest.
 
     Args:
-        gain: Least share of the error that one step removes, in (0, 1). Default 0.05: B follows
-            W within some 20 steps.
+        gain: Share of the error that one step removes, in (0, 1). Default 0.05: B follows W within
+            some 20 steps. Layers of few positions remove more, as k is a whole number.
 
     Raises:
         UserError: A gain outside the range.
@@ -168,17 +222,16 @@ class CalibratedActivation(CalibratedRule):
 
     def samples(self, geometry: Geometry) -> int:
         """See `CalibratedRule.samples`."""
-        k = self.gain / (1.0 - self.gain) * geometry.growth
-        return min(max(math.ceil(k), 1), MAX_SAMPLES)
+        return self.gain / (1.0 - self.gain) * geometry.growth
 
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""
-        layer, k, xi = self._noise(synapse)
+        noise, xi = self._drawn(synapse)
         b = synapse.feedback_kernel
         # op is linear in its kernel: op(xi; B) - op(xi; W) is one product.
         difference = synapse.connection.op(xi, b - synapse.kernel)
-        gradient = self._estimate(synapse, layer, k, xi, difference)
-        return b - tf.cast(k / (k + layer.growth), b.dtype) * gradient
+        gain = noise.samples / (noise.samples + noise.geometry.growth)
+        return b - self._estimate(synapse, noise, xi, difference, gain)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

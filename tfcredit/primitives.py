@@ -22,7 +22,8 @@ and H is linear in each factor: a sum of them costs one product each of opT (or 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -142,7 +143,30 @@ def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
-def value_and_gradient(
+Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
+"""dR/dB as factors and tensors of the shape of B whose products are to be added."""
+
+
+def value_and_gradient(*arguments: Any, **options: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    """R = sum of coefficient * primitive, and dR/dB, in closed form with shared factors fused.
+
+    Args:
+        *arguments: Those of `value_and_terms`.
+        **options: Likewise.
+
+    Returns:
+        R (a scalar) and dR/dB (the shape of B).
+    """
+    value, terms = value_and_terms(*arguments, **options)
+    return value, add(terms)
+
+
+def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
+    return tf.add_n([_times(scale * factor, tensor) for factor, tensor in terms])
+
+
+def value_and_terms(
     connection: Connection,
     coefficients: Mapping[str, float | tf.Tensor],
     x: tf.Tensor,
@@ -151,8 +175,8 @@ def value_and_gradient(
     feedback_kernel: tf.Tensor,
     x_backward: tf.Tensor | None = None,
     y_amp: tf.Tensor | None = None,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """R = sum of coefficient * primitive, and dR/dB, in closed form with shared factors fused.
+) -> tuple[tf.Tensor, Terms]:
+    """R and dR/dB as in `value_and_gradient`, the latter as terms that are not added yet.
 
     Products run in the dtype of `x`; sums over the kernel and the results are in the dtype of
     `feedback_kernel`.
@@ -168,7 +192,10 @@ def value_and_gradient(
         y_amp: The factor that `amp` pairs with op(x; B) where it differs from `y`.
 
     Returns:
-        R (a scalar) and dR/dB (the shape of B).
+        R (a scalar) and the terms of dR/dB, at least one.
+
+    Raises:
+        UserError: A registered primitive whose gradient has not the shape of B.
     """
     dtype = feedback_kernel.dtype
     small = tf.cast(feedback_kernel, x.dtype)
@@ -180,13 +207,11 @@ def value_and_gradient(
     def half_square(z):
         return tf.nn.l2_loss(tf.cast(z, dtype))
 
-    def hebbian(left, right, factor):
-        return _times(
-            factor, tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
-        )
+    def along(tensor):
+        return tf.reduce_sum(feedback_kernel * tensor)
 
     # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
-    terms, second_degree = [], tf.zeros([], dtype)
+    value, terms, products = tf.zeros([], dtype), [], []
     amp_pending = "amp" in inside
     if "null" in inside:
         # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
@@ -195,26 +220,30 @@ def value_and_gradient(
         through = tf.cast(_times(ratio, feedback_kernel), x.dtype) if fixed else small
         left = connection.op_transpose(y, through, tf.shape(x))
         square = half_square(left) / (ratio**2 if fixed else 1.0)
-        second_degree += scalar(coefficients["null"], dtype) / n * square
+        value -= scalar(coefficients["null"], dtype) / n * square
         left = left if fixed else ratio * left
         if amp_pending and y_amp is y:
             left, amp_pending = left - _times(inside["amp"], x), False
-        terms.append(hebbian(left, y, outside))
+        products.append((outside, left, y))
     if "sparse" in inside:
         right = connection.op(x, small)
-        second_degree += scalar(coefficients["sparse"], dtype) / n * half_square(right)
+        value -= scalar(coefficients["sparse"], dtype) / n * half_square(right)
         right = _times(inside["sparse"], right)
         if amp_pending:
             right, amp_pending = right - _times(inside["amp"], y_amp), False
-        terms.append(hebbian(x, right, outside))
+        products.append((outside, x, right))
     if amp_pending:
-        terms.append(hebbian(x, _times(inside["amp"], y_amp), -outside))
+        products.append((-outside, x, _times(inside["amp"], y_amp)))
+    for factor, left, right in products:
+        product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
+        terms.append((factor, product))
+        value += factor * along(product)
     if "self" in coefficients:
-        terms.append(-scalar(coefficients["self"], dtype) * kernel)
+        terms.append((-scalar(coefficients["self"], dtype), kernel))
+        value -= scalar(coefficients["self"], dtype) * along(kernel)
     if "decay" in coefficients:
-        coefficient = scalar(coefficients["decay"], dtype)
-        terms.append(coefficient * feedback_kernel)
-        second_degree += coefficient * half_square(feedback_kernel)
+        terms.append((scalar(coefficients["decay"], dtype), feedback_kernel))
+        value += scalar(coefficients["decay"], dtype) * half_square(feedback_kernel)
     for name, coefficient in coefficients.items():
         primitive = PRIMITIVES[name]
         if primitive.gradient is not None:
@@ -224,11 +253,9 @@ def value_and_gradient(
                     f"the gradient of primitive {name!r} is {own!r}: it must be a tensor of the "
                     f"shape of B, {tuple(feedback_kernel.shape)}."
                 )
-            own = scalar(coefficient, dtype) * tf.cast(own, dtype)
-            terms.append(own)
-            second_degree += (1 - 1 / primitive.degree) * tf.reduce_sum(feedback_kernel * own)
-    gradient = tf.add_n(terms) if terms else tf.zeros_like(feedback_kernel)
-    return tf.reduce_sum(feedback_kernel * gradient) - second_degree, gradient
+            terms.append((scalar(coefficient, dtype), tf.cast(own, dtype)))
+            value += scalar(coefficient, dtype) * along(terms[-1][1]) / primitive.degree
+    return value, terms or [(1.0, tf.zeros_like(feedback_kernel))]
 
 
 def _split(

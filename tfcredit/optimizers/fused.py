@@ -17,7 +17,7 @@ def _resource(variable: Any) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("tfcredit")
 class SGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD`: its arguments, its state, its formulas, in one op for each weight."""
+    """`keras.optimizers.SGD`: its arguments, its state and formulas, in one op for each weight."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """See `keras.optimizers.SGD.update_step`.
@@ -49,7 +49,7 @@ class SGD(keras.optimizers.SGD):
 
 @keras.saving.register_keras_serializable("tfcredit")
 class Adam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam`: its arguments, its state, its formulas, in one op for each weight."""
+    """`keras.optimizers.Adam`: its arguments, its state and formulas, in one op for each weight."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """See `keras.optimizers.Adam.update_step`.

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfcredit.errors import UserError
-from tfcredit.primitives import PRIMITIVES, value_and_gradient
+from tfcredit.primitives import PRIMITIVES, add, value_and_terms
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
@@ -133,7 +133,7 @@ class AlignmentRule(Rule):
             )
         y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
         return descending(
-            lambda b: value_and_gradient(
+            lambda b: value_and_terms(
                 synapse.connection, coefficients, x, y, synapse.kernel, b, centred, y_amp
             ),
             synapse.feedback_kernel,
@@ -212,16 +212,14 @@ class NamedAlignmentRule(AlignmentRule):
         return coefficients | self._common_config()
 
 
-def descending(
-    value_and_gradient_of, variable: tf.Tensor, rate: float | tf.Tensor = 1.0
-) -> tf.Tensor:
-    """`rate` times a scalar whose gradient in `variable` is the closed form beside its value."""
+def descending(value_and_terms_of, variable: tf.Tensor, rate: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """`rate` times a scalar whose gradient in `variable` is the sum of terms beside its value."""
 
     @tf.custom_gradient
     def attach(b):
-        value, gradient = value_and_gradient_of(tf.stop_gradient(b))
+        value, terms = value_and_terms_of(tf.stop_gradient(b))
         # An eager tape that watches tensors would see through the closure, to W in `self`.
-        return tf.stop_gradient(rate * value), lambda upstream: (rate * upstream) * gradient
+        return tf.stop_gradient(rate * value), lambda upstream: add(terms, rate * upstream)
 
     return attach(variable)
 

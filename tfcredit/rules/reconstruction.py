@@ -5,7 +5,7 @@ import dataclasses
 import tensorflow as tf
 
 from tfcredit.errors import UserError
-from tfcredit.primitives import value_and_gradient
+from tfcredit.primitives import value_and_terms
 from tfcredit.rules.alignment import descending
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.registry import register
@@ -52,8 +52,8 @@ class LocalDifferenceReconstruction(Rule):
         projection = connection.op(xi, tf.cast(w, x.dtype))
 
         def both(b):
-            amp = value_and_gradient(connection, {"amp": self.coefficient}, xi, projection, w, b)
-            null = value_and_gradient(connection, {"null": self.coefficient}, xi, eta, w, b)
+            amp = value_and_terms(connection, {"amp": self.coefficient}, xi, projection, w, b)
+            null = value_and_terms(connection, {"null": self.coefficient}, xi, eta, w, b)
             return amp[0] + null[0], amp[1] + null[1]
 
         return descending(both, synapse.feedback_kernel)

@@ -1,16 +1,20 @@
-"""Where the time of a step goes: TensorFlow's profiler, its trace kept, its ops summed up.
+"""Where the time of a step goes: TensorFlow's profiler, its ops summed up by kind, its traces kept.
 
-    python -m benchmarks.profile RULE ... [--network=resnet18@224] [--batch=16] [--steps=3]
-        [--top=25] [--traces=FOLDER]
+    python -m benchmarks.profile [RULE ...] [--network=resnet18@224] [--batch=16] [--steps=8]
+        [--top=25] [--output=benchmarks/results/profile.md] [--traces=FOLDER]
 
-Prints for each rule, and for plain Keras layers trained by backprop, the time of each kind of op,
-summed over threads; `--traces` keeps the traces, which TensorBoard's profile plugin opens.
+Prints, for plain Keras layers trained by backprop and for each rule, the milliseconds a step that
+ops of each kind take, summed over the threads they start on (an op that uses several counts its own
+time once). `--traces` keeps each trace as NAME.xplane.pb.gz; unpacked into
+LOGDIR/plugins/profile/NAME/ TensorBoard's profile plugin opens it.
 """
 
 import argparse
 import collections
-import dataclasses
+import gzip
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
@@ -19,81 +23,100 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from benchmarks.cases import HEADLINE, PLAIN, Case, Training
 
 
-@dataclasses.dataclass
-class Profile:
-    """What the ops of a step took.
-
-    Attributes:
-        by_kind: Kind of op -> milliseconds a step, summed over threads.
-        by_op: Name of op and kind, `name:kind` -> likewise.
-    """
-
-    by_kind: collections.Counter
-    by_op: collections.Counter
-
-
-def profile(case: Case, steps: int, folder: Path) -> Profile:
+def profile(case: Case, steps: int) -> bytes:
     """Profiles steps of a training, after three that warm it up.
 
     Args:
         case: The training.
         steps: How many steps.
-        folder: Where the trace goes.
 
     Returns:
-        The time of each op.
+        The trace: a serialised XSpace.
     """
     training = Training(case)
     training.run(3)
-    tf.profiler.experimental.start(str(folder))
-    training.run(steps)
-    tf.profiler.experimental.stop()
-    (trace,) = folder.rglob("*.xplane.pb")
-    return read(trace, steps)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        training.run(steps)
+        tf.profiler.experimental.stop()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        return trace.read_bytes()
 
 
-def read(trace: Path, steps: int) -> Profile:
+def by_kind(trace: bytes, steps: int) -> collections.Counter:
     """Sums up the ops of a trace.
 
     Args:
-        trace: A `.xplane.pb` file.
+        trace: What `profile` gave.
         steps: How many steps it holds.
 
     Returns:
-        The time of each op.
+        Kind of op -> milliseconds a step.
     """
-    space = xplane_pb2.XSpace.FromString(trace.read_bytes())
-    found = Profile(collections.Counter(), collections.Counter())
-    for plane in space.planes:
+    found = collections.Counter()
+    for plane in xplane_pb2.XSpace.FromString(trace).planes:
         for line in plane.lines:
             if not line.name.startswith("tf_Compute"):
                 continue
             for event in line.events:
-                name = plane.event_metadata[event.metadata_id].name
-                if name.count(":") == 1 and "::" not in name:
-                    milliseconds = event.duration_ps / 1e9 / steps
-                    found.by_op[name] += milliseconds
-                    found.by_kind[name.split(":")[1]] += milliseconds
+                # `name:kind` is an op; the executor's own events have other names.
+                name, *kind = plane.event_metadata[event.metadata_id].name.split(":")
+                if len(kind) == 1:
+                    found[kind[0]] += event.duration_ps / 1e9 / steps
     return found
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rules", nargs="*")
-    parser.add_argument("--top", type=int, default=30)
-    a = parser.parse_args()
-    res = {}
-    for rule in [PLAIN, *a.rules]:
-        folder = Path(tempfile.mkdtemp())
-        res[rule] = profile(Case(rule=rule, **HEADLINE), 3, folder)
-        print(
-            rule,
-            sum(f.stat().st_size for f in folder.rglob("*.pb")),
-            sum(res[rule].by_kind.values()),
-        )
-    kinds = sorted(
-        {k for r in res.values() for k in r.by_kind},
-        key=lambda k: -max(r.by_kind[k] for r in res.values()),
+def markdown(found: Mapping[str, collections.Counter], top: int) -> str:
+    """A table of the kinds that take longest.
+
+    Args:
+        found: Rule -> what `by_kind` gave.
+        top: How many kinds.
+
+    Returns:
+        Markdown; the last row is the sum over all kinds.
+    """
+    longest = collections.Counter()
+    for times in found.values():
+        longest |= times
+    lines = [
+        f"| op | {' | '.join(f'`{rule}`' for rule in found)} |",
+        "|---" * (len(found) + 1) + "|",
+    ]
+    for kind, _ in longest.most_common(top):
+        lines.append(f"| {kind} | {' | '.join(f'{each[kind]:.1f}' for each in found.values())} |")
+    sums = " | ".join(f"{each.total():.0f}" for each in found.values())
+    return "\n".join([*lines, f"| all | {sums} |"]) + "\n"
+
+
+def main() -> None:
+    """Profiles the rules that are named."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.profile", description=__doc__.split("\n")[0]
     )
-    for k in kinds[: a.top]:
-        print(f"{k:40s}", *(f"{r.by_kind[k]:9.2f}" for r in res.values()))
+    parser.add_argument("rules", nargs="*", metavar="RULE")
+    parser.add_argument("--network", default=HEADLINE["network"])
+    parser.add_argument("--batch", type=int, default=HEADLINE["batch"])
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--top", type=int, default=25)
+    parser.add_argument("--output", type=Path, help="Markdown file")
+    parser.add_argument("--traces", type=Path, help="folder for the traces")
+    flags = parser.parse_args()
+    found = {}
+    for rule in [PLAIN, *flags.rules]:
+        trace = profile(Case(flags.network, flags.batch, rule), flags.steps)
+        found[rule] = by_kind(trace, flags.steps)
+        if flags.traces is not None:
+            flags.traces.mkdir(parents=True, exist_ok=True)
+            name = re.sub(r"\W+", "_", rule).strip("_")
+            (flags.traces / f"{name}.xplane.pb.gz").write_bytes(gzip.compress(trace, mtime=0))
+    table = markdown(found, flags.top)
+    if flags.output is not None:
+        flags.output.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{flags.network}, batch {flags.batch}: milliseconds a step by kind of op"
+        flags.output.write_text(f"# {title}\n\n{table}")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

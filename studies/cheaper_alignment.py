@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--networks", nargs="+", default=TRAINED, choices=NETWORKS)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=470)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--measure", action="store_true", help="time steps anew, train nothing")
     parser.add_argument("--rounds", type=int, default=9, help="of --measure")

@@ -33,9 +33,17 @@ def pytest_configure(config):
     )
 
 
+LONG = ["test_survival", "test_two_routes", "test_docs", "test_search", "test_board", "test_run"]
+
+
 def pytest_collection_modifyitems(items):
     # Long tests first, so that parallel workers end at about the same time.
-    items.sort(key=lambda item: item.get_closest_marker("multi_device") is None)
+    def place(item):
+        name = item.path.stem
+        processes = item.get_closest_marker("multi_device") is not None
+        return not processes, LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)

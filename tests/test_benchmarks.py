@@ -99,6 +99,17 @@ def test_quick_parts_make_a_report(tmp_path):
     assert len(rows) == 3 * (2 + 3) and text == report.markdown(found)
 
 
+def test_the_readme_quotes_the_last_results():
+    found = json.loads((ROOT / "benchmarks" / "results" / "bars.json").read_text())
+    readme = (ROOT / "README.md").read_text()
+    rows = [row for table in found["tables"] for row in table["rows"] if row["rule"] != PLAIN]
+    assert {row["rule"] for row in rows} >= {*STEP_BARS, *LARGE_BATCH_BARS}
+    for row in rows:
+        numbers = [f"{row['ratio']:.3f}", f"{row['bound']:.2f}"]
+        numbers.append("-" if row["bar"] is None else f"{row['bar']:.2f}")
+        assert f"| `{row['rule']}` | {row['batch']} | {' | '.join(numbers)} |" in readme
+
+
 def test_profiles_name_the_ops_of_a_step():
     trace = profile.profile(Case("conv@16", 4, "info_alignment"), steps=2)
     kinds = profile.by_kind(trace, steps=2)

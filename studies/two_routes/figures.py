@@ -9,17 +9,14 @@ from matplotlib.figure import Figure
 
 from studies.two_routes import rules
 from studies.two_routes.study import Interval
-from tfcredit.analysis.plots import GREY, fade
+from tfcredit.analysis.plots import GREY, blank
 
 COLOURS = colormaps["tab10"].colors
 
 
-def blank(words: str, width: float = 6.4) -> tuple[Figure, Axes]:
-    """A figure without background whose vertical axis says `words`."""
-    figure = Figure(figsize=(width, 4.0), dpi=120, layout="constrained")
-    figure.patch.set_alpha(0.0)
-    axes = figure.add_subplot()
-    fade(axes)
+def labelled(words: str, width: float = 6.4) -> tuple[Figure, Axes]:
+    """An empty figure with a grid whose vertical axis says `words`."""
+    figure, axes = blank(width, 4.0)
     axes.grid(axis="y", color=GREY, alpha=0.25)
     axes.set_ylabel(words, color=GREY)
     return figure, axes
@@ -33,7 +30,7 @@ def lines(series: Mapping[str, Mapping[str, Interval]], across: str, words: str)
         across: What the labels are.
         words: What the values are, in per cent.
     """
-    figure, axes = blank(words)
+    figure, axes = labelled(words)
     labels = list(dict.fromkeys(label for values in series.values() for label in values))
     for place, (name, values) in enumerate(series.items()):
         x = [labels.index(label) + 0.04 * (place - len(series) / 2) for label in values]
@@ -53,7 +50,7 @@ def lines(series: Mapping[str, Mapping[str, Interval]], across: str, words: str)
 
 def strips(groups: Mapping[str, Sequence[float]], words: str) -> Figure:
     """All values of each group as points, and the median as a bar."""
-    figure, axes = blank(words)
+    figure, axes = labelled(words)
     for place, (name, values) in enumerate(groups.items()):
         spread = np.linspace(-0.25, 0.25, len(values)) if len(values) > 1 else [0.0]
         colour = _colour(name, place)
@@ -70,7 +67,7 @@ def bars(groups: Mapping[str, Mapping[str, Interval]], words: str) -> Figure:
         groups: Name of a bar's colour -> label of the horizontal axis -> value.
         words: What the values are.
     """
-    figure, axes = blank(words)
+    figure, axes = labelled(words)
     labels = list(dict.fromkeys(label for values in groups.values() for label in values))
     width = 0.8 / len(groups)
     for place, (name, values) in enumerate(groups.items()):

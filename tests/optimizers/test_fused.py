@@ -81,8 +81,8 @@ def test_each_weight_is_one_op(name):
         optimizer.apply_gradients([(gradient, variable)])
 
     graph = step.get_concrete_function(tf.TensorSpec((5, 3))).graph
-    sized = [op.type for op in graph.get_operations() for out in op.outputs if out.shape == (5, 3)]
-    assert sized == ["Placeholder"]
+    sized = {op.type for op in graph.get_operations() for out in op.outputs if out.shape == (5, 3)}
+    assert sized <= {"Placeholder", "Identity", "IdentityN"}
     assert sum(op.type.startswith("ResourceApply") for op in graph.get_operations()) == 1
 
 

@@ -140,6 +140,7 @@ def test_a_second_run_in_a_directory_is_refused(tmp_path):
     assert lines and lines[-1].startswith("Step 96:")
 
 
+@pytest.mark.slow  # It waits minutes for time-outs.
 @pytest.mark.multi_device
 def test_a_lost_worker_ends_the_others_and_all_continue(tmp_path):
     def both(folder, *flags):

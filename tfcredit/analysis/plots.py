@@ -44,7 +44,7 @@ def curves(records: Sequence[dict], name: str = "angle", transparent: bool = Tru
     """
     steps, layers, values = _table(records, name)
     ink = GREY if transparent else "black"
-    figure, axes = _figure(6.4, 4.0, transparent, ink)
+    figure, axes = blank(6.4, 4.0, transparent)
     for row, layer, depth in zip(values, layers, np.linspace(0, 1, len(layers)), strict=True):
         axes.plot(steps, row, color=DEPTH(depth), marker=".", markersize=4, label=layer)
     if name.endswith("angle") and np.isfinite(values).any():
@@ -78,7 +78,7 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     """
     steps, layers, values = _table(records, name)
     ink = GREY if transparent else "black"
-    figure, axes = _figure(6.4, 1.4 + 0.2 * len(layers), transparent, ink)
+    figure, axes = blank(6.4, 1.4 + 0.2 * len(layers), transparent)
     is_angle = name.endswith("angle")
     axes.add_patch(
         axes.patch.__class__(
@@ -108,6 +108,24 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     return figure
 
 
+def blank(width: float, height: float, transparent: bool = True) -> tuple[Figure, Axes]:
+    """A figure with empty axes, in the style of this module.
+
+    Args:
+        width: In inches.
+        height: In inches.
+        transparent: Whether the figure has no background; otherwise it is white, with black axes.
+
+    Returns:
+        The figure and its axes.
+    """
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
+    axes = figure.add_subplot()
+    fade(axes, GREY if transparent else "black")
+    return figure, axes
+
+
 def fade(axes: Axes, ink: str = GREY) -> None:
     """Make axes readable on light and dark pages: no background, lines and numbers in `ink`."""
     axes.patch.set_alpha(0.0)
@@ -132,14 +150,6 @@ def _table(records: Sequence[dict], name: str) -> tuple[list[int], list[str], np
         values[layers.index(record["layer"]), steps.index(record["step"])] = record[name]
     values[~np.isfinite(values)] = np.nan
     return steps, layers, values
-
-
-def _figure(width: float, height: float, transparent: bool, ink: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
-    axes = figure.add_subplot()
-    fade(axes, ink)
-    return figure, axes
 
 
 def _title(name: str) -> str:

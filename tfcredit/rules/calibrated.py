@@ -24,7 +24,7 @@ from tfcredit.rules.registry import register
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
 MAX_SAMPLES = 4096
-# How much less than needed a layer may draw, where that saves a whole sample.
+# What rounding down may take from the samples that are needed.
 SLACK = 0.06
 
 
@@ -129,18 +129,21 @@ class CalibratedRule(Rule):
             UserError: A size of the input is unknown.
         """
         whole = geometry(connection, input_shape, kernel_shape)
-        k = min(max(math.ceil((1 - SLACK) * self.samples(whole)), 1), MAX_SAMPLES)
-        largest = max(size for size in input_shape)
+        needed = self.samples(whole)
+        down = math.floor(needed) >= (1 - SLACK) * needed
+        k = min(max(math.floor(needed) if down else math.ceil(needed), 1), MAX_SAMPLES)
+        largest = max(input_shape)
 
         def patch(size):
             shape = connection.crop(input_shape, kernel_shape, size / largest)
             return Noise(k, shape, geometry(connection, shape, kernel_shape))
 
+        def is_enough(size):
+            return self.samples(patch(size).geometry) <= max(k, needed)
+
         sizes = range(1, largest)
-        fits = bisect.bisect_left(
-            sizes, True, key=lambda size: (1 - SLACK) * self.samples(patch(size).geometry) <= k
-        )
-        return patch(sizes[fits]) if fits < len(sizes) else Noise(k, input_shape, whole)
+        first = bisect.bisect_left(sizes, True, key=is_enough)
+        return patch(sizes[first]) if first < len(sizes) else Noise(k, input_shape, whole)
 
     def _drawn(self, synapse: Synapse) -> tuple[Noise, tf.Tensor]:
         shape, dtype = synapse.kernel.shape.as_list(), synapse.kernel.dtype

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from tfcredit.analysis.plots import DEPTH, GREY, fade
+from tfcredit.analysis.plots import DEPTH, GREY, blank, fade
 from tfcredit.search.space import Parameter
 
 LOOKS = {"finished": ("o", "#3f7fd9"), "pruned": ("x", "#b05ac8"), "diverged": ("v", "#cf6035")}
@@ -22,7 +22,7 @@ COLUMNS = 4
 
 def history(rows: Sequence[dict]) -> Figure:
     """Test top-1 of each trial in their order, and the best so far."""
-    figure, axes = _figure(6.4, 3.6)
+    figure, axes = blank(6.4, 3.6)
     _scatter(axes, rows, "trial")
     done = [row for row in rows if row["outcome"] == "finished"]
     best = np.maximum.accumulate([row["top1"] for row in done])
@@ -59,7 +59,7 @@ def slices(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
 
 def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
     """A line per trial through the axes of all parameters, coloured by its test top-1."""
-    figure, axes = _figure(1.5 + 1.5 * (len(space) + 1), 3.8)
+    figure, axes = blank(1.5 + 1.5 * (len(space) + 1), 3.8)
     values = [row["top1"] for row in rows]
     colours = ScalarMappable(Normalize(min(values), max(values)), DEPTH)
     for row in sorted(rows, key=lambda row: row["top1"]):  # the best on top
@@ -84,7 +84,7 @@ def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
 
 def importance(shares: Mapping[str, float]) -> Figure:
     """How much each parameter decides, a bar each."""
-    figure, axes = _figure(6.4, 1.0 + 0.4 * len(shares))
+    figure, axes = blank(6.4, 1.0 + 0.4 * len(shares))
     axes.barh(list(shares), list(shares.values()), color=LOOKS["finished"][1])
     axes.invert_yaxis()
     axes.set_xlabel("share of the importance", color=GREY)
@@ -105,11 +105,3 @@ def _scatter(axes: Axes, rows: Sequence[dict], name: str) -> None:
         if some:
             x, y = [row[name] for row in some], [row["top1"] for row in some]
             axes.plot(x, y, marker, color=colour, label=outcome, linestyle="", clip_on=False)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    figure.patch.set_alpha(0.0)
-    axes = figure.add_subplot()
-    fade(axes)
-    return figure, axes

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.descriptors import LAYERS, layer
 from tests.connection_cases import case, cases, conv_settings, convolve, examples
-from tfcredit.connections import ConvConnection, DenseConnection
+from tfcredit.connections import ConvConnection, DenseConnection, DepthwiseConnection
 from tfcredit.errors import UserError
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
@@ -79,6 +79,41 @@ def test_strided_pointwise_convolution(padding, strides, batch, size, dtype):
     tolerance = {**TOLERANCE, "bfloat16": 1e-2, "float16": 2e-3}[dtype]
     np.testing.assert_allclose(np.float64(made.y), expected, atol=10 * tolerance, rtol=tolerance)
     assert_adjoint(made, tolerance)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "connection, shape, kernel_shape",
+    [
+        (ConvConnection((2, 2), "same"), (28, 28, 8), (1, 1, 8, 16)),
+        (ConvConnection((2, 2), ((0, 1), (1, 0))), (7, 6, 4), (1, 1, 4, 3)),
+        (ConvConnection((3,), "valid"), (8, 4), (1, 4, 3)),
+        (DepthwiseConnection((2, 2)), (7, 7, 4), (1, 1, 4, 2)),
+    ],
+    ids=["same", "padded", "1-d", "depthwise"],
+)
+def test_gradients_of_strided_pointwise_products(connection, shape, kernel_shape, dtype):
+    """Of a batch of 1, in which TensorFlow's own may end the process; twice differentiable."""
+    made = case(connection, shape, kernel_shape, dtype, batch=1)
+    x, w = made.x, made.kernel
+    v = tf.cast(np.random.default_rng(1).normal(size=made.y.shape), x.dtype)
+    with tf.GradientTape(persistent=True) as second, tf.GradientTape(persistent=True) as tape:
+        for watching in (tape, second):
+            watching.watch([x, w, v])
+        up = connection.op(x, w)
+        down = connection.op_transpose(v, w, tf.shape(x))
+        with second.stop_recording(), tape.stop_recording():
+            expected = connection.hebbian(x, v, w.shape)
+        dx, dw = tape.gradient(up, [x, w], v)
+        dv, again = tape.gradient(down, [v, w], x)
+    tolerance = TOLERANCE[dtype] * 100
+    np.testing.assert_allclose(dx, down, atol=tolerance)
+    np.testing.assert_allclose(dv, up, atol=tolerance)
+    np.testing.assert_allclose(dw, expected, atol=tolerance)
+    np.testing.assert_allclose(again, expected, atol=tolerance)
+    # dx = opT(v; W) is linear in W, dv = op(x; W) too.
+    np.testing.assert_allclose(second.gradient(dx, w, x), expected, atol=tolerance)
+    np.testing.assert_allclose(second.gradient(dv, w, v), expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])

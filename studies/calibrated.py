@@ -7,8 +7,8 @@ Markdown table and writes one CSV row per run. The angles are measured at a smal
     python studies/calibrated.py --output=studies/results/calibrated.csv
 
 For `calibrated_mirror` with 3, 5, 10 and 20 degrees the table gives the ratio of the angle reached
-to the angle asked for, over the layers whose number of samples k is not at a limit (1 or 4096),
-least and largest layer; for the other rules the mean angle.
+to the angle asked for, least and largest layer, over the layers whose noise, a whole number of
+samples, is within a fifth of what the angle needs; for the other rules the mean angle.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import embedded_runs
 import tabulation
 
 from tfcredit import analysis, rules
-from tfcredit.rules.calibrated import MAX_SAMPLES
 from tfcredit.training.run import environment
 
 NETWORKS = {
@@ -36,9 +35,9 @@ FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "se
 
 
 def within_limits(layer) -> bool:
-    """Whether the layer's number of samples is free to give the angle asked for."""
+    """Whether a layer's noise is what the angle asked for needs, within a fifth."""
     noise = layer.rule.noise(layer.connection, layer.input.shape[1:], layer.kernel.shape)
-    return 1 < noise.samples < MAX_SAMPLES
+    return 0.8 < layer.rule.samples(noise.geometry) / noise.samples < 1.2
 
 
 def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:

@@ -100,6 +100,8 @@ def update(rows: list[dict]) -> None:
     """Write the results into README.md and the opening lines of the configs."""
     tabulation.put("embedded", table(rows))
     for rule in CONFIGS:
+        if all(row["rule"] != rule for row in rows):
+            continue
         of = summary_of(rows, rule)
         cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
         result = f"# Result: test top-1 {of['top1']} %, mean angle {of['angle']} degrees"
@@ -117,19 +119,20 @@ def main() -> None:
     parser.add_argument(
         "--output", type=pathlib.Path, default=ROOT / "studies/results/embedded.csv"
     )
+    parser.add_argument("--rules", nargs="+", default=list(CONFIGS), choices=CONFIGS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--update", action="store_true", help="write README.md and configs")
     flags = parser.parse_args()
     rows = tabulation.read(flags.output)
     for seed in range(flags.seeds):
-        for rule in CONFIGS:
+        for rule in flags.rules:
             if any(row["rule"] == rule and int(row["seed"]) == seed for row in rows):
                 continue
             rows.append(train(rule, seed))
             tabulation.write(flags.output, FIELDS, rows)
             print(rows[-1], flush=True)
     if any(row.get("step_ratio", "") in ("", None) for row in rows):
-        ratios = step_ratios(list(CONFIGS))
+        ratios = step_ratios([rule for rule in CONFIGS if any(row["rule"] == rule for row in rows)])
         for row in rows:
             row["step_ratio"] = round(ratios[row["rule"]], 3)
         tabulation.write(flags.output, FIELDS, rows)

@@ -47,7 +47,8 @@ def finished(tmp_path_factory):
     """A run of two epochs, and what it printed."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     rule = "--rule=0.1 * decay + 0.1 * self + 0.0001 * amp + null * 0.0001"
-    flags = ["--null=0.0002", "--learning_rate=0.02", "--feedback_learning_rate=0.003"]
+    # At a rate at which rounding does not grow into another training.
+    flags = ["--null=0.0002", "--learning_rate=0.002", "--feedback_learning_rate=0.003"]
     out = run(folder, rule, "--epochs=2", "--batch_size=1000", "--histograms", *flags)
     return folder, out
 

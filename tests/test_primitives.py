@@ -62,7 +62,7 @@ def closed_form(made, coefficients):
     )
 
 
-@examples(60)
+@examples(30)
 @given(cases(), SUMS)
 def test_closed_form_equals_automatic_differentiation(made, coefficients):
     value, gradient = closed_form(made, coefficients)

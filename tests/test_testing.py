@@ -263,6 +263,7 @@ def test_a_primitive_of_another_shape_is_refused():
         check_rule(1.0 * bad)
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_two_devices_are_compared_with_one(two_cpus):
     printed = two_cpus("""

@@ -136,11 +136,12 @@ def test_two_deterministic_runs_are_bit_identical(tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+@pytest.mark.slow  # Quick tests kill runs of one rule: test_survival.py.
 @pytest.mark.parametrize(
     "flags",
     [
         "--rule=info_alignment --alignment_fraction=0.5 --alignment_every=2",
-        pytest.param("--rule=brsf", marks=pytest.mark.slow),
+        "--rule=brsf",
     ],
 )
 def test_a_killed_run_continues_bit_for_bit(flags, tmp_path):
@@ -187,7 +188,10 @@ def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
         "--rule=weight_mirror --inputs=noise=normal --delay_epochs=0.01 --alternate_steps=2",
         "--rule=0.002*amp+0.001*null --coefficient_change=linear --coefficient_rate=0.1",
         "--rule=frsf --model=conv",
-        "--model=resnet8 --width=4 --jit_compile --alignment_fraction=0.3",
+        pytest.param(
+            "--model=resnet8 --width=4 --jit_compile --alignment_fraction=0.3",
+            marks=pytest.mark.slow,
+        ),
         "--alignment_every=3 --precision=float16 --noise=normal --noise_variance=1e-6",
         "--alignment_precision=bfloat16 --alignment_fraction=0.25",
         "--rule=backprop --model=resnet20 --width=4 --schedule=steps --optimizer=adam",

@@ -124,6 +124,7 @@ def test_sigterm_saves_and_ends_with_0(undisturbed, tmp_path):
     assert_same(folder, undisturbed[0])
 
 
+@pytest.mark.slow
 def test_a_second_run_in_a_directory_is_refused(tmp_path):
     folder = tmp_path / "run"
     first = start(folder)

@@ -183,7 +183,7 @@ class CalibratedMirror(CalibratedRule):
         check_range("gain", gain, 1.0, "above 0 and at most 1")
         self.angle, self.gain = float(angle), float(gain)
 
-    def samples(self, geometry: Geometry) -> int:
+    def samples(self, geometry: Geometry) -> float:
         """See `CalibratedRule.samples`."""
         averaging = self.gain / (2.0 - self.gain)
         return averaging * geometry.variance / math.tan(math.radians(self.angle)) ** 2
@@ -223,7 +223,7 @@ class CalibratedActivation(CalibratedRule):
         check_range("gain", gain, 1.0, "above 0 and below 1", upper_included=False)
         self.gain = float(gain)
 
-    def samples(self, geometry: Geometry) -> int:
+    def samples(self, geometry: Geometry) -> float:
         """See `CalibratedRule.samples`."""
         return self.gain / (1.0 - self.gain) * geometry.growth
 

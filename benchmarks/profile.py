@@ -40,7 +40,8 @@ def profile(case: Case, steps: int) -> bytes:
         training.run(steps)
         tf.profiler.experimental.stop()
         (trace,) = Path(folder).rglob("*.xplane.pb")
-        return trace.read_bytes()
+        # The folder's name is in it; as many bytes keep the message valid.
+        return trace.read_bytes().replace(folder.encode(), b"." * len(folder))
 
 
 def by_kind(trace: bytes, steps: int) -> collections.Counter:

@@ -126,20 +126,25 @@ def _title(setting: dict) -> str:
     return ", ".join(f"{key} {value}" for key, value in setting.items())
 
 
-def _footprints(plan: Plan, setting: dict, names: Sequence[str], processes: int) -> dict:
-    """Rule -> what `measures.footprint` gives, of processes that take turns."""
-    found = {rule: [] for rule in [PLAIN, *names]}
-    for _ in range(processes):
-        for rule, results in found.items():
-            results.append(plan.call("footprint", setting=setting, rule=rule, steps=3))
-    return found
-
-
-def memory(plan: Plan) -> Iterator[Table]:
-    """Peak memory of a process that trains."""
+def footprints(plan: Plan) -> Iterator[Table]:
+    """Peak memory and the start of processes that have one training each."""
     settings = [HEADLINE, {"network": "resnet50v2@224", "batch": 8}]
+    settings += [HEADLINE | {"mode": "xla"}, {"network": "fc@28", "batch": 128}]
+    names = [*STEP_BARS, *LARGE_BATCH_BARS]
+    processes = 3
     if plan.quick:
-        settings = [QUICK]
+        settings, names, processes = [QUICK], FOLLOWED, 1
+    for setting in settings:
+        found = {rule: [] for rule in [PLAIN, *names]}
+        for _ in range(processes):
+            for rule, results in found.items():
+                results.append(plan.call("footprint", setting=setting, rule=rule, steps=3))
+        if setting.get("mode") != "xla":  # whose peak is the compiler's
+            yield _memory(setting, found)
+        yield _first_step(setting, found)
+
+
+def _memory(setting: dict, found: dict[str, list[dict]]) -> Table:
     columns = [
         ("rule", "rule", "name"),
         ("peak, MB", "peak", "MB"),
@@ -151,32 +156,22 @@ def memory(plan: Plan) -> Iterator[Table]:
         LOAD,
     ]
     note = (
-        "Resident memory at its peak, median of processes. Training is what comes on top of the "
-        "process before it built the network. The ratio is training without the feedback kernels "
-        "and their slots, to the baseline's."
+        "Resident memory at its peak, median of processes that take turns. Training is what comes "
+        "on top of the process before it built the network. The ratio is training without the "
+        "feedback kernels and their slots, to the baseline's."
     )
-    names = FOLLOWED if plan.quick else [*STEP_BARS, *LARGE_BATCH_BARS]
-    for setting in settings:
-        rows = []
-        found = _footprints(plan, setting, names, 1 if plan.quick else 3)
-        for rule, results in found.items():
-            row = setting | {"rule": rule}
-            for key in ("peak", "before", "variables", "load"):
-                row[key] = statistics.median(result[key] for result in results)
-            row["training"] = row["peak"] - row["before"]
-            baseline = rows[0] if rows else row
-            row["feedback"] = row["variables"] - baseline["variables"]
-            row["ratio"] = (row["training"] - row["feedback"]) / max(1, baseline["training"])
-            rows.append(judge(row, row["ratio"], None if rule == PLAIN else MEMORY_BAR))
-        yield Table("memory", _title(setting), note, columns, rows)
+    rows = []
+    for rule, results in found.items():
+        row = _medians(setting, rule, results, ("peak", "before", "variables", "load"))
+        row["training"] = row["peak"] - row["before"]
+        baseline = rows[0] if rows else row
+        row["feedback"] = row["variables"] - baseline["variables"]
+        row["ratio"] = (row["training"] - row["feedback"]) / max(1, baseline["training"])
+        rows.append(judge(row, row["ratio"], None if rule == PLAIN else MEMORY_BAR))
+    return Table("footprints", f"memory; {_title(setting)}", note, columns, rows)
 
 
-def first_step(plan: Plan) -> Iterator[Table]:
-    """Time until the first step is done: tracing, and compiling by XLA."""
-    settings = [HEADLINE, HEADLINE | {"mode": "xla"}]
-    settings += [{"network": "fc@28", "batch": 128}]
-    if plan.quick:
-        settings = [QUICK]
+def _first_step(setting: dict, found: dict[str, list[dict]]) -> Table:
     columns = [
         ("rule", "rule", "name"),
         ("to build, s", "build", "seconds"),
@@ -187,22 +182,23 @@ def first_step(plan: Plan) -> Iterator[Table]:
         VERDICT,
         LOAD,
     ]
-    note = "Medians over processes that take turns. First less later is tracing and compiling."
-    names = FOLLOWED if plan.quick else [*STEP_BARS, *LARGE_BATCH_BARS]
-    for setting in settings:
-        found = _footprints(plan, setting, names, 1 if plan.quick else 3)
-        rows = []
-        for rule, results in found.items():
-            row = setting | {"rule": rule}
-            for key in ("build", "first", "later", "load"):
-                row[key] = statistics.median(result[key] for result in results)
-            ratios = [
-                (a["first"] - a["later"]) / (b["first"] - b["later"])
-                for a, b in zip(results, found[PLAIN], strict=True)
-            ]
-            row["ratio_low"], row["ratio"], row["ratio_high"] = quartiles(ratios)
-            rows.append(judge(row, row["ratio"], None if rule == PLAIN else TRACING_BAR))
-        yield Table("first_step", _title(setting), note, columns, rows)
+    note = "Medians over the same processes. First less later is tracing and compiling."
+    rows = []
+    for rule, results in found.items():
+        row = _medians(setting, rule, results, ("build", "first", "later", "load"))
+        ratios = [
+            (a["first"] - a["later"]) / (b["first"] - b["later"])
+            for a, b in zip(results, found[PLAIN], strict=True)
+        ]
+        row["ratio_low"], row["ratio"], row["ratio_high"] = quartiles(ratios)
+        rows.append(judge(row, row["ratio"], None if rule == PLAIN else TRACING_BAR))
+    return Table("footprints", f"first step; {_title(setting)}", note, columns, rows)
+
+
+def _medians(setting: dict, rule: str, results: list[dict], keys: Sequence[str]) -> dict:
+    """A row of the medians over processes."""
+    medians = {key: statistics.median(result[key] for result in results) for key in keys}
+    return setting | {"rule": rule} | medians
 
 
 def growth(plan: Plan) -> Iterator[Table]:
@@ -318,6 +314,6 @@ def inputs(plan: Plan) -> Iterator[Table]:
 
 PARTS = {
     part.__name__: part
-    for part in (bars, others, steps, memory, first_step, growth, checkpoints, inputs, peers)
+    for part in (bars, others, steps, footprints, growth, checkpoints, inputs, peers)
 }
 """Name -> part, in the order in which they run."""

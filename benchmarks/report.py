@@ -60,6 +60,23 @@ VERDICT = ("verdict", "met", "verdict")
 LOAD = ("load", "load", "number")
 
 
+def surroundings_line(environment: dict[str, Any]) -> str:
+    """Machine and versions in a line.
+
+    Args:
+        environment: What `measures.surroundings` gave.
+
+    Returns:
+        A sentence.
+    """
+    of = environment
+    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
+    return (
+        f"{of['processor']}, {of['machine']}; oneDNN {of['onednn']}; {versions}; "
+        f"revision {of['git_revision']}."
+    )
+
+
 def markdown(report: dict[str, Any]) -> str:
     """The report as Markdown.
 
@@ -69,13 +86,11 @@ def markdown(report: dict[str, Any]) -> str:
     Returns:
         Markdown with a section for each table.
     """
-    of = report["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
     lines = [
         f"# `{report['command']}`",
         "",
-        f"{report['begun']}, {report['minutes']:.0f} minutes. {of['processor']}, {of['machine']}; "
-        f"oneDNN {of['onednn']}; {versions}; revision {of['git_revision']}.",
+        f"{report['begun']}, {report['minutes']:.0f} minutes. "
+        + surroundings_line(report["environment"]),
         "",
         "Ratios are medians over rounds, with quartiles, to the same network of plain Keras layers "
         "trained by backprop in the same process. Load is the machine's load average: what exceeds "

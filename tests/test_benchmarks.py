@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from benchmarks import measures, parts, profile, report, timing
+from benchmarks import measures, parts, report, step_profile, timing
 from benchmarks.__main__ import run
 from benchmarks.cases import HEADLINE, LARGE_BATCH_BARS, PLAIN, STEP_BARS, Case, Training
 from tests.conftest import ROOT
@@ -88,15 +88,16 @@ def test_quick_parts_make_a_report(tmp_path):
 
     output = tmp_path / "results" / "quick.json"
     plan = parts.Plan(quick=True, rounds=2, call=here)
-    run(["bars", "memory", "checkpoints"], plan, "python -m benchmarks", output)
+    names = ["bars", "footprints", "checkpoints"]
+    run(names, plan, "python -m benchmarks", output)
     found = json.loads(output.read_text())
-    assert [table["part"] for table in found["tables"]] == ["bars", "memory", "checkpoints"]
+    assert [table["part"] for table in found["tables"]] == [*names[:2], *names[1:]]
     assert {"tensorflow", "keras"} <= set(found["environment"]["versions"])
     for table in found["tables"]:
         assert [row["rule"] for row in table["rows"]] == [PLAIN, *parts.FOLLOWED]
     text = output.with_suffix(".md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 3 * (2 + 3) and text == report.markdown(found)
+    assert len(rows) == 4 * (2 + 3) and text == report.markdown(found)
 
 
 def test_the_readme_quotes_the_last_results():
@@ -111,11 +112,11 @@ def test_the_readme_quotes_the_last_results():
 
 
 def test_profiles_name_the_ops_of_a_step():
-    trace = profile.profile(Case("conv@16", 4, "info_alignment"), steps=2)
-    kinds = profile.by_kind(trace, steps=2)
+    trace = step_profile.profile(Case("conv@16", 4, "info_alignment"), steps=2)
+    kinds = step_profile.by_kind(trace, steps=2)
     convolutions = [kind for kind in kinds if "Conv2DBackpropFilter" in kind]
     assert convolutions and all(kinds[kind] > 0 for kind in convolutions)
-    table = profile.markdown({"info_alignment": kinds}, top=3).splitlines()
+    table = step_profile.markdown({"info_alignment": kinds}, top=3).splitlines()
     assert len(table) == 2 + 3 + 1 and table[0] == "| op | `info_alignment` |"
 
 

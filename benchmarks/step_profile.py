@@ -1,6 +1,6 @@
 """Where the time of a step goes: TensorFlow's profiler, its ops summed up by kind, its traces kept.
 
-    python -m benchmarks.profile [RULE ...] [--network=resnet18@224] [--batch=16] [--steps=8]
+    python -m benchmarks.step_profile [RULE ...] [--network=resnet18@224] [--batch=16] [--steps=8]
         [--top=25] [--output=benchmarks/results/profile.md] [--traces=FOLDER]
 
 Prints, for plain Keras layers trained by backprop and for each rule, the milliseconds a step that
@@ -9,8 +9,12 @@ time once). `--traces` keeps each trace as NAME.xplane.pb.gz; unpacked into
 LOGDIR/plugins/profile/NAME/ TensorBoard's profile plugin opens it.
 """
 
+# Not "profile": scripts in this folder have it first on their path, and Python's own cProfile
+# imports a module of that name.
+
 import argparse
 import collections
+import datetime
 import gzip
 import re
 import tempfile
@@ -21,6 +25,8 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.cases import HEADLINE, PLAIN, Case, Training
+from benchmarks.measures import surroundings
+from benchmarks.report import surroundings_line
 
 
 def profile(case: Case, steps: int) -> bytes:
@@ -93,7 +99,7 @@ def markdown(found: Mapping[str, collections.Counter], top: int) -> str:
 def main() -> None:
     """Profiles the rules that are named."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.profile", description=__doc__.split("\n")[0]
+        prog="python -m benchmarks.step_profile", description=__doc__.split("\n")[0]
     )
     parser.add_argument("rules", nargs="*", metavar="RULE")
     parser.add_argument("--network", default=HEADLINE["network"])
@@ -115,7 +121,9 @@ def main() -> None:
     if flags.output is not None:
         flags.output.parent.mkdir(parents=True, exist_ok=True)
         title = f"{flags.network}, batch {flags.batch}: milliseconds a step by kind of op"
-        flags.output.write_text(f"# {title}\n\n{table}")
+        begun = datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes")
+        about = f"{begun}, {flags.steps} steps. {surroundings_line(surroundings())}"
+        flags.output.write_text(f"# {title}\n\n{about}\n\n{table}")
     print(table)
 
 

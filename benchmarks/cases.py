@@ -178,10 +178,9 @@ def _products(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
     macs = int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
     rule = layer.rule
     if isinstance(rule, CalibratedRule):
-        shape, kernel_shape = layer.input.shape[1:], list(layer.kernel.shape)
-        noise = rule.noise(layer.connection, shape, kernel_shape)
-        patch = np.prod(noise.shape) / np.prod(shape)
-        return batch * macs, 2 * noise.samples * patch * macs
+        shape = list(layer.kernel.shape)
+        samples = rule.samples(layer.connection.field_size(shape))
+        return batch * macs, 2 * samples * np.prod(shape)
     teaches = rule.learns or rule.perturbs or rule.renews
     copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
     if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):

@@ -36,8 +36,8 @@ FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "se
 
 def within_limits(layer) -> bool:
     """Whether a layer's noise is what the angle asked for needs, within a fifth."""
-    noise = layer.rule.noise(layer.connection, layer.input.shape[1:], layer.kernel.shape)
-    return 0.8 < layer.rule.samples(noise.geometry) / noise.samples < 1.2
+    fan_in = layer.connection.field_size(layer.kernel.shape)
+    return 0.8 < layer.rule.needed(fan_in) / layer.rule.samples(fan_in) < 1.2
 
 
 def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from tests.conformance.descriptors import LAYERS, layer
 from tests.connection_cases import case, cases, conv_settings, convolve, examples
-from tfcredit.connections import ConvConnection, DenseConnection, DepthwiseConnection
+from tfcredit.connections import (
+    ConvConnection,
+    DenseConnection,
+    DepthwiseConnection,
+    EinsumConnection,
+    TransposedConnection,
+)
 from tfcredit.errors import UserError
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
@@ -158,6 +164,49 @@ def test_channels_are_the_fan_in_of_a_tap(case):
     overlaps = case.connection.overlaps(case.x.shape.as_list()[1:], shape)
     taps = np.prod([each.sum(1).max() for each in overlaps])
     assert counts.max() == taps * case.connection.channels(shape)
+
+
+@examples(60)
+@given(cases())
+def test_products_of_one_position_are_adjoint(case):
+    connection, shape = case.connection, case.kernel.shape.as_list()
+    x = tf.random.stateless_normal((5, connection.field_size(shape)), [0, 1], dtype=tf.float64)
+    y = connection.field_op(x, case.kernel)
+    dy = tf.random.stateless_normal(y.shape, [2, 3], dtype=tf.float64)
+    dw = connection.field_hebbian(x, dy, shape)
+    assert dw.shape == case.kernel.shape and y.shape[1] * x.shape[1] == tf.size(dw)
+    np.testing.assert_allclose(tf.reduce_sum(y * dy), tf.reduce_sum(dw * case.kernel), atol=1e-9)
+
+
+def fields(x, groups=1):
+    """Noise samples as images of one receptive field, alike in all groups of channels."""
+    return tf.reshape(tf.tile(x, [1, 1, groups]), [len(x), 2, 3, -1])
+
+
+@pytest.mark.parametrize(
+    "connection, kernel_shape, image",
+    [
+        (DenseConnection(), (6, 4), lambda x: tf.reshape(x, [len(x), -1])),
+        (ConvConnection(), (2, 3, 5, 4), fields),
+        (ConvConnection(groups=2), (2, 3, 5, 4), lambda x: fields(x, 2)),
+        (DepthwiseConnection(), (2, 3, 4, 2), lambda x: fields(x, 4)),
+        (
+            TransposedConnection(ConvConnection()),
+            (2, 3, 4, 5),
+            lambda x: tf.reshape(x, [len(x), 1, 1, -1]),
+        ),
+        (EinsumConnection("abc,cde->abde", 3), (6, 2, 4), lambda x: tf.reshape(x, [len(x), 1, -1])),
+    ],
+    ids=["dense", "conv", "groups", "depthwise", "transposed", "einsum"],
+)
+def test_the_product_of_one_position_is_op_on_one(connection, kernel_shape, image):
+    size = connection.field_size(kernel_shape)
+    taps = 6 if len(kernel_shape) == 4 and len(connection.summed(kernel_shape)) > 1 else 1
+    kernel = tf.random.stateless_normal(kernel_shape, [0, 1], dtype=tf.float64)
+    x = tf.random.stateless_normal((3, taps, size // taps), [2, 3], dtype=tf.float64)
+    expected = connection.op(image(x), kernel)
+    found = connection.field_op(tf.reshape(x, [3, size]), kernel)
+    np.testing.assert_allclose(found, tf.reshape(expected, [3, -1]), atol=1e-12)
 
 
 @examples(40)

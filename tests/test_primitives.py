@@ -194,6 +194,9 @@ class Counting(Connection):
     def overlaps(self, *arguments):
         return self.inner.overlaps(*arguments)
 
+    def summed(self, kernel_shape):
+        return self.inner.summed(kernel_shape)
+
 
 COSTS = {
     ("amp", "decay"): (0, 0, 1),

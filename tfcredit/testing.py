@@ -245,11 +245,7 @@ class _Watch(Connection):
         self.reasons = set()
 
     def op(self, x, kernel):
-        self.samples["op"] += len(x) / _BATCH
-        if np.array_equal(kernel, self.shown):
-            return self.inner.op(x, self.w)
-        self.reasons.add("op(.; B)")
-        return self.inner.op(x, kernel)
+        return self.inner.op(x, self._forward(x, kernel))
 
     def op_transpose(self, y, kernel, input_shape):
         self.samples["op_transpose"] += len(y) / _BATCH
@@ -261,8 +257,26 @@ class _Watch(Connection):
         self.samples["hebbian"] += len(x) / _BATCH
         return self.inner.hebbian(x, y, kernel_shape)
 
+    def field_op(self, x, kernel):
+        return self.inner.field_op(x, self._forward(x, kernel))
+
+    def field_hebbian(self, x, y, kernel_shape):
+        self.samples["hebbian"] += len(x) / _BATCH
+        return self.inner.field_hebbian(x, y, kernel_shape)
+
     def overlaps(self, input_shape, kernel_shape):
         return self.inner.overlaps(input_shape, kernel_shape)
+
+    def summed(self, kernel_shape):
+        return self.inner.summed(kernel_shape)
+
+    def _forward(self, x, kernel):
+        """The kernel that a forward product of this one really has."""
+        self.samples["op"] += len(x) / _BATCH
+        if np.array_equal(kernel, self.shown):
+            return self.w
+        self.reasons.add("op(.; B)")
+        return kernel
 
     def channels(self, kernel_shape):
         return self.inner.channels(kernel_shape)

@@ -44,9 +44,9 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 def expected_angle(layer) -> float:
     """The angle that `calibrated_mirror` settles at with the layer's number of samples, degrees."""
-    noise = layer.rule.noise(layer.connection, layer.input.shape[1:], layer.kernel.shape)
+    fan_in = layer.connection.field_size(layer.kernel.shape)
     averaging = layer.rule.gain / (2.0 - layer.rule.gain)
-    squared = averaging * noise.geometry.variance / noise.samples
+    squared = averaging * (fan_in - 1) / layer.rule.samples(fan_in)
     return math.degrees(math.atan(math.sqrt(squared)))
 
 

@@ -24,7 +24,7 @@ from studies.two_routes.study import (
 )
 from tfcredit import analysis, models
 from tfcredit.rules import Rule, register
-from tfcredit.rules.calibrated import geometry
+from tfcredit.rules.geometry import geometry
 
 AMP, DECAY = 1e-3, 2e-3  # the defaults of weight_mirror
 FACTORS = ("noise", "calibrated", "centred", "adaptive")

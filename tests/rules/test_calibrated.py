@@ -1,4 +1,4 @@
-"""Calibrated rules on single layers: what `Geometry` predicts is what is measured."""
+"""Calibrated rules on single layers: what their formulas predict is what is measured."""
 
 import numpy as np
 import pytest
@@ -12,9 +12,8 @@ from tfcredit.connections import (
     EinsumConnection,
     TransposedConnection,
 )
-from tfcredit.errors import UserError
 from tfcredit.rules import CalibratedActivation, CalibratedMirror, Synapse
-from tfcredit.rules.calibrated import MAX_SAMPLES, SLACK, geometry
+from tfcredit.rules.calibrated import MAX_NUMBERS
 
 # Connection, input, kernel. On small maps some taps meet few positions or, on 1x1, none.
 LAYERS = {
@@ -55,16 +54,12 @@ FIRST = ["dense", "same", "1x1 map"]
 
 
 class Learner:
-    """One layer's W and B under a rule, both drawn at random; errors on taps that meet the noise.
+    """One layer's W and B under a rule, both drawn at random."""
 
-    W and B at other taps act on nothing, forward or backward.
-    """
-
-    def __init__(self, name, rule, layer=None):
-        self.connection, self.shape, kernel_shape = layer or LAYERS[name]
-        self.rule, self.noise = rule, rule.noise(self.connection, self.shape, kernel_shape)
-        self.samples, self.geometry = self.noise.samples, self.noise.geometry
-        self.met = np.broadcast_to(self.geometry.met, kernel_shape) > 0
+    def __init__(self, layer, rule):
+        self.connection, self.shape, kernel_shape = layer
+        self.rule, self.fan_in = rule, self.connection.field_size(kernel_shape)
+        self.samples = rule.samples(self.fan_in)
         rng = np.random.default_rng(0)
         self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))
         self.step, self.update = 0, tf.function(self._update)
@@ -90,8 +85,7 @@ class Learner:
         for _ in range(steps):
             self.b = self.update(self.b, tf.constant(self.step))
             self.step += 1
-            difference = (self.b - self.w).numpy()[self.met]
-            errors.append(np.sum(difference**2) / np.sum(self.w.numpy()[self.met] ** 2))
+            errors.append(float(tf.reduce_sum((self.b - self.w) ** 2) / tf.reduce_sum(self.w**2)))
         return np.array(errors)
 
 
@@ -101,87 +95,40 @@ class Learner:
 )
 def test_mirror_settles_at_the_predicted_angle(name, angle):
     gain = 0.2
-    learner = Learner(name, CalibratedMirror(angle, gain))
+    learner = Learner(LAYERS[name], CalibratedMirror(angle, gain))
     tangent = np.tan(np.radians(angle))
     learner.run(40)
     measured = np.sqrt(learner.run(160).mean())
-    predicted = np.sqrt(gain / (2 - gain) * learner.geometry.variance / learner.samples)
+    predicted = np.sqrt(gain / (2 - gain) * (learner.fan_in - 1) / learner.samples)
     np.testing.assert_allclose(measured, predicted, rtol=0.15)
-    assert predicted <= 1.04 * tangent or learner.samples == MAX_SAMPLES
-    if 4 < learner.samples < MAX_SAMPLES:  # Rounding is then no more than some 10 %.
+    assert predicted <= tangent
+    if learner.samples > 4:  # Rounding is then no more than some 10 %.
         np.testing.assert_allclose(measured, tangent, rtol=0.2)
-
-
-@pytest.mark.parametrize("rule", [CalibratedMirror(30, 0.05), CalibratedActivation(0.05)], ids=str)
-@pytest.mark.parametrize(
-    "connection, shape, kernel_shape",
-    [
-        (ConvConnection(padding="same"), (40, 40, 8), (3, 3, 8, 8)),
-        (ConvConnection((2, 2)), (41, 30, 8), (5, 3, 8, 8)),
-        (ConvConnection((1, 1), "same", (3, 3)), (40, 40, 8), (3, 3, 8, 8)),
-        (ConvConnection(padding="same", data_format="channels_first"), (8, 40, 40), (3, 3, 8, 8)),
-        (ConvConnection((1,), ((2, 0),)), (300, 4), (3, 4, 8)),
-        (DepthwiseConnection(padding="same"), (40, 40, 8), (3, 3, 8, 4)),
-    ],
-    ids=["same", "strided", "dilated", "channels first", "1-d", "depthwise"],
-)
-def test_many_positions_need_a_patch_only(rule, connection, shape, kernel_shape):
-    """One sample, on a patch that one pixel less would make too small."""
-    noise = rule.noise(connection, shape, kernel_shape)
-    assert noise.samples == 1
-    assert np.prod(noise.shape) < np.prod(shape) / 4
-    assert (noise.geometry.met == 1).all()
-    assert rule.samples(noise.geometry) <= 1
-    for size in range(1, max(shape)):
-        patch = connection.crop(shape, kernel_shape, size / max(shape))
-        if np.prod(patch) < np.prod(noise.shape):
-            assert rule.samples(geometry(connection, patch, kernel_shape)) > 1
-    errors = Learner(None, rule, (connection, shape, kernel_shape)).run(400)
-    if isinstance(rule, CalibratedMirror):
-        predicted = rule.gain / (2 - rule.gain) * noise.geometry.variance
-        np.testing.assert_allclose(np.sqrt(errors[200:].mean()), np.sqrt(predicted), rtol=0.15)
-    else:
-        assert errors[-1] < 1e-4
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_estimate_is_unbiased(name):
-    """With gain 1/t B is the mean of t estimates: its error falls as variance / t."""
-    learner = Learner(name, CalibratedMirror(20, 1e-6))
+    """With gain 1/t B is the mean of t estimates: its error falls as (fan_in - 1) / t."""
+    learner = Learner(LAYERS[name], CalibratedMirror(60, 1e-6))
+    variance = learner.fan_in - 1
     assert learner.samples == 1
-    errors = learner.run(400) * np.arange(1, 401) / learner.geometry.variance
-    assert errors[-100:].mean() < 1.6, "a bias would grow with the number of draws"
+    errors = learner.run(400) * np.arange(1, 401) / variance
+    assert 0.5 < errors[-100:].mean() < 1.6, "a bias would grow with the number of draws"
     difference = (learner.b - learner.w).numpy()
-    never_met = ~learner.met
-    np.testing.assert_allclose(learner.b.numpy()[never_met], 0.0)
-    assert np.abs(difference[learner.met].mean()) < 4 * np.sqrt(
-        learner.geometry.variance / 400 / learner.met.shape[-1]
-    )
+    assert np.abs(difference.mean()) < 4 * np.sqrt(variance / 400 / learner.w.shape[-1])
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_geometry_is_what_many_estimates_have(name):
-    """Their mean is W, within the error that `variance` predicts; their mean square error too."""
-    connection, shape, kernel_shape = LAYERS[name]
-    layer, rng, draws = geometry(connection, shape, kernel_shape), np.random.default_rng(4), 800
-    w = tf.constant(rng.choice([-1.0, 1.0], size=kernel_shape))  # of mean square 1 at each tap
-
-    @tf.function
-    def estimate(xi):
-        return connection.hebbian(xi, connection.op(xi, w), kernel_shape) / layer.counts
-
-    estimates = [estimate(tf.constant(rng.normal(size=(1, *shape)))) for _ in range(draws)]
-    errors = (np.stack(estimates) - w.numpy()) * layer.met
-    met = np.broadcast_to(layer.met, kernel_shape).mean()
-    np.testing.assert_allclose(np.mean(errors**2) / met, layer.variance, rtol=0.06)
-    # What a mean of so many has by chance; few channels leave few independent errors in it.
-    assert np.mean(errors.mean(0) ** 2) / met < 3 * layer.variance / draws
+def test_a_fan_in_of_one_needs_no_average():
+    """The sign of the noise squares to 1, so that one sample tells the weight."""
+    layer = ConvConnection(), (5, 5, 1), (1, 1, 1, 8)
+    for rule in (CalibratedMirror(), CalibratedActivation()):
+        assert Learner(layer, rule).run(1)[0] < 1e-12
 
 
 def test_first_step_is_the_first_estimate():
     """The drawn B is forgotten at once: 1/t is 1 at first."""
-    learner = Learner("dense", CalibratedMirror())
-    other = Learner("dense", CalibratedMirror())
+    learner = Learner(LAYERS["dense"], CalibratedMirror())
+    other = Learner(LAYERS["dense"], CalibratedMirror())
     other.b = 100.0 * other.b
     learner.run(1), other.run(1)
     np.testing.assert_allclose(learner.b, other.b, atol=1e-4)
@@ -192,71 +139,51 @@ def test_first_step_is_the_first_estimate():
     crossed(LAYERS, [0.05, 0.3, 0.6, 0.9], quick=lambda name, gain: gain == 0.3 or name in FIRST),
 )
 def test_activation_becomes_w(name, gain):
-    learner = Learner(name, CalibratedActivation(gain))
-    k, growth = learner.samples, learner.geometry.growth
-    own_gain = k / (k + growth)
-    assert own_gain >= gain * (1 - SLACK)
-    drawn = learner.b.numpy()
-    initial = np.sum((learner.b - learner.w).numpy()[learner.met] ** 2)
-    initial /= np.sum(learner.w.numpy()[learner.met] ** 2)
+    learner = Learner(LAYERS[name], CalibratedActivation(gain))
+    own_gain = learner.rule.gain_of(learner.fan_in)
+    assert own_gain >= gain
+    initial = float(tf.reduce_sum((learner.b - learner.w) ** 2) / tf.reduce_sum(learner.w**2))
     errors = learner.run(int(np.ceil(20 / own_gain)))
     assert errors.max() < 1.5 * initial, "diverges"
     assert np.degrees(np.sqrt(errors[-1])) < 0.1
-    # The mean square error falls by the gain in each step, as the class says.
+    # The mean square error falls by the gain in each step, as the class says. (400 draws for the
+    # least fan-in, 6: this ratio is 1.14 +- 0.15, 0.74 at least.)
     fallen = np.argmax(errors < 1e-5 * initial)
     rate = np.log(errors[fallen] / initial) / (fallen + 1)
-    assert 0.8 < rate / np.log1p(-own_gain) < 1.6
-    assert (learner.b.numpy()[~learner.met] == drawn[~learner.met]).all()
+    assert 0.7 < rate / np.log1p(-own_gain) < 1.6
 
 
 @pytest.mark.parametrize("gain", [0.05, 0.9])
-def test_worst_direction_shrinks_too(gain):
-    """An error at the one tap with the greatest amplification, in a single channel."""
-    for name in LAYERS:
-        learner = Learner(name, CalibratedActivation(gain))
-        taps = np.argmin(np.where(learner.geometry.met > 0, learner.geometry.counts, np.inf))
-        error = np.zeros(learner.w.shape, "float32").reshape(-1, *learner.w.shape[-2:])
-        error[taps if len(error) > 1 else 0, 0] = 1.0
-        error = error.reshape(learner.w.shape)
+@pytest.mark.parametrize("name", LAYERS)
+def test_worst_direction_shrinks_too(name, gain):
+    """Errors at few weights, or alike at all, whose products windows that overlap add up."""
+    for few in (True, False):
+        learner = Learner(LAYERS[name], CalibratedActivation(gain))
+        error = np.ones(learner.w.shape, "float32")
+        if few:
+            error.ravel()[1:] = 0.0
         learner.b = learner.w + error
-        gain_of_layer = learner.samples / (learner.samples + learner.geometry.growth)
-        assert learner.run(int(np.ceil(20 / gain_of_layer)))[-1] < 1e-3, name
+        steps = int(np.ceil(20 / learner.rule.gain_of(learner.fan_in)))
+        assert learner.run(steps)[-1] < 1e-3 * np.sum(error**2) / np.sum(learner.w**2)
 
 
-def test_geometry_of_full_overlap_is_the_formula():
-    for name, inputs, positions in [("dense", 30, 1), ("dense rank 3", 12, 4), ("valid", 36, 16)]:
-        found = geometry(*LAYERS[name])
-        np.testing.assert_allclose(found.variance, (inputs + 1) / positions)
-        np.testing.assert_allclose(found.growth, (inputs + 1) / positions)
-        assert (found.counts == positions).all() and (found.met == 1).all()
-
-
-def test_taps_that_never_meet_the_input_are_marked():
-    found = geometry(*LAYERS["1x1 map"])
-    expected = np.zeros((3, 3, 1, 1))
-    expected[1, 1] = 1
-    assert (found.met == expected).all() and (found.counts == 1).all()
-
-
-def test_samples_stay_within_bounds():
-    for rule, expected in [
-        (CalibratedMirror(0.001, 1.0), MAX_SAMPLES),
-        (CalibratedMirror(89, 0.001), 1),
-        (CalibratedActivation(0.9999), MAX_SAMPLES),
-        (CalibratedActivation(1e-6), 1),
-    ]:
-        assert rule.noise(*LAYERS["dense"]).samples == expected
+@pytest.mark.parametrize(
+    "rule, fan_in, expected",
+    [
+        (CalibratedMirror(), 4608, 3025),  # 0.005025 * 4607 / 0.007654
+        (CalibratedActivation(), 4608, 243),  # 4607 / 19
+        (CalibratedMirror(0.001, 1.0), 30, MAX_NUMBERS // 30),
+        (CalibratedActivation(0.999), 2**18, 2**9),
+        (CalibratedMirror(89, 0.001), 30, 1),
+        (CalibratedActivation(1e-6), 30, 1),
+        (CalibratedActivation(1e-6), 2 * MAX_NUMBERS, 1),
+    ],
+)
+def test_samples_are_what_the_formula_needs_within_bounds(rule, fan_in, expected):
+    assert rule.samples(fan_in) == expected
 
 
 def test_replicas_draw_alike_and_steps_differ():
-    learner = Learner("same", CalibratedMirror())
+    learner = Learner(LAYERS["same"], CalibratedMirror())
     draws = [learner.update(learner.b, tf.constant(step)).numpy() for step in (0, 0, 1)]
     assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()
-
-
-@pytest.mark.parametrize("rule", [CalibratedMirror(), CalibratedActivation()])
-def test_unknown_input_sizes_are_refused(rule):
-    with pytest.raises(UserError, match="full input shape"):
-        geometry(ConvConnection(), (None, 6, 4), (3, 3, 4, 8))
-    with pytest.raises(UserError, match="full input shape"):
-        geometry(DenseConnection(), (None, 4), (4, 8))

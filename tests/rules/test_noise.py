@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.rules.test_alignment import synapse
+from tfcredit.errors import UserError
 
 
 def draw(step=0, seed=5, distribution="normal", shape=(99, 101), **options):
@@ -16,24 +17,26 @@ def draw(step=0, seed=5, distribution="normal", shape=(99, 101), **options):
     )().numpy()
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("distribution", ["normal", "uniform", "sign"])
 def test_moments(distribution):
     noise = draw(distribution=distribution)
-    fourth = {"normal": 3.0, "uniform": 9 / 5}[distribution]
+    fourth = {"normal": 3.0, "uniform": 9 / 5, "sign": 1.0}[distribution]
     assert noise.shape == (99, 101) and np.isfinite(noise).all()
     for power, expected, spread in [(1, 0, 0.04), (2, 1, 0.05), (3, 0, 0.15), (4, fourth, 0.4)]:
         assert abs((noise**power).mean() - expected) < spread
     flat = noise.ravel()
     for lag in (1, 2, 101, flat.size // 2):
         assert abs(np.corrcoef(flat[:-lag], flat[lag:])[0, 1]) < 0.05
-    if distribution == "uniform":
+    if distribution == "sign":
+        assert set(flat) == {-1.0, 1.0}
+    elif distribution == "uniform":
         assert np.abs(noise).max() <= 3**0.5
     else:
         assert np.abs(noise).max() > 3.3
         assert abs((np.abs(noise) < 1).mean() - 0.6827) < 0.02
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("distribution", ["normal", "uniform", "sign"])
 def test_seed_and_step_decide(distribution):
     first = draw(0, 5, distribution)
     assert (first == draw(0, 5, distribution)).all()
@@ -41,12 +44,17 @@ def test_seed_and_step_decide(distribution):
         assert abs(np.corrcoef(first.ravel(), other.ravel())[0, 1]) < 0.05
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("distribution", ["normal", "uniform", "sign"])
 def test_graph_eager_and_xla_agree(distribution):
     expected = synapse(step=0).noise((99, 101), tf.float32, distribution).numpy()
     assert (draw(distribution=distribution) == expected).all()
     compiled = draw(distribution=distribution, jit_compile=True)
     np.testing.assert_allclose(compiled, expected, rtol=0, atol=5e-6)
+
+
+def test_unknown_distributions_are_refused():
+    with pytest.raises(UserError, match="'cauchy' is unknown: give one of normal, uniform, sign"):
+        draw(distribution="cauchy")
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 1, 3)])

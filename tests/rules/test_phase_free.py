@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcredit import analysis, layers, rules
 from tfcredit.errors import UserError
-from tfcredit.rules.calibrated import geometry
+from tfcredit.rules.geometry import geometry
 
 CASES = {
     "dense": (lambda **kw: layers.Dense(24, **kw), (30,)),

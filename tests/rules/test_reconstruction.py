@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.rules.test_calibrated import LAYERS
 from tfcredit import rules
 from tfcredit.errors import UserError
-from tfcredit.rules.calibrated import geometry
+from tfcredit.rules.geometry import geometry
 
 
 @pytest.mark.parametrize("name", ["dense", "same", "strided", "transposed", "heads"])

@@ -41,25 +41,51 @@ class Connection(abc.ABC):
             UserError: A size of `input_shape` that is needed is unknown (`None`).
         """
 
-    def crop(
-        self, input_shape: Sequence[int], kernel_shape: Sequence[int], share: float
-    ) -> Sequence[int]:
-        """The shape of a smaller input that the same kernel acts on.
-
-        Args:
-            input_shape: Static shape of one sample, without the batch axis.
-            kernel_shape: Static shape of the kernel.
-            share: How large its spatial axes should be, relative to the input's, in (0, 1].
-
-        Returns:
-            The static shape of one sample, whose every spatial axis all taps of the kernel fit
-            into; the input's own shape where there is none smaller.
-        """
-        return input_shape
-
     @abc.abstractmethod
     def channels(self, kernel_shape: Sequence[int]) -> int:
         """How many weights of each tap are summed in one output: the fan-in per tap."""
+
+    @abc.abstractmethod
+    def summed(self, kernel_shape: Sequence[int]) -> list[int]:
+        """The kernel's axes along which the weights of one output meet one position of the input.
+
+        A position is what the kernel is laid upon: a receptive field of a convolution, a pixel of
+        a transposed one, which writes a field.
+        """
+
+    def field_size(self, kernel_shape: Sequence[int]) -> int:
+        """How many numbers such a position holds: the weights that its output sums over."""
+        return math.prod(kernel_shape[axis] for axis in self.summed(kernel_shape))
+
+    def field_op(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """`op` on inputs of one position each, as a product of matrices.
+
+        Args:
+            x: What the position holds, `[n, field_size]`, in the order of the axes `summed`; all
+                groups of channels hold the same.
+            kernel: The kernel.
+
+        Returns:
+            `[n, columns]`: a column for each weight that one number of `x` has.
+        """
+        order = self._order(kernel.shape)
+        if order != sorted(order):
+            kernel = tf.transpose(kernel, order)
+        return tf.matmul(x, tf.reshape(kernel, [x.shape[1], -1]))
+
+    def field_hebbian(self, x: tf.Tensor, y: tf.Tensor, kernel_shape: Sequence[int]) -> tf.Tensor:
+        """The adjoint of `field_op` in its kernel: `x` times `y`, summed over the samples."""
+        order = self._order(kernel_shape)
+        product = tf.matmul(x, y, transpose_a=True)
+        product = tf.reshape(product, [kernel_shape[axis] for axis in order])
+        if order == sorted(order):
+            return product
+        return tf.transpose(product, [order.index(axis) for axis in range(len(order))])
+
+    def _order(self, kernel_shape: Sequence[int]) -> list[int]:
+        """The kernel's axes, those of `summed` first."""
+        summed = self.summed(kernel_shape)
+        return summed + [axis for axis in range(len(kernel_shape)) if axis not in summed]
 
     def fans(self, kernel_shape: Sequence[int]) -> tuple[int, int]:
         """Fan-in and fan-out, as Keras' initializers count them for a kernel of this shape."""
@@ -83,6 +109,6 @@ def require_static(sizes: Sequence[int | None]) -> None:
     """Refuse sizes that are known at run time only."""
     if None in sizes:
         raise UserError(
-            f"the input has sizes {tuple(sizes)}, but a calibrated rule counts the positions that "
-            "each kernel tap meets and needs them known: give the model a full input shape."
+            f"the input has sizes {tuple(sizes)}, but this rule counts the positions that each "
+            "kernel tap meets and needs them known: give the model a full input shape."
         )

@@ -1,6 +1,5 @@
 """Convolutions of one to three spatial axes."""
 
-import math
 from collections.abc import Sequence
 
 import keras
@@ -96,20 +95,13 @@ class ConvConnection(Connection):
             for read, size in zip(readings, sizes, strict=True)
         ]
 
-    def crop(self, input_shape, kernel_shape, share):
-        """See `Connection.crop`."""
-        result = list(input_shape)
-        for axis, taps, dilation in zip(
-            self._axes[1:-1], kernel_shape, self.dilation_rate, strict=False
-        ):
-            reach = (taps - 1) * dilation + 1
-            size = input_shape[axis - 1]
-            result[axis - 1] = min(size, max(reach, math.ceil(share * size)))
-        return result
-
     def channels(self, kernel_shape):
         """See `Connection.channels`."""
         return kernel_shape[-2]
+
+    def summed(self, kernel_shape):
+        """See `Connection.summed`: taps and channels."""
+        return list(range(self.rank + 1))
 
     def outputs(self, kernel_shape):
         """See `Connection.outputs`."""

@@ -33,6 +33,10 @@ class DenseConnection(Connection):
         """See `Connection.channels`."""
         return kernel_shape[0]
 
+    def summed(self, kernel_shape):
+        """See `Connection.summed`."""
+        return [0]
+
 
 def _rows(x: tf.Tensor) -> tf.Tensor:
     return x if x.shape.rank == 2 else tf.reshape(x, [-1, x.shape[-1]])

@@ -40,6 +40,10 @@ class DepthwiseConnection(ConvConnection):
         """See `Connection.channels`."""
         return 1
 
+    def summed(self, kernel_shape):
+        """See `Connection.summed`: taps."""
+        return list(range(self.rank))
+
     def outputs(self, kernel_shape):
         """See `Connection.outputs`: each channel is a group."""
         return Connection.outputs(self, kernel_shape)

@@ -66,22 +66,21 @@ class EinsumConnection(Connection):
 
     def channels(self, kernel_shape):
         """See `Connection.channels`."""
-        return math.prod(kernel_shape[axis] for axis in self.contracted)
+        return self.field_size(kernel_shape)
+
+    def summed(self, kernel_shape):
+        """See `Connection.summed`: axes that the output lacks."""
+        return [i for i, axis in enumerate(self._kernel) if axis not in self._output]
 
     def fans(self, kernel_shape):
         """See `Connection.fans`: the axes summed over, and the others."""
-        fan_in = math.prod(kernel_shape[axis] for axis in self.contracted)
+        fan_in = self.field_size(kernel_shape)
         return fan_in, math.prod(kernel_shape) // fan_in
 
     def outputs(self, kernel_shape):
         """See `Connection.outputs`: axes that the input has too, and the output, are groups."""
         kept = [i for i, axis in enumerate(self._kernel) if axis not in self._inputs]
         return list(kernel_shape), kept
-
-    @property
-    def contracted(self) -> list[int]:
-        """The axes of the kernel that are summed over."""
-        return [i for i, axis in enumerate(self._kernel) if axis not in self._output]
 
     def _refuse(self, why: str):
         raise UserError(

@@ -51,6 +51,10 @@ class TransposedConnection(Connection):
         """See `Connection.channels`."""
         return kernel_shape[-1]
 
+    def summed(self, kernel_shape):
+        """See `Connection.summed`: a pixel's channels."""
+        return [len(kernel_shape) - 1]
+
     def outputs(self, kernel_shape):
         """See `Connection.outputs`."""
         return list(kernel_shape), [len(kernel_shape) - 2]

@@ -32,7 +32,7 @@ class EinsumDense(FeedbackLayer, keras.layers.EinsumDense):
         initializer = self.feedback_initializer
         if isinstance(initializer, keras.initializers.VarianceScaling):
             # As Keras does for the forward kernel: the fans of the equation's axes.
-            config, contracted = initializer.get_config(), self.connection.contracted
+            config, contracted = initializer.get_config(), self.connection.summed(shape)
             if None in (config["input_axes"], config["output_axes"]):
                 kept = [axis for axis in range(len(shape)) if axis not in contracted]
                 config |= {"input_axes": contracted, "output_axes": kept}

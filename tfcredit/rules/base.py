@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfcredit.connections import Connection
@@ -72,12 +73,15 @@ class Synapse:
         Args:
             shape: Its shape.
             dtype: Its floating dtype; it is drawn in float32.
-            distribution: `"normal"` or `"uniform"`.
+            distribution: `"normal"`, `"uniform"` or `"sign"` (1 and -1).
             alike: Whether all replicas draw the same values; otherwise each draws its own.
             index: Which of several draws of one step, an int32 scalar; `None` where there is one.
 
         Returns:
             Independent numbers of mean 0 and variance 1.
+
+        Raises:
+            UserError: The distribution is unknown.
         """
         return _drawn(self._drawing_seed(alike, index), shape, dtype, distribution)
 
@@ -114,17 +118,27 @@ def fixed_noise(
         seed: Its seed; `tfcredit.seeding.derive` makes one for each purpose of the layer's.
         shape: Its shape.
         dtype: Its floating dtype; it is drawn in float32.
-        distribution: `"normal"` or `"uniform"`.
+        distribution: `"normal"`, `"uniform"` or `"sign"` (1 and -1).
 
     Returns:
         Independent numbers of mean 0 and variance 1.
+
+    Raises:
+        UserError: The distribution is unknown.
     """
     return _drawn(tf.constant([seed, 0], tf.int32), shape, dtype, distribution)
 
 
 def _drawn(seed: tf.Tensor, shape, dtype: tf.DType, distribution: str) -> tf.Tensor:
-    draw = _uniform if distribution == "uniform" else _normal
+    draws = {"normal": _normal, "uniform": _uniform, "sign": _signs}
+    if distribution not in draws:
+        known = ", ".join(draws)
+        raise UserError(f"distribution={distribution!r} is unknown: give one of {known}.")
+    draw = draws[distribution]
     return tf.cast(tf.reshape(draw(tf.reduce_prod(shape), seed), shape), dtype)
+
+
+_BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
 
 
 # Of TensorFlow's random numbers only Philox' integers are the same with and without XLA
@@ -136,6 +150,15 @@ def _fractions(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return 3.0**0.5 * (2.0 * _fractions(count, seed) - 1.0)
+
+
+def _signs(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Of the bits of whole numbers, 32 signs each."""
+    words = tf.random.stateless_uniform(
+        [(count + 31) // 32], seed, None, None, tf.int32, alg="philox"
+    )
+    bits = tf.bitwise.bitwise_and(words[:, None], tf.constant(_BITS))
+    return tf.reshape(tf.where(bits == 0, 1.0, -1.0), [-1])[:count]
 
 
 def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

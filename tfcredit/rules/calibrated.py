@@ -1,177 +1,83 @@
 """Calibrated rules: B estimates W from noise of the layer's own, with nothing to tune.
 
-For unit noise xi of k samples, H(xi, op(xi; W)) / count is an unbiased estimate of W, where
-`count` is the number of terms that each kernel tap sums: samples times the positions at which
-the tap meets the noise, a constant of the layer. Noise on a small patch of the input will do where
-a kernel meets so many positions that less than a sample is needed. B is a running estimate, kept
-like batch norm's moving statistics: not trainable, renewed in the training call, alike on every
-replica.
+For unit noise xi of k samples, each of which fills one receptive field of fan_in numbers,
+H(xi, op(xi; W)) / k is an unbiased estimate of W, whatever the layer's input. The noise is of
+signs: xi_a^2 is 1, so that an estimate of a weight errs by the other fan_in - 1 only. B is a
+running estimate, kept like batch norm's moving statistics: not trainable, renewed in the training
+call, alike on every replica.
 """
 
-import bisect
-import dataclasses
-import functools
 import math
-from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.registry import register
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
-MAX_SAMPLES = 4096
-# What rounding down may take from the samples that are needed.
-SLACK = 0.06
-
-
-@dataclasses.dataclass(frozen=True)
-class Geometry:
-    """Constants of a layer that calibrate its estimate.
-
-    Attributes:
-        counts: For each tap, the positions at which it meets the input in one sample, shaped to
-            divide a kernel. Taps that never meet it count 1: their estimate is 0 anyway.
-        met: 1 for taps that meet the input, else 0, shaped alike.
-        variance: Mean square error of a one-sample estimate, relative to the mean square weight,
-            averaged over taps: (fan_in + 1) / positions where every tap meets every position.
-        growth: The factor by which one sample amplifies a mean square error of B in the worst
-            direction over taps; equals `variance` where every tap meets every position. Left out:
-            products of errors at taps that mirror each other, of either sign, at most a share
-            1 / channels more; an update with the gain k / (k + growth) shrinks the error up to
-            twice `growth`, so that it can't diverge.
-    """
-
-    counts: np.ndarray
-    met: np.ndarray
-    variance: float
-    growth: float
-
-
-def geometry(
-    connection: Connection, input_shape: Sequence[int | None], kernel_shape: Sequence[int]
-) -> Geometry:
-    """How a layer's taps meet its input.
-
-    Args:
-        connection: The layer's products.
-        input_shape: Static shape of one sample.
-        kernel_shape: Static shape of the kernel, whose first axes are those of the taps.
-
-    Returns:
-        The calibration constants, in NumPy.
-
-    Raises:
-        UserError: A size of the input is unknown.
-    """
-    overlaps = connection.overlaps(input_shape, kernel_shape)
-    channels = connection.channels(kernel_shape)
-    counts = functools.reduce(np.multiply.outer, [v.sum(0) for v in overlaps])
-    met = counts > 0
-    safe = np.where(met, counts, 1.0)
-    # mixing[a, b]: in how many positions taps a and b meet the input together. The estimate of
-    # tap a sums, over its positions, products with every other tap that is met there.
-    mixing = functools.reduce(np.kron, [v.T @ v for v in overlaps])
-    flat = safe.ravel()
-    spread = mixing / flat[:, None] ** 2
-    # Gaussian noise: the fourth moment adds one more term to the fan-in.
-    own = 1.0 / flat * met.ravel()
-    variance = float((channels * spread.sum(1) + own)[met.ravel()].mean())
-    growth = float(channels * np.abs(np.linalg.eigvals(spread)).max() + own.max())
-    shape = counts.shape + (1,) * (len(kernel_shape) - counts.ndim)
-    return Geometry(safe.reshape(shape), met.reshape(shape).astype(float), variance, growth)
-
-
-@dataclasses.dataclass(frozen=True)
-class Noise:
-    """The noise that a layer draws at each step.
-
-    Attributes:
-        samples: How many samples.
-        shape: Static shape of one: the layer's input, or a patch of it with all channels.
-        geometry: How the layer's taps meet it.
-    """
-
-    samples: int
-    shape: Sequence[int]
-    geometry: Geometry
+MAX_NUMBERS = 2**27
+# How many samples share a number, at most: each costs one slice.
+MAX_SHARES = 8
 
 
 class CalibratedRule(Rule):
-    """Base of the calibrated rules: noise, count, and the update B <- B - gain * gradient."""
+    """Base of the calibrated rules: noise, its number of samples, and the estimate."""
 
     counts_steps = True
 
-    def samples(self, geometry: Geometry) -> float:
-        """How many noise samples a layer of this geometry needs per step, not rounded."""
+    def needed(self, fan_in: int) -> float:
+        """How many noise samples a layer of this fan-in needs per step, not rounded."""
         raise NotImplementedError
 
-    def noise(
-        self,
-        connection: Connection,
-        input_shape: Sequence[int | None],
-        kernel_shape: Sequence[int],
-    ) -> Noise:
-        """The least noise that does for a layer: few samples, then the smallest patch for these.
+    def samples(self, fan_in: int) -> int:
+        """How many noise samples a layer draws per step.
 
         Args:
-            connection: The layer's products.
-            input_shape: Static shape of one sample of its input.
-            kernel_shape: Static shape of its kernel.
+            fan_in: How many numbers a sample has: the weights that an output sums over.
 
         Returns:
-            The noise, of at most `MAX_SAMPLES` samples.
-
-        Raises:
-            UserError: A size of the input is unknown.
+            A whole number >= 1, of samples of `MAX_NUMBERS` numbers at most.
         """
-        whole = geometry(connection, input_shape, kernel_shape)
-        needed = self.samples(whole)
-        down = math.floor(needed) >= (1 - SLACK) * needed
-        k = min(max(math.floor(needed) if down else math.ceil(needed), 1), MAX_SAMPLES)
-        largest = max(input_shape)
+        return min(max(math.ceil(self.needed(fan_in)), 1), max(MAX_NUMBERS // fan_in, 1))
 
-        def patch(size):
-            shape = connection.crop(input_shape, kernel_shape, size / largest)
-            return Noise(k, shape, geometry(connection, shape, kernel_shape))
+    def _estimate(self, synapse: Synapse, kernel: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
+        """H(xi, op(xi; kernel)) / k: unbiased for the kernel; times a factor."""
+        shape = kernel.shape.as_list()
+        fan_in = synapse.connection.field_size(shape)
+        k = self.samples(fan_in)
+        xi = _noise(synapse, k, fan_in, kernel.dtype)
+        y = synapse.connection.field_op(xi, kernel)
+        return synapse.connection.field_hebbian(xi, factor / k * y, shape)
 
-        def is_enough(size):
-            return self.samples(patch(size).geometry) <= max(k, needed)
 
-        sizes = range(1, largest)
-        first = bisect.bisect_left(sizes, True, key=is_enough)
-        return patch(sizes[first]) if first < len(sizes) else Noise(k, input_shape, whole)
-
-    def _drawn(self, synapse: Synapse) -> tuple[Noise, tf.Tensor]:
-        shape, dtype = synapse.kernel.shape.as_list(), synapse.kernel.dtype
-        noise = self.noise(synapse.connection, synapse.x.shape[1:], shape)
-        return noise, synapse.noise([noise.samples, *noise.shape], dtype, alike=True)
-
-    def _estimate(self, synapse: Synapse, noise: Noise, xi, y, factor: float = 1.0) -> tf.Tensor:
-        """H(xi, y) / count: unbiased for the kernel K behind y = op(xi; K); times a factor."""
-        product = synapse.connection.hebbian(xi, y, synapse.kernel.shape)
-        per_term = factor / (noise.samples * noise.geometry.counts)
-        return product * tf.constant(per_term, product.dtype)
+# Samples are windows on a sequence of signs, as receptive fields that overlap are. That a number is
+# in several samples leaves the mean and every square of the estimate: two products x_a x_b of
+# different samples are uncorrelated. Left out: errors of weights a, b, c of which b lies half way
+# from a to c, at most a share shares / (2 fan_in) more; an update of `calibrated_activation`
+# shrinks the error up to twice the growth that it reckons with, so that it can't diverge.
+def _noise(synapse: Synapse, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
+    """Unit noise `[samples, fan_in]`, alike on all replicas."""
+    most = min(MAX_SHARES, math.isqrt(fan_in))
+    shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
+    rows = [samples + shares - 1, fan_in // shares]
+    signs = synapse.noise(rows, dtype, "sign", alike=True)
+    return tf.concat([signs[i : i + samples] for i in range(shares)], 1)
 
 
 @register("calibrated_mirror")
 class CalibratedMirror(CalibratedRule):
-    """R = amp + decay on calibrated noise: B <- B - g (B - H(xi, op(xi; W)) / count). Local.
+    """R = amp + decay on calibrated noise: B <- B - g (B - H(xi, op(xi; W)) / k). Local.
 
     The gain is g = max(gain, 1/t): at first the plain average of t estimates, later a running one.
-    B settles at an angle to W with tan(angle)^2 = g/(2 - g) * variance / k, where `variance` is
-    (fan_in + 1) / positions (`Geometry`): the angle is given, each layer computes its number of
-    samples k, and how large a patch of its input they cover (`noise`). Stable for any gain below 2,
-    whatever the network. B also lags W by some 1/gain steps, which adds to the angle where W moves
-    fast.
+    B settles at an angle to W with tan(angle)^2 = g/(2 - g) (fan_in - 1) / k: the angle is given,
+    and each layer computes its number of samples k. Stable for any gain below 2, whatever the
+    network. B also lags W by some 1/gain steps, which adds to the angle where W moves fast.
 
     Args:
         angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer of
-            few positions settles below it, as k is a whole number; one that needs more than 4096
-            samples above.
+            little fan-in settles below it, as k is a whole number; one that needs more than 134
+            million numbers (`MAX_NUMBERS`) above.
         gain: Share of the estimate that one step replaces, in (0, 1]. Default 0.01.
 
     Raises:
@@ -183,18 +89,17 @@ class CalibratedMirror(CalibratedRule):
         check_range("gain", gain, 1.0, "above 0 and at most 1")
         self.angle, self.gain = float(angle), float(gain)
 
-    def samples(self, geometry: Geometry) -> float:
-        """See `CalibratedRule.samples`."""
+    def needed(self, fan_in: int) -> float:
+        """See `CalibratedRule.needed`."""
         averaging = self.gain / (2.0 - self.gain)
-        return averaging * geometry.variance / math.tan(math.radians(self.angle)) ** 2
+        return averaging * (fan_in - 1) / math.tan(math.radians(self.angle)) ** 2
 
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""
-        noise, xi = self._drawn(synapse)
         b = synapse.feedback_kernel
-        estimate = self._estimate(synapse, noise, xi, synapse.connection.op(xi, synapse.kernel))
         t = tf.cast(synapse.step + 1, b.dtype)
-        return b + tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t) * (estimate - b)
+        gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
+        return b + gain * (self._estimate(synapse, synapse.kernel) - b)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
@@ -203,17 +108,16 @@ class CalibratedMirror(CalibratedRule):
 
 @register("calibrated_activation")
 class CalibratedActivation(CalibratedRule):
-    """R = amp + sparse on calibrated noise: B <- B - g H(xi, op(xi; B) - op(xi; W)) / count.
+    """R = amp + sparse on calibrated noise: B <- B - g H(xi, op(xi; B) - op(xi; W)) / k.
 
     Non-local as activation alignment is (B also runs forward), but it reads no weight. The noise
     of its update vanishes with the error, so B becomes W exactly. From the gain each layer
-    computes its number of samples, g = k / (k + growth), with `growth` = (fan_in + 1) / positions
-    (`Geometry`), and how large a patch of its input they cover (`noise`). The layer uses the gain
-    that belongs to its k, the one at which the mean square error falls fastest.
+    computes its number of samples, g = k / (k + fan_in - 1), and uses the gain that belongs to
+    its k, a whole number: the one at which the mean square error falls fastest.
 
     Args:
         gain: Share of the error that one step removes, in (0, 1). Default 0.05: B follows W within
-            some 20 steps. Layers of few positions remove more, as k is a whole number.
+            some 20 steps. Layers of little fan-in remove more, as k is a whole number.
 
     Raises:
         UserError: A gain outside the range.
@@ -223,18 +127,28 @@ class CalibratedActivation(CalibratedRule):
         check_range("gain", gain, 1.0, "above 0 and below 1", upper_included=False)
         self.gain = float(gain)
 
-    def samples(self, geometry: Geometry) -> float:
-        """See `CalibratedRule.samples`."""
-        return self.gain / (1.0 - self.gain) * geometry.growth
+    def needed(self, fan_in: int) -> float:
+        """See `CalibratedRule.needed`."""
+        return self.gain / (1.0 - self.gain) * (fan_in - 1)
+
+    def gain_of(self, fan_in: int) -> float:
+        """The gain of a layer of this fan-in.
+
+        Args:
+            fan_in: The weights that an output sums over.
+
+        Returns:
+            k / (k + fan_in - 1).
+        """
+        k = self.samples(fan_in)
+        return k / (k + fan_in - 1)
 
     def update(self, synapse: Synapse) -> tf.Tensor:
         """See `Rule.update`."""
-        noise, xi = self._drawn(synapse)
         b = synapse.feedback_kernel
         # op is linear in its kernel: op(xi; B) - op(xi; W) is one product.
-        difference = synapse.connection.op(xi, b - synapse.kernel)
-        gain = noise.samples / (noise.samples + noise.geometry.growth)
-        return b - self._estimate(synapse, noise, xi, difference, gain)
+        gain = self.gain_of(synapse.connection.field_size(b.shape.as_list()))
+        return b - self._estimate(synapse, b - synapse.kernel, gain)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

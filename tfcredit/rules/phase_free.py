@@ -5,7 +5,8 @@ import math
 import tensorflow as tf
 
 from tfcredit.rules.base import Rule, Synapse
-from tfcredit.rules.calibrated import check_range, geometry
+from tfcredit.rules.calibrated import check_range
+from tfcredit.rules.geometry import geometry
 from tfcredit.rules.registry import register
 
 LEAST_FRACTION, LARGEST_FRACTION = 0.05, 0.5

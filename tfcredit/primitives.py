@@ -143,6 +143,11 @@ def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
 
 
+def times(ratio: float | tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    """The product, which for the number 1 is the tensor itself."""
+    return tensor if isinstance(ratio, float) and ratio == 1.0 else ratio * tensor
+
+
 Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
 """dR/dB as factors and tensors of the shape of B whose products are to be added."""
 
@@ -163,7 +168,7 @@ def value_and_gradient(*arguments: Any, **options: Any) -> tuple[tf.Tensor, tf.T
 
 def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
     """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
-    return tf.add_n([_times(scale * factor, tensor) for factor, tensor in terms])
+    return tf.add_n([times(scale * factor, tensor) for factor, tensor in terms])
 
 
 def value_and_terms(
@@ -201,8 +206,9 @@ def value_and_terms(
     small = tf.cast(feedback_kernel, x.dtype)
     x = x if x_backward is None else x_backward
     y_amp = y if y_amp is None else y_amp
-    n = tf.cast(tf.shape(x)[0], dtype)
-    outside, inside = _split(coefficients, n, x.dtype)
+    # A number where it is one: what is known need not be computed, nor traced.
+    n = float(x.shape[0]) if x.shape[0] else tf.cast(tf.shape(x)[0], dtype)
+    outside, inside = _split(coefficients, n, dtype, x.dtype)
 
     def half_square(z):
         return tf.nn.l2_loss(tf.cast(z, dtype))
@@ -217,33 +223,35 @@ def value_and_terms(
         # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
         ratio = inside["null"]
         fixed = isinstance(ratio, float)
-        through = tf.cast(_times(ratio, feedback_kernel), x.dtype) if fixed else small
+        through = tf.cast(times(ratio, feedback_kernel), x.dtype) if fixed else small
         left = connection.op_transpose(y, through, tf.shape(x))
         square = half_square(left) / (ratio**2 if fixed else 1.0)
-        value -= scalar(coefficients["null"], dtype) / n * square
+        value -= _factor(coefficients["null"], dtype, n) * square
         left = left if fixed else ratio * left
         if amp_pending and y_amp is y:
-            left, amp_pending = left - _times(inside["amp"], x), False
+            left, amp_pending = left - times(inside["amp"], x), False
         products.append((outside, left, y))
     if "sparse" in inside:
         right = connection.op(x, small)
-        value -= scalar(coefficients["sparse"], dtype) / n * half_square(right)
-        right = _times(inside["sparse"], right)
+        value -= _factor(coefficients["sparse"], dtype, n) * half_square(right)
+        right = times(inside["sparse"], right)
         if amp_pending:
-            right, amp_pending = right - _times(inside["amp"], y_amp), False
+            right, amp_pending = right - times(inside["amp"], y_amp), False
         products.append((outside, x, right))
     if amp_pending:
-        products.append((-outside, x, _times(inside["amp"], y_amp)))
+        products.append((-outside, x, times(inside["amp"], y_amp)))
     for factor, left, right in products:
         product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
         terms.append((factor, product))
         value += factor * along(product)
     if "self" in coefficients:
-        terms.append((-scalar(coefficients["self"], dtype), kernel))
-        value -= scalar(coefficients["self"], dtype) * along(kernel)
+        factor = _factor(coefficients["self"], dtype)
+        terms.append((-factor, kernel))
+        value -= factor * along(kernel)
     if "decay" in coefficients:
-        terms.append((scalar(coefficients["decay"], dtype), feedback_kernel))
-        value += scalar(coefficients["decay"], dtype) * half_square(feedback_kernel)
+        factor = _factor(coefficients["decay"], dtype)
+        terms.append((factor, feedback_kernel))
+        value += factor * half_square(feedback_kernel)
     for name, coefficient in coefficients.items():
         primitive = PRIMITIVES[name]
         if primitive.gradient is not None:
@@ -253,13 +261,25 @@ def value_and_terms(
                     f"the gradient of primitive {name!r} is {own!r}: it must be a tensor of the "
                     f"shape of B, {tuple(feedback_kernel.shape)}."
                 )
-            terms.append((scalar(coefficient, dtype), tf.cast(own, dtype)))
-            value += scalar(coefficient, dtype) * along(terms[-1][1]) / primitive.degree
+            terms.append((_factor(coefficient, dtype), tf.cast(own, dtype)))
+            value += terms[-1][0] * along(terms[-1][1]) / primitive.degree
     return value, terms or [(1.0, tf.zeros_like(feedback_kernel))]
 
 
+def _factor(
+    coefficient: float | tf.Tensor, dtype: tf.DType, n: float | tf.Tensor = 1.0
+) -> float | tf.Tensor:
+    """A coefficient over n: a number, or a tensor of this dtype where one of them is a tensor."""
+    if tf.is_tensor(coefficient) or tf.is_tensor(n):
+        return scalar(coefficient, dtype) / scalar(n, dtype)
+    return float(coefficient) / n
+
+
 def _split(
-    coefficients: Mapping[str, float | tf.Tensor], n: tf.Tensor, dtype: tf.DType
+    coefficients: Mapping[str, float | tf.Tensor],
+    n: float | tf.Tensor,
+    dtype: tf.DType,
+    activity_dtype: tf.DType,
 ) -> tuple[float | tf.Tensor, dict[str, float | tf.Tensor]]:
     """The coefficients of R's products, over n, as a common factor and what is left of each.
 
@@ -274,16 +294,11 @@ def _split(
     active = {name: value for name, value in active.items() if tf.is_tensor(value) or value != 0}
     numbers = [float(value) for value in active.values() if not tf.is_tensor(value)]
     sizes = [abs(number) for number in numbers]
-    if not numbers or max(sizes) > 1000 * min(sizes) or dtype == tf.float16:
-        inside = {key: tf.cast(scalar(v, n.dtype) / n, dtype) for key, v in active.items()}
-        return 1.0, inside
-    factor = numbers[0]
+    if not numbers or max(sizes) > 1000 * min(sizes) or activity_dtype == tf.float16:
+        return 1.0, {key: scalar(_factor(v, dtype, n), activity_dtype) for key, v in active.items()}
+    first = numbers[0]
     inside = {
-        key: tf.cast(value / factor, dtype) if tf.is_tensor(value) else float(value / factor)
+        key: tf.cast(value / first, activity_dtype) if tf.is_tensor(value) else float(value / first)
         for key, value in active.items()
     }
-    return scalar(factor, n.dtype) / n, inside
-
-
-def _times(ratio: float | tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
-    return tensor if isinstance(ratio, float) and ratio == 1.0 else ratio * tensor
+    return _factor(first, dtype, n), inside

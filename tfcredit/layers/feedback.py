@@ -207,6 +207,11 @@ class FeedbackLayer(keras.layers.Layer):
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
 
+    @property
+    def alignment_losses(self) -> list:
+        """R of this thread's training calls since the last step, one each: `losses` but W's."""
+        return list(self._losses)
+
     def renew_feedback_kernel(self):
         """Give the feedback kernel its first value again, at its angle to a W that is now another.
 

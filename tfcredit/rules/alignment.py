@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from tfcredit.errors import UserError
-from tfcredit.primitives import PRIMITIVES, add, value_and_terms
+from tfcredit.primitives import PRIMITIVES, add, times, value_and_terms
 from tfcredit.rules.base import Rule, Synapse
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
@@ -219,7 +219,9 @@ def descending(value_and_terms_of, variable: tf.Tensor, rate: float | tf.Tensor 
     def attach(b):
         value, terms = value_and_terms_of(tf.stop_gradient(b))
         # An eager tape that watches tensors would see through the closure, to W in `self`.
-        return tf.stop_gradient(rate * value), lambda upstream: add(terms, rate * upstream)
+        return tf.stop_gradient(times(rate, value)), lambda upstream: add(
+            terms, times(rate, upstream)
+        )
 
     return attach(variable)
 
@@ -232,11 +234,11 @@ def _part(synapse: Synapse, fraction: float) -> Synapse:
     m = None if n is None else max(1, round(fraction * n))
     if m is not None and n % m == 0:
         # The parts tile the batch, so that a slice will do.
-        start = m * other.whole_number(n // m)
+        start = other.whole_number(n // m)
 
         def take(activity):
-            rest = activity.shape.rank - 1
-            return tf.slice(activity, [start] + [0] * rest, [m] + [-1] * rest)
+            rest = [0] * (activity.shape.rank - 1)
+            return tf.slice(activity, start * [m, *rest], [m] + [-1] * len(rest))
     else:
         n = tf.shape(synapse.x)[0]
         if m is None:

@@ -92,11 +92,10 @@ class Synapse:
             bound: What it is below, an integer >= 1 or an int32 scalar.
 
         Returns:
-            An int32 scalar, each number from 0 to `bound` - 1 as likely; each replica's own.
+            An int32 scalar, each number from 0 to `bound` - 1 as likely but for a share `bound` /
+            2^32; each replica's own.
         """
-        fraction = _fractions(1, self._drawing_seed())[0]
-        # The largest fractions are 1 in float32.
-        return tf.minimum(tf.cast(fraction * tf.cast(bound, tf.float32), tf.int32), bound - 1)
+        return tf.math.floormod(tf.reshape(_bits(1, self._drawing_seed()), []), bound)
 
     def _drawing_seed(self, alike: bool = False, index: tf.Tensor | None = None) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
@@ -135,7 +134,8 @@ def _drawn(seed: tf.Tensor, shape, dtype: tf.DType, distribution: str) -> tf.Ten
         known = ", ".join(draws)
         raise UserError(f"distribution={distribution!r} is unknown: give one of {known}.")
     draw = draws[distribution]
-    return tf.cast(tf.reshape(draw(tf.reduce_prod(shape), seed), shape), dtype)
+    count = tf.reduce_prod(shape) if tf.is_tensor(shape) else math.prod(shape)
+    return tf.cast(tf.reshape(draw(count, seed), shape), dtype)
 
 
 _BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
@@ -143,9 +143,22 @@ _BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
 
 # Of TensorFlow's random numbers only Philox' integers are the same with and without XLA
 # (TensorFlow 2.21: its uniform and normal numbers of one seed differ), so these are made of them.
+# The seed is Philox' key as it is, two whole numbers of 32 bits: that keys which differ in one bit
+# give unrelated numbers is what Philox is for, whereas `tf.random.stateless_uniform` first draws
+# the key from the seed, with 12 ops that each layer would have to trace.
+def _bits(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Whole numbers of 32 random bits, int32."""
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[count],
+        key=tf.bitcast(tf.reshape(seed, [1, 2]), tf.uint64),
+        counter=tf.constant([0, 0], tf.uint64),
+        alg=tf.random.Algorithm.PHILOX.value,
+        dtype=tf.int32,
+    )
+
+
 def _fractions(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    bits = tf.random.stateless_uniform([count], seed, None, None, tf.uint32, alg="philox")
-    return (tf.cast(bits, tf.float32) + 0.5) * 2.0**-32
+    return (tf.cast(_bits(count, seed), tf.float32) + (2.0**31 + 0.5)) * 2.0**-32
 
 
 def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -153,11 +166,8 @@ def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _signs(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Of the bits of whole numbers, 32 signs each."""
-    words = tf.random.stateless_uniform(
-        [(count + 31) // 32], seed, None, None, tf.int32, alg="philox"
-    )
-    bits = tf.bitwise.bitwise_and(words[:, None], tf.constant(_BITS))
+    """32 of each whole number."""
+    bits = tf.bitwise.bitwise_and(_bits((count + 31) // 32, seed)[:, None], tf.constant(_BITS))
     return tf.reshape(tf.where(bits == 0, 1.0, -1.0), [-1])[:count]
 
 

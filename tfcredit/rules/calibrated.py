@@ -9,6 +9,7 @@ call, alike on every replica.
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfcredit.errors import UserError
@@ -17,7 +18,7 @@ from tfcredit.rules.registry import register
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
 MAX_NUMBERS = 2**27
-# How many samples share a number, at most: each costs one slice.
+# How many samples share a number, at most.
 MAX_SHARES = 8
 
 
@@ -62,7 +63,8 @@ def _noise(synapse: Synapse, samples: int, fan_in: int, dtype: tf.DType) -> tf.T
     shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
     rows = [samples + shares - 1, fan_in // shares]
     signs = synapse.noise(rows, dtype, "sign", alike=True)
-    return tf.concat([signs[i : i + samples] for i in range(shares)], 1)
+    windows = np.arange(samples, dtype=np.int32)[:, None] + np.arange(shares, dtype=np.int32)
+    return tf.reshape(tf.gather(signs, tf.constant(windows)), [samples, fan_in])
 
 
 @register("calibrated_mirror")

@@ -104,8 +104,7 @@ class Trainer:
     def _alignment_losses(self):
         """Each layer's R of the training calls since the last step, one per call."""
         for layer in self._aligned:
-            # R comes first; Keras adds the regularisation of the layer's weights behind it.
-            for loss in layer.losses[: len(layer.losses) - _regularised(layer)]:
+            for loss in layer.alignment_losses:
                 yield layer, loss
 
     def run(
@@ -314,10 +313,6 @@ def _local_zeros(variable: keras.Variable) -> tf.Variable:
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,
     )
-
-
-def _regularised(layer) -> int:
-    return sum(v.regularizer is not None for v in layer.trainable_variables)
 
 
 def _build(metric: keras.metrics.Metric, classes: int) -> None:

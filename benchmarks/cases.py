@@ -42,7 +42,7 @@ LARGE_BATCH_BARS = {"calibrated_mirror": 1.15}
 """Likewise, with a batch of `LARGE_BATCH`: its noise costs per step, not per image."""
 LARGE_BATCH = 64
 MEMORY_BAR = 1.05
-"""Peak memory over the baseline's, feedback kernels and their optimizer slots apart."""
+"""Peak memory of the process over the baseline's, feedback kernels and optimizer slots apart."""
 TRACING_BAR = 1.5
 """Time of the first step, less that of a later one, over the baseline's."""
 DENSE_BAR = 1.10

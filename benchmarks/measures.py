@@ -1,6 +1,7 @@
 """What is measured in a process of its own: each function takes and gives plain data."""
 
 import dataclasses
+import gc
 import os
 import statistics
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from benchmarks.cases import PLAIN, Case, Training
 from benchmarks.timing import interleave, summary
@@ -62,17 +64,18 @@ def footprint(setting: dict, rule: str, steps: int) -> dict:
         steps: How many steps after the first.
 
     Returns:
-        Bytes at the peak, of them before the network was built, and of the variables; seconds to
-        build, of the first step, of a later one.
+        Bytes at the peak, resident ones and those of TensorFlow's tensors, and of the variables;
+        seconds to build, of the first step, of a later one.
     """
-    before, started = _status("VmRSS"), time.perf_counter()
+    started = time.perf_counter()
     training = Training(Case(rule=rule, **setting))
     built = time.perf_counter() - started
+    gc.collect()  # the baseline is made of another network, which would live on for a while
     first = training.run()
     later = statistics.median(training.run() for _ in range(steps))
     return {
-        "peak": _status("VmHWM"),
-        "before": before,
+        "peak": _peak(),
+        "tensors": tf.config.experimental.get_memory_info("CPU:0")["peak"],
         "variables": _bytes(training),
         "build": built,
         "first": first,
@@ -81,12 +84,12 @@ def footprint(setting: dict, rule: str, steps: int) -> dict:
     }
 
 
-def _status(field: str) -> int:
-    """Bytes that Linux tells of this process."""
+def _peak() -> int:
+    """The most resident bytes that Linux has seen of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
+        if line.startswith("VmHWM"):
             return 1024 * int(line.split()[1])
-    raise LookupError(field)
+    raise LookupError("VmHWM")
 
 
 def _bytes(training: Training) -> int:

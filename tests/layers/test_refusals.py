@@ -52,20 +52,33 @@ def test_backprop_takes_what_keras_takes():
     layers.Dense(8, rule="backprop", dtype="int8_from_float32").build((None, 8))
 
 
-@pytest.mark.parametrize("rule", ["calibrated_mirror", "calibrated_activation"])
-def test_calibrated_rules_need_known_sizes_only_to_train(rule):
+def of_unknown_sizes(rule):
+    """A network without sizes of images, and one step of its training."""
     model = keras.Sequential([keras.Input((None, None, 2)), layers.Conv2D(3, 3, rule=rule)])
     assert model(tf.ones((1, 5, 6, 2))).shape == (1, 3, 4, 3)
     model.compile("sgd", "mse")
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([(tf.ones((1, 5, 6, 2)), tf.ones((1, 3, 4, 3)))]),
+        output_signature=(
+            tf.TensorSpec((None, None, None, 2)),
+            tf.TensorSpec((None, None, None, 3)),
+        ),
+    )
+    return model, lambda: model.fit(dataset.repeat(), steps_per_epoch=1, shuffle=False, verbose=0)
+
+
+def test_the_phase_free_mirror_needs_known_sizes_only_to_train():
+    _, step = of_unknown_sizes("phase_free_mirror")
     with pytest.raises(UserError, match="full input shape"):
-        dataset = tf.data.Dataset.from_generator(
-            lambda: iter([(tf.ones((1, 5, 6, 2)), tf.ones((1, 3, 4, 3)))]),
-            output_signature=(
-                tf.TensorSpec((None, None, None, 2)),
-                tf.TensorSpec((None, None, None, 3)),
-            ),
-        )
-        model.fit(dataset, shuffle=False, verbose=0)
+        step()
+
+
+@pytest.mark.parametrize("rule", ["calibrated_mirror", "calibrated_activation"])
+def test_calibrated_rules_train_at_unknown_sizes(rule):
+    model, step = of_unknown_sizes(rule)
+    before = model.layers[-1].feedback_kernel.numpy()
+    step()
+    assert (model.layers[-1].feedback_kernel.numpy() != before).mean() > 0.9
 
 
 @pytest.mark.parametrize("seed", ["a", None])

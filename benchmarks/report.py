@@ -69,11 +69,10 @@ def surroundings_line(environment: dict[str, Any]) -> str:
     Returns:
         A sentence.
     """
-    of = environment
-    versions = ", ".join(f"{name} {version}" for name, version in of["versions"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     return (
-        f"{of['processor']}, {of['machine']}; oneDNN {of['onednn']}; {versions}; "
-        f"revision {of['git_revision']}."
+        f"{environment['processor']}, {environment['machine']}; oneDNN {environment['onednn']}; "
+        f"{versions}; revision {environment['git_revision']}."
     )
 
 

@@ -45,7 +45,7 @@ CASES |= {
     ],
 }
 QUICK = ["backprop", "kolen_pollack", "info_alignment", "weight_mirror", "calibrated_mirror"]
-QUICK += ["accumulated", "executions", "every_accumulated", "sync_batch_norm"]
+QUICK += ["accumulated", "executions", "every_accumulated", "sync_batch_norm", "float16"]
 """One of each kind of rule; the others are compared by the slow tests."""
 SCOPES = [pytest.param(QUICK, id="quick"), pytest.param([*CASES], id="all", marks=pytest.mark.slow)]
 SAME = {"accumulated": "info_alignment", "executions": "info_alignment"}

@@ -68,6 +68,8 @@ class Adam(keras.optimizers.Adam):
             var=_resource(variable),
             m=_resource(self._momentums[index]),
             v=_resource(self._velocities[index]),
+            # Not shared: under a loss scale it is the values of all replicas outside of an update.
+            lr=tf.cast(learning_rate, dtype),
             grad=tf.cast(gradient, dtype),
             **self._scalars[dtype],
         )
@@ -75,18 +77,17 @@ class Adam(keras.optimizers.Adam):
     def _distributed_tf_update_step(self, distribution, grads_and_vars, learning_rate):
         # What all weights of a step share is computed, and traced, once.
         dtypes = {variable.dtype for _, variable in grads_and_vars}
-        self._scalars = {dtype: self._scalars_of(dtype, learning_rate) for dtype in dtypes}
+        self._scalars = {dtype: self._scalars_of(dtype) for dtype in dtypes}
         super()._distributed_tf_update_step(distribution, grads_and_vars, learning_rate)
         self._scalars = {}
 
-    def _scalars_of(self, dtype: str, learning_rate: Any) -> dict[str, tf.Tensor]:
+    def _scalars_of(self, dtype: str) -> dict[str, tf.Tensor]:
         """Arguments of the fused op."""
         # Keras rounds numbers that it casts to float32, and these powers are of such.
         step = tf.cast(self.iterations + 1, dtype)
         return {
             "beta1_power": tf.cast(self.beta_1, dtype) ** step,
             "beta2_power": tf.cast(self.beta_2, dtype) ** step,
-            "lr": tf.cast(learning_rate, dtype),
             "beta1": tf.constant(self.beta_1, dtype),
             "beta2": tf.constant(self.beta_2, dtype),
             "epsilon": tf.constant(self.epsilon, dtype),

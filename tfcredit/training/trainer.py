@@ -90,16 +90,31 @@ class Trainer:
         return [variable.value for owner in owners for variable in owner.variables]
 
     def objective(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The losses of one batch in training mode: total, task, L2, alignment; and logits."""
+        """The losses of one batch in training mode: total, task, L2, alignment; and logits.
+
+        The total is `errors`, whose gradient travels down the network, plus `kernels`, whose does
+        not: L2, and R but where a rule learns from the error that reaches its layer.
+        """
         logits = tf.cast(self.network(images, training=True), tf.float32)
         # Not Keras' loss class, which divides by the number of replicas on its own (Keras 3.15).
         task = tf.reduce_mean(_cross_entropy(labels, logits))
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
-        alignment = tf.add_n([tf.zeros([]), *(loss for _, loss in self._alignment_losses())])
+        by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
+        for layer, loss in self._alignment_losses():
+            (by_error if layer.rule.teaches_by_error else by_kernel).append(loss)
+        by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
-        total = rate * (task + l2) + alignment
-        return {"loss": total, "task": task, "l2": l2, "alignment": alignment, "logits": logits}
+        errors, kernels = rate * task + by_error, rate * l2 + by_kernel
+        return {
+            "loss": errors + kernels,
+            "task": task,
+            "l2": l2,
+            "alignment": by_error + by_kernel,
+            "errors": errors,
+            "kernels": kernels,
+            "logits": logits,
+        }
 
     def _alignment_losses(self):
         """Each layer's R of the training calls since the last step, one per call."""
@@ -186,12 +201,17 @@ class Trainer:
         return result
 
     def _differentiate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool):
-        """The loss of one replica's batch and its share in the gradients of the step."""
+        """The loss of one replica's batch and its share in the gradients of the step.
+
+        L2's and R's gradients need no error, so that TensorFlow would compute them first and keep
+        them. They wait until the errors have come down and activity is gone.
+        """
         parts = self.strategy.num_replicas_in_sync * self.accumulation_steps
         resting = contextlib.nullcontext() if aligned else without_alignment()
-        with tf.GradientTape() as tape, resting:
+        with tf.GradientTape(persistent=True) as tape, resting:
             terms = self.objective(images, labels)
-            scaled = self.optimizer.scale_loss(terms["loss"] / parts)
+            errors = self.optimizer.scale_loss(terms["errors"] / parts)
+            kernels = self.optimizer.scale_loss(terms["kernels"] / parts)
         self.metrics["loss"].update_state(terms["loss"])
         self.metrics["task_loss"].update_state(terms["task"])
         self.metrics["l2_loss"].update_state(terms["l2"])
@@ -199,7 +219,15 @@ class Trainer:
             self.metrics["alignment_loss"].update_state(terms["alignment"])
         self.metrics["top1"].update_state(labels, terms["logits"])
         self.metrics["top5"].update_state(labels, terms["logits"])
-        return terms["loss"], tape.gradient(scaled, self.network.trainable_variables)
+        variables = self.network.trainable_variables
+        first = tape.gradient(errors, variables)
+        with tf.control_dependencies([gradient for gradient in first if gradient is not None]):
+            one = tf.ones([])
+        second = tape.gradient(kernels, variables, output_gradients=one)
+        both = zip(first, second, strict=True)
+        return terms["loss"], [
+            b if a is None else a if b is None else tf.add_n([a, b]) for a, b in both
+        ]
 
     def _update(self, finite: tf.Tensor, gradients: list, wishes: tf.Tensor) -> tf.Tensor:
         """Apply gradients whose sum over the replicas is the step's.

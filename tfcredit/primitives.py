@@ -168,7 +168,7 @@ def value_and_gradient(*arguments: Any, **options: Any) -> tuple[tf.Tensor, tf.T
 
 def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
     """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
-    return tf.add_n([times(scale * factor, tensor) for factor, tensor in terms])
+    return tf.add_n([times(times(factor, scale), tensor) for factor, tensor in terms])
 
 
 def value_and_terms(
@@ -217,7 +217,7 @@ def value_and_terms(
         return tf.reduce_sum(feedback_kernel * tensor)
 
     # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
-    value, terms, products = tf.zeros([], dtype), [], []
+    values, terms, products = [], [], []
     amp_pending = "amp" in inside
     if "null" in inside:
         # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
@@ -225,15 +225,15 @@ def value_and_terms(
         fixed = isinstance(ratio, float)
         through = tf.cast(times(ratio, feedback_kernel), x.dtype) if fixed else small
         left = connection.op_transpose(y, through, tf.shape(x))
-        square = half_square(left) / (ratio**2 if fixed else 1.0)
-        value -= _factor(coefficients["null"], dtype, n) * square
+        factor = _factor(coefficients["null"], dtype, n) / (ratio**2 if fixed else 1.0)
+        values.append(-factor * half_square(left))
         left = left if fixed else ratio * left
         if amp_pending and y_amp is y:
             left, amp_pending = left - times(inside["amp"], x), False
         products.append((outside, left, y))
     if "sparse" in inside:
         right = connection.op(x, small)
-        value -= _factor(coefficients["sparse"], dtype, n) * half_square(right)
+        values.append(-_factor(coefficients["sparse"], dtype, n) * half_square(right))
         right = times(inside["sparse"], right)
         if amp_pending:
             right, amp_pending = right - times(inside["amp"], y_amp), False
@@ -243,15 +243,15 @@ def value_and_terms(
     for factor, left, right in products:
         product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
         terms.append((factor, product))
-        value += factor * along(product)
+        values.append(factor * along(product))
     if "self" in coefficients:
         factor = _factor(coefficients["self"], dtype)
         terms.append((-factor, kernel))
-        value -= factor * along(kernel)
+        values.append(-factor * along(kernel))
     if "decay" in coefficients:
         factor = _factor(coefficients["decay"], dtype)
         terms.append((factor, feedback_kernel))
-        value += factor * half_square(feedback_kernel)
+        values.append(factor * half_square(feedback_kernel))
     for name, coefficient in coefficients.items():
         primitive = PRIMITIVES[name]
         if primitive.gradient is not None:
@@ -262,7 +262,8 @@ def value_and_terms(
                     f"shape of B, {tuple(feedback_kernel.shape)}."
                 )
             terms.append((_factor(coefficient, dtype), tf.cast(own, dtype)))
-            value += terms[-1][0] * along(terms[-1][1]) / primitive.degree
+            values.append(terms[-1][0] / primitive.degree * along(terms[-1][1]))
+    value = tf.add_n(values or [tf.zeros([], dtype)])
     return value, terms or [(1.0, tf.zeros_like(feedback_kernel))]
 
 

@@ -234,11 +234,12 @@ def _part(synapse: Synapse, fraction: float) -> Synapse:
     m = None if n is None else max(1, round(fraction * n))
     if m is not None and n % m == 0:
         # The parts tile the batch, so that a slice will do.
-        start = other.whole_number(n // m)
+        part = other.whole_number(n // m)
 
         def take(activity):
-            rest = [0] * (activity.shape.rank - 1)
-            return tf.slice(activity, start * [m, *rest], [m] + [-1] * len(rest))
+            # Sizes that are known are given: what `-1` stands for would not be known of the part.
+            rest = [-1 if size is None else size for size in activity.shape[1:]]
+            return tf.slice(activity, part * [m, *[0] * len(rest)], [m, *rest])
     else:
         n = tf.shape(synapse.x)[0]
         if m is None:

@@ -95,7 +95,7 @@ class Synapse:
             An int32 scalar, each number from 0 to `bound` - 1 as likely but for a share `bound` /
             2^32; each replica's own.
         """
-        return tf.math.floormod(tf.reshape(_bits(1, self._drawing_seed()), []), bound)
+        return tf.math.floormod(_bits([], self._drawing_seed()), bound)
 
     def _drawing_seed(self, alike: bool = False, index: tf.Tensor | None = None) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
@@ -146,10 +146,10 @@ _BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
 # The seed is Philox' key as it is, two whole numbers of 32 bits: that keys which differ in one bit
 # give unrelated numbers is what Philox is for, whereas `tf.random.stateless_uniform` first draws
 # the key from the seed, with 12 ops that each layer would have to trace.
-def _bits(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _bits(shape: Sequence[int | tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
     """Whole numbers of 32 random bits, int32."""
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=[count],
+        shape=tf.constant([], tf.int32) if not shape else shape,
         key=tf.bitcast(tf.reshape(seed, [1, 2]), tf.uint64),
         counter=tf.constant([0, 0], tf.uint64),
         alg=tf.random.Algorithm.PHILOX.value,
@@ -158,7 +158,7 @@ def _bits(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _fractions(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return (tf.cast(_bits(count, seed), tf.float32) + (2.0**31 + 0.5)) * 2.0**-32
+    return (tf.cast(_bits([count], seed), tf.float32) + (2.0**31 + 0.5)) * 2.0**-32
 
 
 def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -167,7 +167,7 @@ def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def _signs(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """32 of each whole number."""
-    bits = tf.bitwise.bitwise_and(_bits((count + 31) // 32, seed)[:, None], tf.constant(_BITS))
+    bits = tf.bitwise.bitwise_and(_bits([(count + 31) // 32], seed)[:, None], tf.constant(_BITS))
     return tf.reshape(tf.where(bits == 0, 1.0, -1.0), [-1])[:count]
 
 

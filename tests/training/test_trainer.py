@@ -1,0 +1,84 @@
+"""The gradients of a step: taken in two calls, R's and L2's behind the errors'."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfcredit import layers, rules
+from tfcredit.schedules import TaskRate
+from tfcredit.training.trainer import Trainer
+
+X = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
+LABELS = np.arange(8) % 3
+
+
+class Hebb(rules.Rule):
+    """Learns from the error that reaches its layer."""
+
+    def gradient(self, synapse, dy):
+        return tf.matmul(synapse.x, tf.tanh(dy), transpose_a=True)
+
+
+def trainer(optimizer, rate=None):
+    keras.utils.set_random_seed(3)
+    options = {"activation": "tanh", "kernel_regularizer": keras.regularizers.L2(0.01)}
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(5, rule=Hebb(), seed=1, **options),
+            layers.Dense(5, rule="info_alignment", seed=2, **options),
+            layers.Dense(4, rule="kolen_pollack", seed=3, **options),
+            layers.Dense(3, rule="backprop", kernel_regularizer=keras.regularizers.L1(0.01)),
+        ]
+    )
+    model.compile(optimizer)
+    return Trainer(model, rate)
+
+
+@pytest.mark.parametrize("rate", [None, TaskRate(rate=0.3, epochs=2, steps_per_epoch=4)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_takes_the_gradient_of_the_whole_objective(scaled, rate):
+    sgd = keras.optimizers.SGD(1.0)
+    optimizer = keras.optimizers.LossScaleOptimizer(sgd, initial_scale=64.0) if scaled else sgd
+    made = trainer(optimizer, rate)
+    variables = made.network.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = made.objective(tf.constant(X), tf.constant(LABELS))["loss"]
+    expected = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
+    before = [variable.numpy() for variable in variables]
+    batches = tf.data.Dataset.from_tensors((X, LABELS)).repeat()
+    assert made.run(iter(batches), 1)[0] == 1
+    for variable, old, gradient in zip(variables, before, expected, strict=True):
+        assert np.abs(gradient).max() > 0, variable.path
+        np.testing.assert_allclose(
+            old - variable.numpy(), gradient, rtol=1e-4, atol=1e-6, err_msg=variable.path
+        )
+
+
+def test_gradients_that_need_no_error_wait_for_those_that_do():
+    made = trainer(keras.optimizers.SGD(1.0))
+    first, second = made.network.layers[:2]
+    places = {v.path: i for i, v in enumerate(made.network.trainable_variables)}
+
+    @tf.function
+    def differentiate():
+        return made._differentiate(tf.constant(X), tf.constant(LABELS), True)[1]
+
+    gradients = differentiate.get_concrete_function().outputs
+    # What the topmost layer's L2 and the second layer's R give stands behind the first layer's dW.
+    last = gradients[places[first.kernel.path]].op
+    errors = {op.name for op in _behind(last) if "MatMul" in op.type}
+    for variable in (made.network.layers[-1].kernel, second.feedback_kernel):
+        assert errors <= {op.name for op in _behind(gradients[places[variable.path]].op)}
+
+
+def _behind(op):
+    """All ops that run before this one."""
+    found, todo = set(), [op]
+    while todo:
+        each = todo.pop()
+        if each not in found:
+            found.add(each)
+            todo += [tensor.op for tensor in each.inputs] + list(each.control_inputs)
+    return found

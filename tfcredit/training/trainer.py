@@ -224,10 +224,7 @@ class Trainer:
         with tf.control_dependencies([gradient for gradient in first if gradient is not None]):
             one = tf.ones([])
         second = tape.gradient(kernels, variables, output_gradients=one)
-        both = zip(first, second, strict=True)
-        return terms["loss"], [
-            b if a is None else a if b is None else tf.add_n([a, b]) for a, b in both
-        ]
+        return terms["loss"], [_added(pair) for pair in zip(first, second, strict=True)]
 
     def _update(self, finite: tf.Tensor, gradients: list, wishes: tf.Tensor) -> tf.Tensor:
         """Apply gradients whose sum over the replicas is the step's.
@@ -323,6 +320,12 @@ class Trainer:
 def _with_and_without_r(step: Callable, wrap: Callable) -> dict[bool, Callable]:
     """A function of `aligned` as two wrapped ones; TensorFlow traces those that are called."""
     return {a: wrap(functools.partial(step, aligned=a)) for a in (True, False)}
+
+
+def _added(gradients: Iterable) -> tf.Tensor | None:
+    """The sum of those that exist; `None` if none does."""
+    found = [gradient for gradient in gradients if gradient is not None]
+    return tf.add_n(found) if found else None
 
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -139,6 +139,24 @@ def test_value_is_eulers(name):
 
 
 @pytest.mark.parametrize("names", FUSED, ids="+".join)
+@pytest.mark.parametrize("batch", [1, 40], ids=["by_activity", "by_kernel"])
+def test_value_by_what_is_smaller(names, batch):
+    """<B, dR/dB> is taken of activity where that is known to be smaller than B."""
+    made = case(DenseConnection(), (6,), (6, 4), batch=batch)
+    coefficients = dict.fromkeys(names, 0.7)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, n], tf.float64) for n in (6, 4)])
+    def of_unknown_size(x, y):
+        return value_and_gradient(made.connection, coefficients, x, y, made.kernel, made.feedback)
+
+    value, gradient = closed_form(made, coefficients)
+    expected = of_unknown_size(made.x, made.y)
+    assert_close(value, expected[0])
+    assert_close(gradient, expected[1])
+    assert_close(value, regularisation(made, coefficients, made.feedback))
+
+
+@pytest.mark.parametrize("names", FUSED, ids="+".join)
 def test_zero_coefficients_give_zero(names):
     made = case(DenseConnection(), (3,), (3, 2))
     value, gradient = closed_form(made, dict.fromkeys(names, 0.0))

@@ -216,7 +216,8 @@ def value_and_terms(
     def along(tensor):
         return tf.reduce_sum(feedback_kernel * tensor)
 
-    # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
+    # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2. For a product it is
+    # <B, H(l, r)> = <opT(r; B), l> = <op(l; B), r>: of activity that is there, where that is less.
     values, terms, products = [], [], []
     amp_pending = "amp" in inside
     if "null" in inside:
@@ -224,26 +225,32 @@ def value_and_terms(
         ratio = inside["null"]
         fixed = isinstance(ratio, float)
         through = tf.cast(times(ratio, feedback_kernel), x.dtype) if fixed else small
-        left = connection.op_transpose(y, through, tf.shape(x))
-        factor = _factor(coefficients["null"], dtype, n) / (ratio**2 if fixed else 1.0)
-        values.append(-factor * half_square(left))
-        left = left if fixed else ratio * left
+        sent = connection.op_transpose(y, through, tf.shape(x))
+        scale = ratio if fixed else 1.0
+        factor = _factor(coefficients["null"], dtype, n) / scale**2
+        values.append(-factor * half_square(sent))
+        left = sent if fixed else ratio * sent
         if amp_pending and y_amp is y:
             left, amp_pending = left - times(inside["amp"], x), False
-        products.append((outside, left, y))
+        products.append((outside, left, y, (outside / scale, sent, left)))
     if "sparse" in inside:
-        right = connection.op(x, small)
-        values.append(-_factor(coefficients["sparse"], dtype, n) * half_square(right))
-        right = times(inside["sparse"], right)
+        seen = connection.op(x, small)
+        values.append(-_factor(coefficients["sparse"], dtype, n) * half_square(seen))
+        right = times(inside["sparse"], seen)
         if amp_pending:
             right, amp_pending = right - times(inside["amp"], y_amp), False
-        products.append((outside, x, right))
+        products.append((outside, x, right, (outside, seen, right)))
     if amp_pending:
-        products.append((-outside, x, times(inside["amp"], y_amp)))
-    for factor, left, right in products:
+        products.append((-outside, x, times(inside["amp"], y_amp), None))
+    for factor, left, right, same in products:
         product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
         terms.append((factor, product))
-        values.append(factor * along(product))
+        if same is not None and _is_less(same[1], feedback_kernel):
+            factor, *pair = same
+            one, other = (tf.cast(each, dtype) for each in pair)
+            values.append(factor * tf.reduce_sum(one * other))
+        else:
+            values.append(factor * along(product))
     if "self" in coefficients:
         factor = _factor(coefficients["self"], dtype)
         terms.append((-factor, kernel))
@@ -265,6 +272,12 @@ def value_and_terms(
             values.append(terms[-1][0] / primitive.degree * along(terms[-1][1]))
     value = tf.add_n(values or [tf.zeros([], dtype)])
     return value, terms or [(1.0, tf.zeros_like(feedback_kernel))]
+
+
+def _is_less(activity: tf.Tensor, kernel: tf.Tensor) -> bool:
+    """Whether a tensor is known to be the smaller one."""
+    size, other = activity.shape.num_elements(), kernel.shape.num_elements()
+    return None not in (size, other) and size < other
 
 
 def _factor(

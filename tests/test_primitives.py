@@ -138,11 +138,12 @@ def test_value_is_eulers(name):
     assert_close(tf.reduce_sum(made.feedback * gradient), PRIMITIVES[name].degree * value)
 
 
-@pytest.mark.parametrize("names", FUSED, ids="+".join)
-@pytest.mark.parametrize("batch", [1, 40], ids=["by_activity", "by_kernel"])
-def test_value_by_what_is_smaller(names, batch):
+@pytest.mark.parametrize(
+    "names", [["amp", "null"], ["amp", "sparse"], ["null", "sparse"], NAMES], ids="+".join
+)
+def test_value_of_activity_smaller_than_the_kernel(names):
     """<B, dR/dB> is taken of activity where that is known to be smaller than B."""
-    made = case(DenseConnection(), (6,), (6, 4), batch=batch)
+    made = case(DenseConnection(), (6,), (6, 4), batch=1)
     coefficients = dict.fromkeys(names, 0.7)
 
     @tf.function(input_signature=[tf.TensorSpec([None, n], tf.float64) for n in (6, 4)])

@@ -44,8 +44,8 @@ CASES |= {
         "--feedback_optimizer=momentum",
     ],
 }
-QUICK = ["backprop", "kolen_pollack", "info_alignment", "calibrated_mirror"]
-QUICK += ["accumulated", "every_accumulated", "sync_batch_norm", "float16"]
+QUICK = ["kolen_pollack", "info_alignment", "calibrated_mirror"]
+QUICK += ["every_accumulated", "sync_batch_norm", "float16"]
 """One of each kind of rule; the others are compared by the slow tests."""
 SCOPES = [pytest.param(QUICK, id="quick"), pytest.param([*CASES], id="all", marks=pytest.mark.slow)]
 SAME = {"accumulated": "info_alignment", "executions": "info_alignment"}

@@ -167,6 +167,7 @@ def test_a_lost_worker_ends_the_others_and_all_continue(tmp_path):
 
 
 @pytest.mark.multi_device
+@pytest.mark.slow
 def test_sigterm_to_one_worker_stops_all(tmp_path):
     cluster, folder = workers(2), tmp_path / "run"
     flags = [cluster, "--measures", "--measure_every_steps=2"]

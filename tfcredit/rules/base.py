@@ -149,7 +149,7 @@ _BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
 def _bits(shape: Sequence[int | tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
     """Whole numbers of 32 random bits, int32."""
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.constant([], tf.int32) if not shape else shape,
+        shape=tf.convert_to_tensor(shape, tf.int32),
         key=tf.bitcast(tf.reshape(seed, [1, 2]), tf.uint64),
         counter=tf.constant([0, 0], tf.uint64),
         alg=tf.random.Algorithm.PHILOX.value,

@@ -1,6 +1,7 @@
 """The report: tables as JSON, and the Markdown that is made of the JSON."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -83,7 +84,8 @@ def markdown(report: dict[str, Any]) -> str:
         report: What the JSON file holds: `environment`, `command`, `begun`, `minutes`, `tables`.
 
     Returns:
-        Markdown with a section for each table.
+        Markdown with a section for each table, behind the ratios of a part's tables side by side
+        where there are more than two of the same competitors.
     """
     lines = [
         f"# `{report['command']}`",
@@ -95,6 +97,8 @@ def markdown(report: dict[str, Any]) -> str:
         "trained by backprop in the same process. Load is the machine's load average: what exceeds "
         "its number of CPUs is others' work.",
     ]
+    for part, tables in itertools.groupby(report["tables"], key=lambda table: table["part"]):
+        lines += _overview(part, list(tables))
     for table in report["tables"]:
         headings = [heading for heading, _, _ in table["columns"]]
         lines += ["", f"## {table['part']}: {table['title']}", "", table["note"], ""]
@@ -104,3 +108,18 @@ def markdown(report: dict[str, Any]) -> str:
             cells = [FORMATS[form](row, key) for _, key, form in table["columns"]]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _overview(part: str, tables: list[dict]) -> list[str]:
+    """The ratios of tables of the same competitors, a line for each setting."""
+    tables = [table for table in tables if table["rows"] and "seconds" in table["rows"][0]]
+    names = [[row["rule"] for row in table["rows"]] for table in tables]
+    if len(tables) < 3 or any(each != names[0] for each in names):
+        return []
+    lines = ["", f"## {part}: all ratios", ""]
+    lines += [f"| setting | {' | '.join(f'`{name}`' for name in names[0])} |"]
+    lines += ["|---" * (1 + len(names[0])) + "|"]
+    for table in tables:
+        ratios = [f"{row['ratio']:.2f}" for row in table["rows"]]
+        lines.append(f"| {table['title']} | {' | '.join(ratios)} |")
+    return lines

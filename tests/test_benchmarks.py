@@ -1,5 +1,6 @@
 """The benchmarks: their protocol, their reports, and a guard on what rules cost."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -98,6 +99,26 @@ def test_quick_parts_make_a_report(tmp_path):
     text = output.with_suffix(".md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 4 * (2 + 3) and text == report.markdown(found)
+
+
+def test_ratios_of_many_settings_stand_side_by_side():
+    def table(title, ratio):
+        row = {"rule": PLAIN, "seconds": 0.1, "ratio": ratio}
+        other = row | {"rule": "frsf", "ratio": 2 * ratio}
+        found = report.Table("steps", title, "", [("rule", "rule", "name")], [row, other])
+        return dataclasses.asdict(found)
+
+    environment = {"processor": "", "machine": "", "onednn": "", "versions": {}}
+    made = {"command": "", "begun": "", "minutes": 0.0} | {
+        "environment": environment | {"git_revision": ""},
+        "tables": [table("one", 1.0), table("b", 1.5), table("c", 1.25)],
+    }
+    text = report.markdown(made)
+    assert "| b | 1.50 | 3.00 |" in text and text.index("all ratios") < text.index("## steps: one")
+    made["tables"].append(table("failed", 1.0) | {"rows": []})
+    assert "| c | 1.25 | 2.50 |" in report.markdown(made)
+    made["tables"] = made["tables"][:2]  # two can be compared as they are
+    assert "all ratios" not in report.markdown(made)
 
 
 def test_the_readme_quotes_the_last_results():

@@ -63,6 +63,34 @@ def test_convolution_equals_keras(padding, strides, dilation, groups, dtype):
     np.testing.assert_allclose(made.y, expected, rtol=0, atol=10 * TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("taps, strides", [((7, 6), 2), ((9, 11), 3)])
+@pytest.mark.parametrize("size", [(12, 13), (17, 11)])
+@pytest.mark.parametrize("padding", ["same", "valid", ((2, 3), (1, 0))])
+def test_errors_of_images_by_phases(padding, size, taps, strides, dtype):
+    """Few channels, many taps and a stride: opT is one convolution of all phases of the image."""
+    made = case(ConvConnection((strides,) * 2, padding), (*size, 3), (*taps, 3, 4), dtype)
+    assert_adjoint(made, TOLERANCE[dtype])
+    v = tf.random.normal(made.y.shape, dtype=dtype)
+
+    def down(*unknown):
+        @tf.function(input_signature=[tf.TensorSpec([*unknown, *v.shape[1:]], v.dtype)])
+        def errors(v):
+            shape = tf.concat([tf.shape(v)[:1], made.x.shape[1:]], 0)
+            with tf.GradientTape() as tape:
+                tape.watch(v)
+                x = made.connection.op_transpose(v, made.kernel, shape)
+                total = tf.reduce_sum(tf.sin(x))
+            return x, tape.gradient(total, v)
+
+        return errors(v)
+
+    # A shape that is not known takes TensorFlow's product, which is another one.
+    for found, expected in zip(down(v.shape[0]), down(None), strict=True):
+        tolerance = 10 * TOLERANCE[dtype] * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 5)])
 def test_dense_product_acts_on_the_last_axis(shape):
     made = case(DenseConnection(), shape, (5, 4))

@@ -231,26 +231,16 @@ def _part(synapse: Synapse, fraction: float) -> Synapse:
     # Noise is a function of seed and step too: this draw needs a seed of its own.
     other = dataclasses.replace(synapse, seed=derive(synapse.seed, "part"))
     n = synapse.x.shape[0]
-    m = None if n is None else max(1, round(fraction * n))
-    if m is not None and n % m == 0:
-        # The parts tile the batch, so that a slice will do.
-        part = other.whole_number(n // m)
-
-        def take(activity):
-            # Sizes that are known are given: what `-1` stands for would not be known of the part.
-            rest = [-1 if size is None else size for size in activity.shape[1:]]
-            return tf.slice(activity, part * [m, *[0] * len(rest)], [m, *rest])
-    else:
+    if n is None:
         n = tf.shape(synapse.x)[0]
-        if m is None:
-            share = tf.round(fraction * tf.cast(n, tf.float32))
-            m = tf.maximum(1, tf.cast(share, tf.int32))
-        rows = (other.whole_number(n) + tf.range(m)) % n
-
-        def take(activity):
-            return tf.gather(activity, rows)
-
-    return dataclasses.replace(synapse, x=take(synapse.x), y=take(synapse.y))
+        share = tf.round(fraction * tf.cast(n, tf.float32))
+        m = tf.maximum(1, tf.cast(share, tf.int32))
+    else:
+        m = max(1, round(fraction * n))
+    rows = (other.whole_number(n) + tf.range(m)) % n
+    # Not a slice: XLA has to know where one begins, and compiled each step anew.
+    x, y = (tf.gather(activity, rows) for activity in (synapse.x, synapse.y))
+    return dataclasses.replace(synapse, x=x, y=y)
 
 
 def _coefficient(name: str, value):

@@ -1,6 +1,7 @@
 """The parts of the benchmark: each gives tables."""
 
 import dataclasses
+import itertools
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ NETWORKS = {
     "vit@28": (64, 5),
 }
 """Network -> its batch, and calls per turn."""
+MODES = ("graph", "xla")
 QUICK = {"network": "conv@16", "batch": 4}
 TOGETHER = 6
 """Rules that share a process with the baseline: their networks have to fit into memory."""
@@ -57,12 +59,16 @@ class Plan:
         rounds: How often each competitor has its turn.
         call: Runs a function of `benchmarks.measures`: `benchmarks.worker.call`.
         torch_python: An interpreter that has PyTorch.
+        networks: Of `NETWORKS`, those of the part `steps`.
+        modes: Likewise, "graph" and "xla".
     """
 
     quick: bool
     rounds: int
     call: Callable[..., Any]
     torch_python: str = sys.executable
+    networks: Sequence[str] = tuple(NETWORKS)
+    modes: Sequence[str] = MODES
 
     def steps(
         self, setting: dict, names: Sequence[str], calls: int, bars: dict[str, float]
@@ -105,13 +111,12 @@ def steps(plan: Plan) -> Iterator[Table]:
         yield _steps_table(plan, "steps", QUICK | {"mode": "xla"}, FOLLOWED, 1, {})
         return
     precisions = ["float32", "bfloat16"] if plan.call("surroundings")["bfloat16"] else ["float32"]
-    for network, (batch, calls) in NETWORKS.items():
-        for mode in ("graph", "xla"):
-            for precision in precisions:
-                setting = {"network": network, "batch": batch, "precision": precision, "mode": mode}
-                if setting != HEADLINE:
-                    names = [*STEP_BARS, *LARGE_BATCH_BARS]
-                    yield _steps_table(plan, "steps", setting, names, calls, {})
+    for mode, network, precision in itertools.product(plan.modes, plan.networks, precisions):
+        batch, calls = NETWORKS[network]
+        setting = {"network": network, "batch": batch, "precision": precision, "mode": mode}
+        if setting != HEADLINE:
+            names = [*STEP_BARS, *LARGE_BATCH_BARS]
+            yield _steps_table(plan, "steps", setting, names, calls, {})
 
 
 def _steps_table(

@@ -1,7 +1,7 @@
 """What a rule costs over plain Keras layers trained by backprop.
 
     python -m benchmarks [PART ...] [--quick] [--rounds=15] [--output=benchmarks/results/NAME.json]
-        [--networks NETWORK ...] [--modes graph xla]
+        [--networks NETWORK ...] [--modes graph xla] [--precisions float32 bfloat16]
 
 Prints Markdown, with a verdict on each bar of `cases.py`; `--output` also writes the JSON that it
 is made of, and the Markdown beside it. All times of a table are of competitors that took turns.
@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.parts import MODES, NETWORKS, PARTS, Plan
+from benchmarks.parts import MODES, NETWORKS, PARTS, PRECISIONS, Plan
 from benchmarks.report import Table, markdown
 from benchmarks.worker import call
 
@@ -67,16 +67,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="default: 15, or 2 with --quick")
     parser.add_argument("--output", type=Path, help="JSON file; the Markdown goes beside it")
     parser.add_argument("--torch_python", default=sys.executable, help="Python that has PyTorch")
-    parser.add_argument(
-        "--networks", nargs="+", default=[*NETWORKS], choices=NETWORKS, help="of `steps`"
-    )
-    parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES, help="of `steps`, too")
+    chosen = {"networks": [*NETWORKS], "modes": MODES, "precisions": PRECISIONS}
+    for name, known in chosen.items():
+        parser.add_argument(f"--{name}", nargs="+", default=known, choices=known, help="of `steps`")
     flags = parser.parse_args()
     unknown = [name for name in flags.parts if name not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}: choose of {', '.join(PARTS)}")
     rounds = flags.rounds or (2 if flags.quick else 15)
-    plan = Plan(flags.quick, rounds, call, flags.torch_python, flags.networks, flags.modes)
+    wanted = {name: getattr(flags, name) for name in chosen}
+    plan = Plan(flags.quick, rounds, call, flags.torch_python, **wanted)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     print(markdown(run(flags.parts or list(PARTS), plan, command, flags.output)))
 

@@ -40,7 +40,7 @@ NETWORKS = {
     "vit@28": (64, 5),
 }
 """Network -> its batch, and calls per turn."""
-MODES = ("graph", "xla")
+MODES, PRECISIONS = ("graph", "xla"), ("float32", "bfloat16")
 QUICK = {"network": "conv@16", "batch": 4}
 TOGETHER = 6
 """Rules that share a process with the baseline: their networks have to fit into memory."""
@@ -61,6 +61,7 @@ class Plan:
         torch_python: An interpreter that has PyTorch.
         networks: Of `NETWORKS`, those of the part `steps`.
         modes: Likewise, "graph" and "xla".
+        precisions: Likewise, of those that the CPU has.
     """
 
     quick: bool
@@ -69,6 +70,7 @@ class Plan:
     torch_python: str = sys.executable
     networks: Sequence[str] = tuple(NETWORKS)
     modes: Sequence[str] = MODES
+    precisions: Sequence[str] = PRECISIONS
 
     def steps(
         self, setting: dict, names: Sequence[str], calls: int, bars: dict[str, float]
@@ -110,7 +112,9 @@ def steps(plan: Plan) -> Iterator[Table]:
     if plan.quick:
         yield _steps_table(plan, "steps", QUICK | {"mode": "xla"}, FOLLOWED, 1, {})
         return
-    precisions = ["float32", "bfloat16"] if plan.call("surroundings")["bfloat16"] else ["float32"]
+    precisions = plan.precisions
+    if not plan.call("surroundings")["bfloat16"]:
+        precisions = [precision for precision in precisions if precision != "bfloat16"]
     for mode, network, precision in itertools.product(plan.modes, plan.networks, precisions):
         batch, calls = NETWORKS[network]
         setting = {"network": network, "batch": batch, "precision": precision, "mode": mode}

@@ -22,7 +22,7 @@ demo: .venv/installed  ## train a small network on the images inside the package
 	$(BIN)/python run_imagenet.py --flagfile=configs/demo.cfg
 
 test: .venv/installed  ## run the tests that take minutes at most
-	$(BIN)/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m 'not slow' $(PYTEST_ARGS)
 
 test-slow: .venv/installed  ## run the slow tests alone
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

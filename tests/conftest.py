@@ -34,9 +34,15 @@ def pytest_configure(config):
 
 
 LONG = ["test_survival", "test_two_routes", "test_docs", "test_search", "test_board", "test_run"]
+TOGETHER = ["test_survival", "test_strategies", "test_search", "test_board", "test_run"]
+"""Modules with fixtures that take long: one parallel worker has all their tests."""
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
     # Long tests first, so that parallel workers end at about the same time.
     def place(item):
         name = item.path.stem

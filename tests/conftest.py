@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from tensorflow.python.framework.config import disable_op_determinism
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +39,7 @@ TOGETHER = ["test_survival", "test_strategies", "test_search", "test_board", "te
 """Modules with fixtures that take long: one parallel worker has all their tests."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in TOGETHER:
@@ -55,6 +57,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(0)
+    yield
+    disable_op_determinism()  # which a run in this process may have asked for; Keras refuses XLA
 
 
 @pytest.fixture

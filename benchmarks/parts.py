@@ -102,9 +102,16 @@ def others(plan: Plan) -> Iterator[Table]:
     if plan.quick:
         yield _steps_table(plan, "others", QUICK, ["usf"], 1, {})
         return
-    left_out = {*STEP_BARS, *LARGE_BATCH_BARS, "node_perturbation"}  # which takes no batch norm
-    names = [name for name in rules.names() if name not in left_out]
-    yield _steps_table(plan, "others", HEADLINE, names, 1, {})
+    yield _steps_table(plan, "others", HEADLINE, other_rules(), 1, {})
+
+
+def other_rules() -> list[str]:
+    """The rules that have no bars, as `--rule` takes them."""
+    # "alignment" is any sum, and node perturbation takes no batch norm.
+    left_out = {*STEP_BARS, *LARGE_BATCH_BARS, "alignment", "node_perturbation"}
+    # Steps are timed, not the phase of mirror batches before the first one.
+    special = {"akrout_mirror": "akrout_mirror(first_steps=0)"}
+    return [special.get(name, name) for name in rules.names() if name not in left_out]
 
 
 def steps(plan: Plan) -> Iterator[Table]:

@@ -190,10 +190,10 @@ class ConvConnection(Connection):
 
     def _spread(self, y, kernel, input_shape):
         """The product of `op_transpose`."""
-        known = tf.get_static_value(input_shape)
-        known_shapes = known is not None and y.shape[1:].is_fully_defined()
-        if known_shapes and self._has_phases(kernel.shape):
-            return self._spread_by_phases(y, kernel, known)
+        if self._has_phases(kernel.shape) and y.shape[1:].is_fully_defined():
+            known = tf.get_static_value(input_shape)
+            if known is not None:
+                return self._spread_by_phases(y, kernel, known)
         sizes = input_shape
         if self._is_padded:
             sizes += self.per_axis(0, [sum(p) for p in self.pads], 0)

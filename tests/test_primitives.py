@@ -157,6 +157,33 @@ def test_value_of_activity_smaller_than_the_kernel(names):
     assert_close(value, regularisation(made, coefficients, made.feedback))
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 3e-5)])
+@pytest.mark.parametrize(
+    "connection, shape, kernel_shape",
+    [
+        (DenseConnection(), (6,), (6, 4)),
+        (ConvConnection((2, 1), "same"), (6, 5, 2), (3, 3, 2, 3)),
+    ],
+    ids=["dense", "conv"],
+)
+def test_activity_that_is_the_product_is_compared_in_the_kernels(
+    connection, shape, kernel_shape, dtype, tolerance
+):
+    """op(x; B) - r y is op(x; B - r W): the same R but for rounding, and dR/dB reads no y."""
+    made = case(connection, shape, kernel_shape, dtype, batch=3)
+
+    def of(y, **options):
+        coefficients = {"amp": 0.5, "sparse": 0.2, "decay": 0.1}
+        arguments = (made.x, y, made.kernel, made.feedback)
+        return value_and_gradient(connection, coefficients, *arguments, **options)
+
+    y = connection.op(made.x, made.kernel)
+    value, gradient = of(y, y_is_product=True)
+    assert_close(value, of(y)[0], tolerance)
+    assert_close(gradient, of(y)[1], tolerance)
+    assert_close(of(y + 1, y_is_product=True)[1], gradient, 0)
+
+
 @pytest.mark.parametrize("names", FUSED, ids="+".join)
 def test_zero_coefficients_give_zero(names):
     made = case(DenseConnection(), (3,), (3, 2))

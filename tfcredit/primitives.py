@@ -180,6 +180,7 @@ def value_and_terms(
     feedback_kernel: tf.Tensor,
     x_backward: tf.Tensor | None = None,
     y_amp: tf.Tensor | None = None,
+    y_is_product: bool = False,
 ) -> tuple[tf.Tensor, Terms]:
     """R and dR/dB as in `value_and_gradient`, the latter as terms that are not added yet.
 
@@ -191,10 +192,11 @@ def value_and_terms(
         coefficients: Name -> coefficient; `error` is ignored, since the backward pass adds it.
         x: What R sees as the layer's input, `[n, ...]`.
         y: What R sees as its pre-activation, `[n, ...]`.
-        kernel: W, in the dtype of `feedback_kernel`; read by `self` only.
+        kernel: W, in the dtype of `feedback_kernel`; read by `self`, and with `y_is_product`.
         feedback_kernel: B.
         x_backward: The input of op(.; B) where it differs from `x`.
         y_amp: The factor that `amp` pairs with op(x; B) where it differs from `y`.
+        y_is_product: Whether `y` is op(x; W), so that op(x; B) - y may be taken as op(x; B - W).
 
     Returns:
         R (a scalar) and the terms of dR/dB, at least one.
@@ -213,12 +215,20 @@ def value_and_terms(
     def half_square(z):
         return tf.nn.l2_loss(tf.cast(z, dtype))
 
-    def along(tensor):
-        return tf.reduce_sum(feedback_kernel * tensor)
+    def inner(one, other):
+        return tf.reduce_sum(tf.cast(one, dtype) * tf.cast(other, dtype))
+
+    values, terms = [], []
 
     # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2. For a product it is
     # <B, H(l, r)> = <opT(r; B), l> = <op(l; B), r>: of activity that is there, where that is less.
-    values, terms, products = [], [], []
+    def add_product(factor, left, right, through=feedback_kernel, part=1.0, pair=None):
+        product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
+        terms.append((factor, product))
+        if pair is None or not _is_less(pair[0], feedback_kernel):
+            pair = through, product
+        values.append(times(part, factor) * inner(*pair))
+
     amp_pending = "amp" in inside
     if "null" in inside:
         # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
@@ -232,29 +242,33 @@ def value_and_terms(
         left = sent if fixed else ratio * sent
         if amp_pending and y_amp is y:
             left, amp_pending = left - times(inside["amp"], x), False
-        products.append((outside, left, y, (outside / scale, sent, left)))
+        add_product(outside, left, y, times(scale, feedback_kernel), 1.0 / scale, (sent, left))
     if "sparse" in inside:
-        seen = connection.op(x, small)
-        values.append(-_factor(coefficients["sparse"], dtype, n) * half_square(seen))
-        right = times(inside["sparse"], seen)
-        if amp_pending:
-            right, amp_pending = right - times(inside["amp"], y_amp), False
-        products.append((outside, x, right, (outside, seen, right)))
-    if amp_pending:
-        products.append((-outside, x, times(inside["amp"], y_amp), None))
-    for factor, left, right, same in products:
-        product = tf.cast(connection.hebbian(left, right, feedback_kernel.shape), dtype)
-        terms.append((factor, product))
-        if same is not None and _is_less(same[1], feedback_kernel):
-            factor, *pair = same
-            one, other = (tf.cast(each, dtype) for each in pair)
-            values.append(factor * tf.reduce_sum(one * other))
+        factor = _factor(coefficients["sparse"], dtype, n)
+        known = isinstance(inside["sparse"], float) and isinstance(inside.get("amp"), float)
+        if y_is_product and amp_pending and known:
+            # op(x; B) - r y is op(x; B - r W), with nothing to subtract in tensors of y's size. R,
+            # |op(x; B)|^2 / 2 - r <y, op(x; B)> but for a factor, is then a difference of squares.
+            ratio = inside["amp"] / inside["sparse"]
+            apart = feedback_kernel - times(ratio, kernel)
+            difference = connection.op(x, tf.cast(apart, x.dtype))
+            values.append(-factor * ratio**2 * half_square(y))
+            right = times(inside["sparse"], difference)
+            add_product(outside, x, right, apart, 0.5, (difference, right))
+            amp_pending = False
         else:
-            values.append(factor * along(product))
+            seen = connection.op(x, small)
+            values.append(-factor * half_square(seen))
+            right = times(inside["sparse"], seen)
+            if amp_pending:
+                right, amp_pending = right - times(inside["amp"], y_amp), False
+            add_product(outside, x, right, pair=(seen, right))
+    if amp_pending:
+        add_product(-outside, x, times(inside["amp"], y_amp))
     if "self" in coefficients:
         factor = _factor(coefficients["self"], dtype)
         terms.append((-factor, kernel))
-        values.append(-factor * along(kernel))
+        values.append(-factor * inner(feedback_kernel, kernel))
     if "decay" in coefficients:
         factor = _factor(coefficients["decay"], dtype)
         terms.append((factor, feedback_kernel))
@@ -269,7 +283,7 @@ def value_and_terms(
                     f"shape of B, {tuple(feedback_kernel.shape)}."
                 )
             terms.append((_factor(coefficient, dtype), tf.cast(own, dtype)))
-            values.append(terms[-1][0] / primitive.degree * along(terms[-1][1]))
+            values.append(terms[-1][0] / primitive.degree * inner(feedback_kernel, terms[-1][1]))
     value = tf.add_n(values or [tf.zeros([], dtype)])
     return value, terms or [(1.0, tf.zeros_like(feedback_kernel))]
 

@@ -40,6 +40,7 @@ def synapse(layer="dense", step=None, connection=None, dtype="float64", batch=3)
         activation=keras.activations.tanh,
         seed=5,
         step=None if step is None else tf.constant(step, tf.int32),
+        y_is_product=True,
     )
 
 

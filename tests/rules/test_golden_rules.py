@@ -44,6 +44,7 @@ def test_rule_equals_the_authors(case, dtype):
             activation=keras.activations.linear,
             seed=0,
             step=None,
+            y_is_product=True,
         )
         loss = rule.loss(synapse)
     if loss is None:

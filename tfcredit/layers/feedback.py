@@ -282,7 +282,7 @@ class FeedbackLayer(keras.layers.Layer):
         if perturbed:
             synapse = synapse.perturbed_by(self.rule, f"layer {self.name!r}")
         y = self.connection.op(synapse.x, tf.stop_gradient(tf.cast(w, inputs.dtype)))
-        return dataclasses.replace(synapse, y=y)
+        return dataclasses.replace(synapse, y=y, y_is_product=True)
 
     def _learn(self, synapse: rules.Synapse) -> tf.Tensor:
         """What a training call does for B; returns the B that this call's errors travel through."""

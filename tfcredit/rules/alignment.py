@@ -109,7 +109,8 @@ class AlignmentRule(Rule):
         options = self.inputs
         synapse = self._seen(synapse)
         bias = None if synapse.bias is None else tf.stop_gradient(synapse.bias)
-        x, y = self._activity(synapse, coefficients)
+        x, product = self._activity(synapse, coefficients)
+        y = product
         centred = batch_center(x) if options.batch_center_backward_input else None
         own = options.activation is None
         activation = synapse.activation if own else keras.activations.get(options.activation)
@@ -132,9 +133,18 @@ class AlignmentRule(Rule):
                 centred,
             )
         y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
+        y_is_product = synapse.y_is_product and y is product and centred is None and y_amp is None
         return descending(
             lambda b: value_and_terms(
-                synapse.connection, coefficients, x, y, synapse.kernel, b, centred, y_amp
+                synapse.connection,
+                coefficients,
+                x,
+                y,
+                synapse.kernel,
+                b,
+                centred,
+                y_amp,
+                y_is_product,
             ),
             synapse.feedback_kernel,
             rate,

@@ -30,6 +30,8 @@ class Synapse:
             `None` where the rule does not need it (`Rule.counts_steps`).
         perturbation: What the rule added to the layer's input in this call (`Rule.perturbation`),
             of the shape of `x`; it is in `x` and `y` already. `None` where it added nothing.
+        y_is_product: Whether `y` is known to be op(x; W), as it is in layers: then op(x; B) - y,
+            which needs `x` and `y` only, may be computed as op(x; B - W), which costs less.
     """
 
     connection: Connection
@@ -42,6 +44,7 @@ class Synapse:
     seed: int
     step: tf.Tensor | None
     perturbation: tf.Tensor | None = None
+    y_is_product: bool = False
 
     def perturbed_by(self, rule: "Rule", where: str) -> "Synapse":
         """This synapse with the rule's perturbation, if it has one, added to `x`.

@@ -40,17 +40,24 @@ def within_limits(layer) -> bool:
     return 0.8 < layer.rule.needed(fan_in) / layer.rule.samples(fan_in) < 1.2
 
 
-def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:
-    """One run; returns its row."""
+def run(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float):
+    """One run; returns the network, and how the run ended."""
     name, options = NETWORKS[network]
     model = embedded_runs.make(name, options, rule, seed, learning_rate)
-    results = embedded_runs.train(model, seed, steps)
-    records = analysis.alignment(model)
-    free = [
-        record["angle"] / rule.angle
-        for record, layer in zip(records, analysis.feedback_layers(model), strict=True)
-        if isinstance(rule, rules.CalibratedMirror) and within_limits(layer)
-    ]
+    return model, embedded_runs.train(model, seed, steps)
+
+
+def reached(model, angle: float) -> list[tuple]:
+    """Each layer within limits, and the angle that it reached over the one asked for."""
+    pairs = zip(analysis.feedback_layers(model), analysis.alignment(model), strict=True)
+    return [(layer, each["angle"] / angle) for layer, each in pairs if within_limits(layer)]
+
+
+def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float) -> dict:
+    """One run; returns its row."""
+    model, results = run(network, rule, seed, steps, learning_rate)
+    mirror = isinstance(rule, rules.CalibratedMirror)
+    free = [ratio for _, ratio in reached(model, rule.angle)] if mirror else []
     return results | {
         "network": network,
         "rule": repr(rule),
@@ -59,7 +66,7 @@ def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: 
         "learning_rate": learning_rate,
         "least_ratio": min(free, default=""),
         "largest_ratio": max(free, default=""),
-        "layers_within_limits": f"{len(free)} of {len(records)}",
+        "layers_within_limits": f"{len(free)} of {len(analysis.feedback_layers(model))}",
     }
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tests.rules.test_alignment import synapse
 from tfcredit.errors import UserError
+from tfcredit.rules import base
 
 
 def draw(step=0, seed=5, distribution="normal", shape=(99, 101), **options):
@@ -63,3 +64,13 @@ def test_odd_counts_and_shapes_known_at_run_time(shape):
     given = synapse(step=0)
     noise = tf.function(lambda like: given.noise(tf.shape(like), tf.float64))
     assert noise(tf.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize("draw", [base._normal, base._uniform, base._signs])
+def test_no_bits_give_a_number_that_is_not_finite(draw, monkeypatch):
+    """VGG16's 138 million weights met a normal number that was infinite: log(0)."""
+    ends = tf.constant([-(2**31), -(2**31) + 1, -(2**31) + 64, -1, 0, 2**31 - 1], tf.int32)
+    monkeypatch.setattr(base, "_bits", lambda shape, seed: tf.repeat(ends, 6)[: shape[0]])
+    numbers = draw(tf.constant(24), tf.constant([0, 0])).numpy()
+    assert numbers.shape == (24,) and np.isfinite(numbers).all()
+    assert np.abs(numbers).max() < 7

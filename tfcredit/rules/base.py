@@ -178,7 +178,8 @@ def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Box and Muller's: a radius and an angle make two normal numbers."""
     pairs = (count + 1) // 2
     fractions = _fractions(2 * pairs, seed)
-    radius = tf.sqrt(-2.0 * tf.math.log(fractions[:pairs]))
+    # One of 2^26 fractions is rounded to 0, whose logarithm would be infinite.
+    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(fractions[:pairs], 2.0**-33)))
     angle = 2.0 * math.pi * fractions[pairs:]
     return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks [PART ...] [--quick] [--rounds=15] [--output=benchmarks/results/NAME.json]
         [--networks NETWORK ...] [--modes graph xla] [--precisions float32 bfloat16]
+        [--series batch depth width replicas steps]
 
 Prints Markdown, with a verdict on each bar of `cases.py`; `--output` also writes the JSON that it
 is made of, and the Markdown beside it. All times of a table are of competitors that took turns.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.parts import MODES, NETWORKS, PARTS, PRECISIONS, Plan
+from benchmarks.parts import MODES, NETWORKS, PARTS, PRECISIONS, SERIES, Plan
 from benchmarks.report import Table, markdown
 from benchmarks.worker import call
 
@@ -68,8 +69,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file; the Markdown goes beside it")
     parser.add_argument("--torch_python", default=sys.executable, help="Python that has PyTorch")
     chosen = {"networks": [*NETWORKS], "modes": MODES, "precisions": PRECISIONS}
+    chosen["series"] = [*SERIES]
     for name, known in chosen.items():
-        parser.add_argument(f"--{name}", nargs="+", default=known, choices=known, help="of `steps`")
+        part = "of `growth`" if name == "series" else "of `steps`"
+        parser.add_argument(f"--{name}", nargs="+", default=known, choices=known, help=part)
     flags = parser.parse_args()
     unknown = [name for name in flags.parts if name not in PARTS]
     if unknown:

@@ -44,6 +44,20 @@ MODES, PRECISIONS = ("graph", "xla"), ("float32", "bfloat16")
 QUICK = {"network": "conv@16", "batch": 4}
 TOGETHER = 6
 """Rules that share a process with the baseline: their networks have to fit into memory."""
+SMALL = {"network": "resnet20@32", "batch": 64}
+SERIES = {
+    "batch": [[HEADLINE | {"batch": batch} for batch in (1, 2, 4, 8, 16, 32, 64)]],
+    "depth": [
+        [{"network": f"resnet{depth}@224", "batch": 4} for depth in (18, 34, 50, 101, 152)],
+    ],
+    "width": [[SMALL | {"width": width} for width in (8, 16, 32, 64)]],
+    "replicas": [
+        [network | {"replicas": replicas} for replicas in (1, 2, 4)]
+        for network in (HEADLINE | {"batch": 8}, SMALL | {"batch": 16})
+    ],
+    "steps": [[{"network": "fc@28", "batch": 128, "steps": steps} for steps in (1, 10)]],
+}
+"""What grows -> the settings that it makes, network by network. Batches are those of a replica."""
 FOLLOWED = ["feedback_alignment", "info_alignment"]
 """Rules whose growth is judged: all they cost grows with the batch or with the kernels."""
 METHODS = ["backprop", "fa", "usf", "brsf"]
@@ -62,6 +76,7 @@ class Plan:
         networks: Of `NETWORKS`, those of the part `steps`.
         modes: Likewise, "graph" and "xla".
         precisions: Likewise, of those that the CPU has.
+        series: Of `SERIES`, those of the part `growth`.
     """
 
     quick: bool
@@ -71,6 +86,7 @@ class Plan:
     networks: Sequence[str] = tuple(NETWORKS)
     modes: Sequence[str] = MODES
     precisions: Sequence[str] = PRECISIONS
+    series: Sequence[str] = tuple(SERIES)
 
     def steps(
         self, setting: dict, names: Sequence[str], calls: int, bars: dict[str, float]
@@ -223,38 +239,37 @@ def _medians(setting: dict, rule: str, results: list[dict], keys: Sequence[str])
 
 def growth(plan: Plan) -> Iterator[Table]:
     """Ratios as batch, depth, width, replicas and the steps per execution grow."""
-    small = {"network": "resnet20@32", "batch": 64}
-    series = {
-        "batch": [HEADLINE | {"batch": batch} for batch in (1, 2, 4, 8, 16, 32, 64)],
-        "depth": [
-            {"network": f"resnet{depth}@224", "batch": 4} for depth in (18, 34, 50, 101, 152)
-        ],
-        "width": [small | {"width": width} for width in (8, 16, 32, 64)],
-        "replicas": [small | {"batch": 16, "replicas": replicas} for replicas in (1, 2, 4)],
-        "steps": [{"network": "fc@28", "batch": 128, "steps": steps} for steps in (1, 10)],
-    }
     if plan.quick:
-        series = {"batch": [QUICK | {"batch": batch} for batch in (2, 4)]}
-    for grown, settings in series.items():
-        names = [*FOLLOWED] if plan.quick else [*FOLLOWED, "calibrated_activation"]
-        rows = []
-        for setting in settings:
-            calls = NETWORKS.get(setting["network"], (0, 1))[1]
-            calls = max(1, calls // setting.get("steps", 1))
-            rows += plan.steps(setting, names, calls, {})
-        columns = [(grown, "network" if grown == "depth" else grown, "text"), *STEP_COLUMNS]
-        if grown == "steps":
-            for row in rows:
-                bar = DENSE_BAR if row["steps"] == 10 and row["rule"] != PLAIN else None
-                over = row["ratio"] / (row["bound"] or 1.0)
-                row.update(judge(row, over, bar))
-        setting = {key: value for key, value in settings[0].items() if key != grown}
-        yield Table("growth", f"{grown}; {_title(setting)}", "As in `steps`.", columns, rows)
-        if grown in ("batch", "depth", "replicas"):
-            yield _flatness(grown, names, rows)
+        yield from _grown(plan, "batch", [QUICK | {"batch": batch} for batch in (2, 4)], FOLLOWED)
+        return
+    for grown in plan.series:
+        for settings in SERIES[grown]:
+            yield from _grown(plan, grown, settings, [*FOLLOWED, "calibrated_activation"])
 
 
-def _flatness(grown: str, names: Sequence[str], rows: Sequence[dict]) -> Table:
+def _grown(
+    plan: Plan, grown: str, settings: Sequence[dict], names: Sequence[str]
+) -> Iterator[Table]:
+    """A series: its steps, and whether their ratios are flat."""
+    rows = []
+    for setting in settings:
+        calls = NETWORKS.get(setting["network"], (0, 1))[1]
+        calls = max(1, calls // setting.get("steps", 1))
+        rows += plan.steps(setting, names, calls, {})
+    varied = "network" if grown == "depth" else grown
+    columns = [(grown, varied, "text"), *STEP_COLUMNS]
+    if grown == "steps":
+        for row in rows:
+            bar = DENSE_BAR if row["steps"] == 10 and row["rule"] != PLAIN else None
+            over = row["ratio"] / (row["bound"] or 1.0)
+            row.update(judge(row, over, bar))
+    title = f"{grown}; {_title({k: v for k, v in settings[0].items() if k != varied})}"
+    yield Table("growth", title, "As in `steps`.", columns, rows)
+    if grown in ("batch", "depth", "replicas"):
+        yield _flatness(title, names, rows)
+
+
+def _flatness(series: str, names: Sequence[str], rows: Sequence[dict]) -> Table:
     """Whether the ratios of a series are flat."""
     judged = []
     for rule in names:
@@ -271,7 +286,7 @@ def _flatness(grown: str, names: Sequence[str], rows: Sequence[dict]) -> Table:
         VERDICT,
     ]
     note = "Rules that draw noise cost per step, not per image, and are not judged."
-    return Table("growth", f"flatness in {grown}", note, columns, judged)
+    return Table("growth", f"flatness in {series}", note, columns, judged)
 
 
 def checkpoints(plan: Plan) -> Iterator[Table]:

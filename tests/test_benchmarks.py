@@ -12,7 +12,7 @@ from benchmarks import measures, parts, report, step_profile, timing
 from benchmarks.__main__ import run
 from benchmarks.cases import HEADLINE, LARGE_BATCH_BARS, PLAIN, STEP_BARS, Case, Training
 from tests.conftest import ROOT
-from tfcredit import rules
+from tfcredit import models, rules
 
 SMALL = {"network": "conv@28", "batch": 64}
 GUARD = {"feedback_alignment": 1.5, "symmetric_alignment": 1.7, "info_alignment": 2.5}
@@ -63,7 +63,11 @@ def test_the_baseline_has_none_of_our_layers():
 def test_every_bar_is_of_a_rule_and_a_known_case():
     for rule in [*STEP_BARS, *LARGE_BATCH_BARS, *parts.other_rules()]:
         rules.get(rule)
-    Case(**HEADLINE)
+    grown = [
+        setting for lists in parts.SERIES.values() for settings in lists for setting in settings
+    ]
+    for setting in [HEADLINE, *grown]:
+        assert Case(**setting).network.split("@")[0] in models.names()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,10 @@ def surroundings() -> dict:
         facts = dict(line.split(":", 1) for line in file if ":" in line)
     facts = {key.strip(): value.strip() for key, value in facts.items()}
     flags = facts.get("flags", "").split()
-    found = environment() | {"processor": facts.get("model name", "unknown")}
+    # In virtual machines the name is often the maker's alone: two generations of one share it.
+    named = {"": "model name", "family ": "cpu family", "model ": "model"}
+    known = [label + facts[key] for label, key in named.items() if key in facts]
+    found = environment() | {"processor": ", ".join(known) or "unknown"}
     return found | {"bfloat16": bool({"avx512_bf16", "amx_bf16"} & set(flags))}
 
 

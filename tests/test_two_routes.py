@@ -37,8 +37,8 @@ def read(path):
 
 @pytest.mark.parametrize(
     "names",
-    [("mirror", "robustness"), pytest.param(tuple(command.STUDIES), marks=pytest.mark.slow)],
-    ids=["two", "all"],
+    [("robustness",), pytest.param(tuple(command.STUDIES), marks=pytest.mark.slow)],
+    ids=["one", "all"],
 )
 def test_studies_run_small_and_are_not_repeated(names, tmp_path):
     places = (*names, f"--results={tmp_path / 'results'}", f"--runs={tmp_path / 'runs'}")

@@ -44,10 +44,10 @@ CASES |= {
         "--feedback_optimizer=momentum",
     ],
 }
-QUICK = ["kolen_pollack", "info_alignment", "calibrated_mirror"]
-QUICK += ["every_accumulated", "sync_batch_norm", "float16"]
-"""One of each kind of rule; the others are compared by the slow tests."""
-SCOPES = [pytest.param(QUICK, id="quick"), pytest.param([*CASES], id="all", marks=pytest.mark.slow)]
+QUICK = ["calibrated_mirror", "every_accumulated", "sync_batch_norm"]
+QUICK_REPLICAS = [*QUICK, "kolen_pollack", "info_alignment", "float16"]
+"""One of each kind of rule; the slow tests compare all."""
+ALL = pytest.param([*CASES], id="all", marks=pytest.mark.slow)
 SAME = {"accumulated": "info_alignment", "executions": "info_alignment"}
 SAME |= {"accumulated_mirror": "weight_mirror", "every_accumulated": "every"}
 """Cases that must give the weights of another one."""
@@ -132,7 +132,7 @@ def compare(results, reference, replicas, names):
 
 
 @pytest.mark.multi_device
-@pytest.mark.parametrize("names", SCOPES)
+@pytest.mark.parametrize("names", [pytest.param(QUICK_REPLICAS, id="quick"), ALL])
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_equal_one_device(replicas, names, one_device, tmp_path):
     finish(start(tmp_path / "out.npz", f"--num_replicas={replicas}", names=names))
@@ -147,7 +147,7 @@ def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):
 
 
 @pytest.mark.multi_device
-@pytest.mark.parametrize("names", SCOPES)
+@pytest.mark.parametrize("names", [pytest.param(QUICK, id="quick"), ALL])
 def test_two_workers_equal_one_device(names, one_device, tmp_path):
     cluster, outputs = workers(2), [tmp_path / f"{i}.npz" for i in range(2)]
     processes = [

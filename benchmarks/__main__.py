@@ -68,11 +68,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="default: 15, or 2 with --quick")
     parser.add_argument("--output", type=Path, help="JSON file; the Markdown goes beside it")
     parser.add_argument("--torch_python", default=sys.executable, help="Python that has PyTorch")
-    chosen = {"networks": [*NETWORKS], "modes": MODES, "precisions": PRECISIONS}
-    chosen["series"] = [*SERIES]
-    for name, known in chosen.items():
-        part = "of `growth`" if name == "series" else "of `steps`"
-        parser.add_argument(f"--{name}", nargs="+", default=known, choices=known, help=part)
+    chosen = {"networks": (NETWORKS, "steps"), "modes": (MODES, "steps")}
+    chosen |= {"precisions": (PRECISIONS, "steps"), "series": (SERIES, "growth")}
+    for name, (known, part) in chosen.items():
+        options = {"default": [*known], "choices": [*known], "help": f"of `{part}`"}
+        parser.add_argument(f"--{name}", nargs="+", **options)
     flags = parser.parse_args()
     unknown = [name for name in flags.parts if name not in PARTS]
     if unknown:

@@ -26,9 +26,10 @@ def test_the_mirror_settles_at_the_angle_asked_for(study, network, angle):
 
     That fifth makes up to a tenth of the angle. The fan_in (fan_in - 1) / 2 independent errors of
     an estimate let the angle of one instant vary by a share 1 / fan_in of itself, which is much in
-    a first layer of 9 weights only.
+    a first layer of 9 weights only. W hardly moves: B lags it, which at the study's rate of 1e-5
+    makes 3 degrees 3.7 in the dense layer of `conv`, which has no batch norm.
     """
-    model, results = study.run(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-5)
+    model, results = study.run(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-6)
     assert results["finite"]
     for layer, ratio in study.reached(model, angle):
         fan_in = layer.connection.field_size(layer.kernel.shape)

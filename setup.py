@@ -22,6 +22,8 @@ REQUIREMENTS = [
     "tensorflow-datasets>=4.9.9,<5",
     "importlib_resources>=6",  # tensorflow-datasets imports it without saying so
     "absl-py>=2.1,<3",
+    "lazy-loader>=0.4,<1",
+    "wrapt>=1.17,<3",
     "numpy>=1.26,<3",
     "scipy>=1.15,<2",  # the first whose bootstrap takes `rng`
 ]

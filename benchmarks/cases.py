@@ -13,7 +13,7 @@ from imagenet_model import added_products
 from tfcredit import convert, layers, rules
 from tfcredit.analysis.alignment import kernel_layers
 from tfcredit.data import ImageData, synthetic
-from tfcredit.data.share import Share
+from tfcredit.data.shard import Shard
 from tfcredit.rules.calibrated import CalibratedRule
 from tfcredit.training import assemble, strategies
 from tfcredit.training.recipe import PRECISIONS, Recipe
@@ -115,7 +115,7 @@ class Training:
         channels = network.input_shape[-1]
 
         def dataset(host: int, hosts: int, replicas: int) -> tf.data.Dataset:
-            batches = images.train(recipe.batch_size, 0, 0, 0, Share(host, hosts, replicas))
+            batches = images.train(recipe.batch_size, 0, 0, 0, Shard(host, hosts, replicas))
             if channels == images.input_shape[-1]:
                 return batches
             return batches.map(lambda pixels, labels: (pixels[..., :channels], labels))

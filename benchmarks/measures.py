@@ -16,7 +16,7 @@ import tensorflow as tf
 from benchmarks.cases import PLAIN, Case, Training
 from benchmarks.timing import interleave, summary
 from tfcredit.training.checkpoints import Checkpoints
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 TORCH = Path(__file__).with_name("torch_peers.py")
 

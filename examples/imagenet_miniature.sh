@@ -24,7 +24,7 @@ export TF_CPP_MIN_LOG_LEVEL=3
 
 say() { printf '\n== %s\n' "$*"; }
 # The console script `tfcredit`, also where the package is not installed.
-tfcredit() { "$PYTHON" -c 'import sys; from tfcredit.training.cli import main; sys.exit(main())' "$@"; }
+tfcredit() { "$PYTHON" -c 'import sys; from tfcredit.cli import main; sys.exit(main())' "$@"; }
 
 say "1. Archives, as image-net.org gives them"
 "$PYTHON" tools/make_miniature_imagenet.py --output="$WORK/archives" --images="${IMAGES:-1000}" \

@@ -19,7 +19,7 @@ import numpy as np
 import tabulation
 
 from tfcredit import convert, rules
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 FAMILIES = {
     "MobileNet": 32,

@@ -20,7 +20,7 @@ import tabulation
 
 from tfcredit import analysis, convert, optimizers, rules
 from tfcredit.data import embedded
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 FIELDS = ["network", "rule", "seed", "epochs", "top1", "mean_angle", "greatest_angle", "seconds"]
 L = keras.layers

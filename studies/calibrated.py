@@ -18,7 +18,7 @@ import embedded_runs
 import tabulation
 
 from tfcredit import analysis, rules
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 NETWORKS = {
     "fc": ("fc", {}),

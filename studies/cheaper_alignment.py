@@ -23,8 +23,8 @@ import tabulation
 
 from tfcredit import analysis, rules
 from tfcredit.training import assemble
+from tfcredit.training.environment import environment
 from tfcredit.training.recipe import parse
-from tfcredit.training.run import environment
 from tfcredit.training.trainer import Trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

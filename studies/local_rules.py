@@ -17,7 +17,7 @@ import keras
 import tabulation
 
 from tfcredit import rules
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 NETWORKS = {
     "fc": ("fc", {}),

@@ -26,8 +26,8 @@ from tfcredit import analysis, callbacks
 from tfcredit.analysis import plots
 from tfcredit.report.figures import COLOURS
 from tfcredit.training import assemble
+from tfcredit.training.environment import environment
 from tfcredit.training.recipe import parse
-from tfcredit.training.run import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RULES = ["backprop", "symmetric_alignment", "calibrated_activation", "calibrated_mirror"]

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from tfcredit import analysis, data, layers, models, rules
 from tfcredit.optimizers import PartitionedOptimizer
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 PAGE = tabulation.README.parent / "docs" / "stability.md"
 RULES = {

@@ -34,8 +34,15 @@ def pytest_configure(config):
     )
 
 
-LONG = ["test_survival", "test_two_routes", "test_docs", "test_search", "test_board", "test_run"]
-TOGETHER = ["test_survival", "test_strategies", "test_search", "test_board", "test_run"]
+LONG = [
+    "test_survival",
+    "test_two_routes",
+    "test_docs",
+    "test_search",
+    "test_tensorboard",
+    "test_run",
+]
+TOGETHER = ["test_survival", "test_strategies", "test_search", "test_tensorboard", "test_run"]
 """Modules with fixtures that take long: one parallel worker has all their tests."""
 
 

@@ -9,7 +9,8 @@ import keras
 import pytest
 
 from tfcredit import models, optimizers, rules
-from tfcredit.data import ImageData, prepare
+from tfcredit.data import ImageData
+from tfcredit.prepare import command as prepare
 from tfcredit.training import assemble
 from tfcredit.training.recipe import Recipe, parse
 

@@ -84,7 +84,7 @@ def test_the_wheel_holds_every_module_and_the_data_with_its_licence(tmp_path):
         (info,) = (name for name in names if name.endswith("dist-info/METADATA"))
         assert "tensorflow-cpu" in requirements(message_from_bytes(archive.read(info)))
         (scripts,) = (name for name in names if name.endswith("entry_points.txt"))
-        assert b"tfcredit = tfcredit.training.cli:main" in archive.read(scripts)
+        assert b"tfcredit = tfcredit.cli:main" in archive.read(scripts)
     package = (ROOT / "tfcredit").rglob("*.py")
     expected = {str(module.relative_to(ROOT)) for module in package}
     expected |= {"tfcredit/py.typed", "tfcredit/data/FASHION_MNIST_LICENSE"}

@@ -99,17 +99,17 @@ WRONG = {
 def test_a_wrong_value_is_told(method, name):
     values, message = WRONG[name]
 
-    def update(self, synapse):
-        return values(synapse.feedback_kernel)
+    def update(self, state):
+        return values(state.feedback_kernel)
 
-    def gradient(self, synapse, dy):
-        return values(synapse.feedback_kernel)
+    def gradient(self, state, dy):
+        return values(state.feedback_kernel)
 
-    def error_gradient(self, synapse, dw):
+    def error_gradient(self, state, dw):
         return values(dw)
 
-    def loss(self, synapse):
-        total = values(synapse.feedback_kernel)
+    def loss(self, state):
+        total = values(state.feedback_kernel)
         return tf.reduce_sum(total) if name == "nan" else total
 
     methods = {each.__name__: each for each in (update, gradient, error_gradient, loss)}
@@ -120,8 +120,8 @@ def test_a_wrong_value_is_told(method, name):
 @pytest.mark.parametrize("name", ["shape", "float"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_tells_wrong_values_too(method, name):
-    def call(self, synapse, dy=None):
-        return WRONG[name][0](synapse.feedback_kernel)
+    def call(self, state, dy=None):
+        return WRONG[name][0](state.feedback_kernel)
 
     call.__name__ = method
     layer = layers.Dense(4, rule=made(call))
@@ -137,14 +137,14 @@ def test_a_layer_tells_wrong_values_too(method, name):
 def test_keras_callback_stops_at_nan(method, batches):
     """A rule that fails from its sixth step on; the batch with which a plain `fit` ends."""
 
-    def value(synapse):
-        fails = tf.where(synapse.step < 5, 1.0, np.nan)
+    def value(state):
+        fails = tf.where(state.step < 5, 1.0, np.nan)
         if method == "loss":
-            return fails * tf.nn.l2_loss(synapse.feedback_kernel)
-        return fails * synapse.feedback_kernel
+            return fails * tf.nn.l2_loss(state.feedback_kernel)
+        return fails * state.feedback_kernel
 
-    def call(self, synapse, dy=None):
-        return value(synapse)
+    def call(self, state, dy=None):
+        return value(state)
 
     call.__name__ = method
     rule = made(call)
@@ -162,8 +162,8 @@ def test_keras_callback_stops_at_nan(method, batches):
 
 
 def test_a_wrong_gradient_is_told():
-    def loss(self, synapse):
-        b = synapse.feedback_kernel
+    def loss(self, state):
+        b = state.feedback_kernel
         return tf.nn.l2_loss(b) + 0.5 * tf.stop_gradient(tf.nn.l2_loss(b))
 
     with pytest.raises(UserError, match="changes by .* but its gradient says"):
@@ -171,8 +171,8 @@ def test_a_wrong_gradient_is_told():
 
 
 def test_unseeded_noise_is_told():
-    def update(self, synapse):
-        return synapse.feedback_kernel + tf.random.normal([1], dtype=synapse.kernel.dtype)
+    def update(self, state):
+        return state.feedback_kernel + tf.random.normal([1], dtype=state.kernel.dtype)
 
     with pytest.raises(UserError, match="other values for the same seed and step"):
         check_rule(made(update))
@@ -184,8 +184,8 @@ def test_a_config_that_forgets_is_told():
         def __init__(self, factor=1.0):
             self.factor = factor
 
-        def loss(self, synapse):
-            return self.factor * tf.nn.l2_loss(synapse.feedback_kernel)
+        def loss(self, state):
+            return self.factor * tf.nn.l2_loss(state.feedback_kernel)
 
         def __eq__(self, other):
             return self.factor == other.factor
@@ -280,8 +280,8 @@ for rule in ("info_alignment", "product_feedback_alignment", "calibrated_mirror"
 class Unlike(rules.Rule):
     counts_steps = True
 
-    def update(self, synapse):
-        return synapse.feedback_kernel + synapse.noise(synapse.kernel.shape, synapse.kernel.dtype)
+    def update(self, state):
+        return state.feedback_kernel + state.noise(state.kernel.shape, state.kernel.dtype)
 
 
 @rules.from_function("hebb")

@@ -1,33 +1,36 @@
-"""Learning without weight transport: Keras networks with separate feedback kernels."""
+"""Learning without weight transport: Keras networks with separate feedback kernels.
 
-from tfcredit import (
-    analysis,
-    callbacks,
-    convert,
-    data,
-    initializers,
-    layers,
-    models,
-    optimizers,
-    primitives,
-    rules,
-    schedules,
-    testing,
-)
+Subpackages are imported when they are first used, so that `tfcredit --help` needs no TensorFlow.
+"""
+
+import importlib
+import sys
+import types
+
+import lazy_loader
+import wrapt
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "analysis",
-    "callbacks",
-    "convert",
-    "data",
-    "initializers",
-    "layers",
-    "models",
-    "optimizers",
-    "primitives",
-    "rules",
-    "schedules",
-    "testing",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def _register(module: types.ModuleType) -> None:
+    """Import all subpackages, which registers their classes for `keras.models.load_model`.
+
+    Called when Keras or a subpackage has been imported, so that every process that has both Keras
+    and tfcredit can load models, in whichever order it imports them. A subpackage that imports
+    Keras itself is not whole yet when Keras is: then its own call does it.
+    """
+    unfinished = [
+        name
+        for name, other in sys.modules.items()
+        if name.startswith("tfcredit.") and other is not module and other.__spec__._initializing
+    ]
+    if not unfinished:
+        for name in __all__:
+            importlib.import_module(f"tfcredit.{name}")
+
+
+for _name in ("keras", *(f"tfcredit.{name}" for name in __all__)):
+    wrapt.when_imported(_name)(_register)

@@ -88,16 +88,16 @@ def check_rule(rule: Any) -> RuleReport:
     if not rule.has_feedback_kernel:
         raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
     for name, (connection, shape, kernel_shape) in _CASES.items():
-        synapse, dy = _synapse(connection, shape, kernel_shape)
-        synapse = _perturbed(rule, synapse, f"a {name} layer")
-        effect = _effect(rule, synapse, dy, f"a {name} layer")
-        again = _effect(rule, synapse, dy, f"a {name} layer")
+        state, dy = _synapse(connection, shape, kernel_shape)
+        state = _perturbed(rule, state, f"a {name} layer")
+        effect = _effect(rule, state, dy, f"a {name} layer")
+        again = _effect(rule, state, dy, f"a {name} layer")
         if not all(np.array_equal(one, two) for one, two in zip(effect, again, strict=True)):
             raise UserError(
                 f"rule {rule.name!r} gives other values for the same seed and step: draw with "
-                "Synapse.noise, and let counts_steps be True."
+                "LayerState.noise, and let counts_steps be True."
             )
-        _check_loss(rule, synapse, f"a {name} layer")
+        _check_loss(rule, state, f"a {name} layer")
     for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
         _check_step(rule, policy)
     _check_saving(rule)
@@ -120,37 +120,37 @@ def _synapse(connection, shape, kernel_shape, seed=0):
     bias = tf.zeros(kernel_shape[-1], x.dtype)
     step = tf.constant(3)
     linear = keras.activations.linear
-    return rules.Synapse(connection, x, y, w, b, bias, linear, 7, step), dy
+    return rules.LayerState(connection, x, y, w, b, bias, linear, 7, step), dy
 
 
-def _perturbed(rule, synapse, where) -> rules.Synapse:
+def _perturbed(rule, state, where) -> rules.LayerState:
     """What the rule sees in a training call, which its own perturbation is part of."""
-    seen = synapse.perturbed_by(rule, where)
+    seen = state.perturbed_by(rule, where)
     if seen.perturbation is None:
-        return synapse
-    through = synapse.connection.op(seen.perturbation, synapse.kernel)
-    return dataclasses.replace(seen, y=synapse.y + through)
+        return state
+    through = state.connection.op(seen.perturbation, state.kernel)
+    return dataclasses.replace(seen, y=state.y + through)
 
 
-def _effect(rule, synapse, dy, where) -> list[np.ndarray]:
+def _effect(rule, state, dy, where) -> list[np.ndarray]:
     """What the optimizer gets for B and the renewed B, zeros where the rule gives none."""
-    shape = synapse.feedback_kernel.shape
-    db = tf.zeros_like(synapse.feedback_kernel)
+    shape = state.feedback_kernel.shape
+    db = tf.zeros_like(state.feedback_kernel)
     with tf.GradientTape() as tape:
-        tape.watch(synapse.feedback_kernel)
-        loss = rule.loss(synapse)
+        tape.watch(state.feedback_kernel)
+        loss = rule.loss(state)
         if loss is not None:
             loss = tf.cast(_checked(rule, "loss", loss, (), where), db.dtype)
     if loss is not None:
-        found = tape.gradient(loss, synapse.feedback_kernel)
+        found = tape.gradient(loss, state.feedback_kernel)
         db += 0.0 if found is None else tf.cast(found, db.dtype)
-    follows = rule.error_gradient(synapse, synapse.connection.hebbian(synapse.x, dy, shape))
+    follows = rule.error_gradient(state, state.connection.hebbian(state.x, dy, shape))
     if rule.teaches_by_error:
-        found = _checked(rule, "gradient", rule.gradient(synapse, dy), shape, where)
+        found = _checked(rule, "gradient", rule.gradient(state, dy), shape, where)
         db += tf.cast(found, db.dtype)
     elif follows is not None:
         db += tf.cast(_checked(rule, "error_gradient", follows, shape, where), db.dtype)
-    renewed = rule.update(synapse)
+    renewed = rule.update(state)
     if renewed is None:
         return [db.numpy(), np.zeros(shape)]
     return [db.numpy(), _checked(rule, "update", renewed, shape, where).numpy()]
@@ -163,19 +163,19 @@ def _checked(rule, method, value, shape, where) -> tf.Tensor:
     return value
 
 
-def _check_loss(rule, synapse, where, step=1e-6):
+def _check_loss(rule, state, where, step=1e-6):
     """The gradient along a random direction, against the difference of two values."""
-    if type(rule).loss is rules.Rule.loss or rule.loss(synapse) is None:
+    if type(rule).loss is rules.Rule.loss or rule.loss(state) is None:
         return
-    b = synapse.feedback_kernel
+    b = state.feedback_kernel
     direction = tf.constant(np.random.default_rng(1).normal(size=b.shape))
     with tf.GradientTape() as tape:
         tape.watch(b)
-        value = rule.loss(synapse)
+        value = rule.loss(state)
     gradient = tape.gradient(value, b)
     slope = 0.0 if gradient is None else float(tf.reduce_sum(gradient * direction))
     ends = [
-        float(rule.loss(dataclasses.replace(synapse, feedback_kernel=b + sign * step * direction)))
+        float(rule.loss(dataclasses.replace(state, feedback_kernel=b + sign * step * direction)))
         for sign in (1, -1)
     ]
     expected = (ends[0] - ends[1]) / (2 * step)
@@ -291,12 +291,12 @@ class _Watch(Connection):
 def _measured(rule):
     """What changes the effect, why it is not local, and the products that it took."""
     connection, shape, kernel_shape = _CASES["dense"]
-    synapse, dy = _synapse(connection, shape, kernel_shape)
+    state, dy = _synapse(connection, shape, kernel_shape)
     other, other_dy = _synapse(connection, shape, kernel_shape, seed=5)
 
     def run(dy=dy, **changes):
-        watch = _Watch(connection, synapse.kernel, changes.get("kernel", synapse.kernel))
-        seen = dataclasses.replace(synapse, connection=watch, **changes)
+        watch = _Watch(connection, state.kernel, changes.get("kernel", state.kernel))
+        seen = dataclasses.replace(state, connection=watch, **changes)
         seen = _perturbed(rule, seen, "a dense layer")
         watch.samples = dict.fromkeys(watch.samples, 0.0)  # That product is the layer's.
         return _effect(rule, seen, dy, "a dense layer"), watch

@@ -24,7 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 def tfcredit(*arguments: str) -> None:
     """Call the command line; its output is shown if it fails."""
-    command = [sys.executable, "-c", "from tfcredit.training.cli import main; exit(main())"]
+    command = [sys.executable, "-c", "from tfcredit.cli import main; exit(main())"]
     done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"tfcredit {' '.join(arguments)} failed:\n{done.stderr}")

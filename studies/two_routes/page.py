@@ -8,7 +8,7 @@ import matplotlib
 from studies.two_routes.runs import Table
 from studies.two_routes.scales import Scale
 from studies.two_routes.study import Study, markdown
-from tfcredit.training.run import environment
+from tfcredit.training.environment import environment
 
 HEAD = """# Two routes, tested again: scale `{scale}`
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfcredit import analysis, convert, layers
 from tfcredit.analysis.errors import inner_products, sample_angles
 from tfcredit.errors import UserError
-from tfcredit.layers.feedback import backprop_errors
+from tfcredit.layers.routing import backprop_errors
 
 RANDOM = np.random.RandomState(0)
 ANGLES = ("projection_angle", "local_error_angle", "error_angle", "gradient_angle")

@@ -39,14 +39,14 @@ def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
         made(x, training=True)
         assert len(made.losses) == 1
         return
-    synapse = made.synapse(x)
+    state = made.layer_state(x)
     losses, (*others, db) = run(x)
     assert others == [None] * (1 + len(variables))
     with tf.GradientTape() as tape:
-        tape.watch(synapse.feedback_kernel)
-        expected = made.rule.loss(synapse)
+        tape.watch(state.feedback_kernel)
+        expected = made.rule.loss(state)
     np.testing.assert_allclose(losses[0], expected, rtol=1e-5)
-    expected = tape.gradient(expected, synapse.feedback_kernel)
+    expected = tape.gradient(expected, state.feedback_kernel)
     np.testing.assert_allclose(db, expected, rtol=1e-5, atol=1e-6)
     l2 = 0.5 * np.sum(made.kernel.numpy() ** 2)
     np.testing.assert_allclose(losses[1], l2, rtol=1e-5)

@@ -15,10 +15,10 @@ from tests.crossing import crossed
 from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weights_by_path
 from tests.training.test_cli import full_disk
 from tfcredit import convert, models
+from tfcredit.cli import main
 from tfcredit.convert.reference import is_transposed, our_path
 from tfcredit.errors import UserError
 from tfcredit.optimizers import PartitionedOptimizer
-from tfcredit.training.cli import main
 
 QUICK = ["resnet18", "resnet50v2"]
 IO = GOLDEN / "reference_resnet18_io.npz"

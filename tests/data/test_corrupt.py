@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfcredit import data
-from tfcredit.data import Share, imagenet
+from tfcredit.data import Shard, imagenet
 from tfcredit.errors import UserError
 
 SIZE = 8
@@ -97,13 +97,13 @@ def test_one_more_than_the_limit_stops(spoiled):
     assert failing(found.train(5, 0, 0)) is not None  # and stays stopped
 
 
-@pytest.mark.parametrize("share", [Share(), Share(0, 1, 2)])
-def test_positions_stay_exact(spoiled, share):
+@pytest.mark.parametrize("shard", [Shard(), Shard(0, 1, 2)])
+def test_positions_stay_exact(spoiled, shard):
     folder, *_ = spoiled
-    whole = elements(build(folder, max_corrupt_records=2).train(4, 3, 1, 0, share))
+    whole = elements(build(folder, max_corrupt_records=2).train(4, 3, 1, 0, shard))
     for start in (1, 2, 3):
-        rest = elements(build(folder, max_corrupt_records=2).train(4, 3, 1, start, share))
-        for left, right in zip(whole[start * share.pieces :], rest, strict=True):
+        rest = elements(build(folder, max_corrupt_records=2).train(4, 3, 1, start, shard))
+        for left, right in zip(whole[start * shard.pieces :], rest, strict=True):
             np.testing.assert_array_equal(left[0], right[0])
             np.testing.assert_array_equal(left[1], right[1])
 

@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfcredit import data
-from tfcredit.data import formats, imagenet
+from tfcredit.data import imagenet
+from tfcredit.data.tfrecord import formats
 from tfcredit.errors import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")

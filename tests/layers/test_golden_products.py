@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.golden_data import arrays, assert_golden
 from tfcredit.connections import ConvConnection, DenseConnection
-from tfcredit.layers.feedback import route_error
+from tfcredit.layers.routing import route_error
 
 CASES = sorted({key.split("/")[0] for key in arrays("ops")})
 

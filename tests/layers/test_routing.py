@@ -79,7 +79,7 @@ def test_error_travels_through_the_feedback_kernel(name, rule):
 
 def perturbed(layer, x):
     """What the layer's product gets of x in its next training call."""
-    return layer.synapse(x, perturbed=True).x if layer.rule.perturbs else x
+    return layer.layer_state(x, perturbed=True).x if layer.rule.perturbs else x
 
 
 def error_at_product(layer, x):

@@ -9,7 +9,7 @@ from tests.conformance.descriptors import compile_network, cross_entropy, data, 
 from tfcredit import convert, layers, models
 from tfcredit import data as sets
 from tfcredit.errors import UserError
-from tfcredit.rules import NodePerturbation, Synapse
+from tfcredit.rules import LayerState, NodePerturbation
 from tfcredit.seeding import derive
 from tfcredit.training.trainer import Trainer
 
@@ -44,8 +44,8 @@ def test_one_draw_is_the_change_of_the_loss_times_noise(stddev, tolerance):
     noise = []
     for index, layer in enumerate(dense):
         seed = derive(layer.seed, "perturbation", index)
-        synapse = Synapse(*[None] * 7, seed, tf.constant(0))
-        noise.append(synapse.noise((1, layer.units), tf.float32).numpy().astype("float64"))
+        state = LayerState(*[None] * 7, seed, tf.constant(0))
+        noise.append(state.noise((1, layer.units), tf.float32).numpy().astype("float64"))
 
     def run(scale):
         """The logits, and the input of each layer."""

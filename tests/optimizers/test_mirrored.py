@@ -7,7 +7,7 @@ SCRIPT = """
 import os, sys
 sys.path.insert(0, os.path.join("tests", "optimizers"))
 import keras, numpy as np
-import toy
+from tests.optimizers import toy
 from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 
 def parts():

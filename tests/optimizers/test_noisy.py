@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy
 
+from tests.optimizers import toy
 from tfcredit.errors import UserError
 from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 
@@ -64,11 +64,11 @@ def test_seed_and_nothing_else_decides():
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
 def test_modes_draw_alike(distribution):
     optimizer = NoisyOptimizer("sgd", distribution, variance=1.0, seed=3)
-    seed = tf.constant([5, 2**40], tf.int64)
+    seed = tf.constant([5, 2**30], tf.int32)
     eager = optimizer._noise((1000,), seed)
     for compiled in (False, True):
         draw = tf.function(lambda s: optimizer._noise((1000,), s), jit_compile=compiled)
-        np.testing.assert_allclose(draw(seed), eager, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(draw(seed), eager, rtol=0, atol=5e-6)
 
 
 @pytest.mark.parametrize("mode", [{"run_eagerly": True}, {"jit_compile": True}])

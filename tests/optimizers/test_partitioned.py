@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy
 
+from tests.optimizers import toy
 from tfcredit import optimizers
 from tfcredit.errors import UserError
 from tfcredit.optimizers import PartitionedOptimizer

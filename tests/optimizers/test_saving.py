@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy
 
+from tests.optimizers import toy
 from tfcredit.errors import UserError
 from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 from tfcredit.schedules import WarmupStepDecay

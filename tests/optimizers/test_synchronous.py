@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import toy
 
+from tests.optimizers import toy
 from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 
 SGD = keras.optimizers.SGD

@@ -1,6 +1,6 @@
 import pytest
 
-from tfcredit.training import cli
+from tfcredit import cli
 
 SMALL = ["--model=fc", "--batch_size=1000", "--learning_rate=0.02", "--epochs=2"]
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.browsing import BROWSER, FLAGS, needs_browser
+from tfcredit import cli
 from tfcredit.report import figures
-from tfcredit.training import cli
 
 pytestmark = needs_browser
 

@@ -10,9 +10,8 @@ from xml.etree import ElementTree
 import pytest
 import tensorflow as tf
 
-from tfcredit import analysis
+from tfcredit import analysis, cli
 from tfcredit.report import find_runs
-from tfcredit.training import cli
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.rules.test_alignment import synapse
+from tests.rules.test_alignment import state
 from tfcredit import layers, rules
 from tfcredit.analysis.alignment import angle
 from tfcredit.errors import UserError
@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 
 def noise(seed, step, shape, distribution, index=None):
-    given = synapse(step=step)
+    given = state(step=step)
     object.__setattr__(given, "seed", seed)
     index = None if index is None else tf.constant(index)
     return given.noise(shape, tf.float32, distribution, alike=True, index=index).numpy()
@@ -73,7 +73,7 @@ def test_phases_equal_numpy(changes, wrap):
 
 def test_convolutions_sum_over_positions():
     rule = rules.AkroutMirror(samples=2, first_steps=1, rescale=None)
-    given = synapse("conv", step=0)
+    given = state("conv", step=0)
     xi = 0.0289 * given.noise((2, 4, 4, 2), tf.float64, "uniform", True, tf.constant(0))
     y = tf.tanh(given.connection.op(xi, given.kernel) + given.bias)
     product = given.connection.hebbian(xi, y, given.kernel.shape)

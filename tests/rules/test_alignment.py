@@ -12,7 +12,7 @@ from tests.test_primitives import Counting, assert_close, by_autodiff
 from tfcredit import primitives, rules
 from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.errors import UserError
-from tfcredit.rules import AlignmentInputs, AlignmentRule, Synapse
+from tfcredit.rules import AlignmentInputs, AlignmentRule, LayerState
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
 
 SUMS = [
@@ -27,10 +27,10 @@ LAYERS = {
 }
 
 
-def synapse(layer="dense", step=None, connection=None, dtype="float64", batch=3):
+def state(layer="dense", step=None, connection=None, dtype="float64", batch=3):
     own, shape, kernel_shape = LAYERS[layer]
     made = case(own, shape, kernel_shape, dtype, batch)
-    return Synapse(
+    return LayerState(
         connection=connection or own,
         x=made.x,
         y=made.y,
@@ -73,7 +73,7 @@ KEEPING = [
 def test_options_keep_the_closed_form(options, coefficients, layer):
     inputs = AlignmentInputs(**options)
     assert not inputs.alters_backward
-    given = synapse(layer, step=2)
+    given = state(layer, step=2)
     value, gradient = loss_and_gradient(AlignmentRule(coefficients, inputs=inputs), given)
     x = given.x
     if inputs.noise:
@@ -108,7 +108,7 @@ def test_other_options_are_differentiated(option):
     """Their R is that of finite differences too, and differs from R without them or is equal
     by adjointness."""
     rule = AlignmentRule(SUMS[3], inputs={option: True})
-    given = synapse()
+    given = state()
     value, gradient = loss_and_gradient(rule, given)
     direction = np.random.default_rng(0).normal(size=gradient.shape)
     step = 1e-5 * direction
@@ -139,14 +139,14 @@ COSTS = {
 @pytest.mark.parametrize("layer", LAYERS)
 def test_products_of_a_named_rule_beyond_the_forward_product(layer, name):
     counting = Counting(LAYERS[layer][0])
-    loss_and_gradient(rules.get(name), synapse(layer, connection=counting))
+    loss_and_gradient(rules.get(name), state(layer, connection=counting))
     assert tuple(counting.counts.values()) == COSTS[name]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_r_is_a_mean_over_the_batch(batch):
     rule = AlignmentRule({"amp": 1.0, "null": 1.0, "sparse": 1.0})
-    given = synapse(batch=batch)
+    given = state(batch=batch)
     once = loss_and_gradient(rule, given)
     doubled = dataclasses.replace(given, x=tf.tile(given.x, [2, 1]), y=tf.tile(given.y, [2, 1]))
     for actual, expected in zip(loss_and_gradient(rule, doubled), once, strict=True):
@@ -154,7 +154,7 @@ def test_r_is_a_mean_over_the_batch(batch):
 
 
 def test_gradient_reaches_the_feedback_kernel_only():
-    given = synapse()
+    given = state()
     sources = [given.x, given.y, given.kernel, given.bias]
     with tf.GradientTape() as tape:
         tape.watch(sources)
@@ -169,8 +169,8 @@ def test_schedules_follow_the_step():
     for step, factor in [(0, 1.0), (5, 0.5), (10, 0.0)]:
         fixed = AlignmentRule({"amp": factor, "decay": 0.5}, rate=factor)
         for actual, expected in zip(
-            loss_and_gradient(rule, synapse(step=step, dtype="float32")),
-            loss_and_gradient(fixed, synapse(dtype="float32")),
+            loss_and_gradient(rule, state(step=step, dtype="float32")),
+            loss_and_gradient(fixed, state(dtype="float32")),
             strict=True,
         ):
             assert_close(actual, expected, 1e-6)
@@ -180,7 +180,7 @@ def test_schedules_follow_the_step():
 
 
 def test_values_of_the_primitives():
-    rule, given = AlignmentRule(SUMS[3] | {"decay": 0.2, "error": 1.0}), synapse()
+    rule, given = AlignmentRule(SUMS[3] | {"decay": 0.2, "error": 1.0}), state()
     values = rule.primitive_values(given)
     assert set(values) == set(SUMS[3]) | {"decay"}
     total = sum(rule.coefficients[name] * value for name, value in values.items())

@@ -12,7 +12,7 @@ from tfcredit.connections import (
     EinsumConnection,
     TransposedConnection,
 )
-from tfcredit.rules import CalibratedActivation, CalibratedMirror, Synapse
+from tfcredit.rules import CalibratedActivation, CalibratedMirror, LayerState
 from tfcredit.rules.calibrated import MAX_NUMBERS
 
 # Connection, input, kernel. On small maps some taps meet few positions or, on 1x1, none.
@@ -66,7 +66,7 @@ class Learner:
 
     def _update(self, b, step):
         return self.rule.update(
-            Synapse(
+            LayerState(
                 connection=self.connection,
                 x=tf.zeros((1, *self.shape)),
                 y=None,

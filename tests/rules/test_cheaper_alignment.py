@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.rules.test_alignment import SUMS, loss_and_gradient, synapse
+from tests.rules.test_alignment import SUMS, loss_and_gradient, state
 from tests.test_primitives import Counting, assert_close
 from tfcredit import layers, rules, testing
 from tfcredit.connections import ConvConnection, DenseConnection
-from tfcredit.rules import AlignmentInputs, AlignmentRule, Synapse
+from tfcredit.rules import AlignmentInputs, AlignmentRule, LayerState
 
 AMP, NULL, SPARSE, DECAY = 0.3, 0.5, 0.4, 0.2
 STEPS = 64
@@ -59,7 +59,7 @@ def activity(layer, batch, seed=5):
     x, w, b = (tf.constant(draw.normal(size=s)) for s in ((batch, *shape), *2 * [kernel_shape]))
     y = connection.op(x, w)
     linear = keras.activations.linear
-    return Synapse(connection, x, y, w, b, None, linear, seed, tf.constant(0))
+    return LayerState(connection, x, y, w, b, None, linear, seed, tf.constant(0))
 
 
 def gradients(given, fraction, steps=STEPS):
@@ -138,7 +138,7 @@ def test_the_part_is_a_function_of_seed_and_step():
 
 def test_noise_is_drawn_for_the_part_alone():
     inputs = {"noise": "normal", "fraction": 0.25}
-    given = synapse(step=2, batch=8)
+    given = state(step=2, batch=8)
     _, gradient = loss_and_gradient(AlignmentRule({"amp": 1.0}, inputs=inputs), given)
     xi = given.noise([2, 4], "float64", "normal").numpy()
     assert_close(gradient, -xi.T @ (xi @ given.kernel.numpy()) / 2)
@@ -163,7 +163,7 @@ def test_products_see_the_part_only(layer):
 
 
 def test_the_whole_batch_is_the_default_and_draws_nothing():
-    exact, given = AlignmentRule(SUMS[1]), synapse()
+    exact, given = AlignmentRule(SUMS[1]), state()
     same = AlignmentRule(SUMS[1], inputs={"fraction": 1.0, "precision": None})
     assert same == exact and not same.counts_steps and "inputs" not in repr(same)
     for one, other in zip(
@@ -189,7 +189,7 @@ def test_products_in_low_precision(coefficients, dtype, tolerance):
             return super().op(x, kernel)
 
     options = {"use_bias_forward": True, "activation_forward": True}
-    given = synapse("conv", dtype="float32")
+    given = state("conv", dtype="float32")
     exact = loss_and_gradient(AlignmentRule(coefficients, inputs=options), given)
     given = dataclasses.replace(given, connection=Dtypes(given.connection))
     rule = AlignmentRule(coefficients, inputs={**options, "precision": dtype})
@@ -207,7 +207,7 @@ def test_full_precision_in_a_layer_of_half_precision():
         3, rule="weight_mirror(inputs={'precision': 'float32'})", dtype="mixed_bfloat16"
     )
     made.build((None, 4))
-    given = made.synapse(tf.cast(tf.random.stateless_normal([8, 4], (1, 2)), "bfloat16"))
+    given = made.layer_state(tf.cast(tf.random.stateless_normal([8, 4], (1, 2)), "bfloat16"))
     _, gradient = loss_and_gradient(made.rule, given)
     x, y = (tf.cast(each, "float32").numpy() for each in (given.x, given.y))
     expected = -1e-3 * x.T @ y / 8 + 2e-3 * given.feedback_kernel.numpy()
@@ -234,11 +234,11 @@ from tfcredit import layers
 layer = layers.Dense(2, rule="info_alignment(inputs={'fraction': 0.25})", seed=1)
 with strategy.scope():
     layer.build((None, 3))
-synapse = layer.synapse(tf.ones([4, 3]))
+state = layer.layer_state(tf.ones([4, 3]))
 
 @tf.function
 def numbers():
-    return strategy.run(lambda: synapse.whole_number(10**6)).values
+    return strategy.run(lambda: state.whole_number(10**6)).values
 
 np.save(sys.argv[1], [number.numpy() for number in numbers()])
 """

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.golden_data import arrays, assert_golden, description, our_rule
 from tfcredit.connections import ConvConnection, DenseConnection
-from tfcredit.rules import AlignmentInputs, Synapse
+from tfcredit.rules import AlignmentInputs, LayerState
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -34,7 +34,7 @@ def test_rule_equals_the_authors(case, dtype):
     b = tf.constant(golden["B"].T if dense else golden["B"])
     with tf.GradientTape() as tape:
         tape.watch([w, b])
-        synapse = Synapse(
+        state = LayerState(
             connection=connection,
             x=x,
             y=tf.stop_gradient(connection.op(x, w)),
@@ -46,7 +46,7 @@ def test_rule_equals_the_authors(case, dtype):
             step=None,
             y_is_product=True,
         )
-        loss = rule.loss(synapse)
+        loss = rule.loss(state)
     if loss is None:
         assert golden["loss"] == 0 and not golden["dB"].any() and not golden["dW"].any()
         return
@@ -59,5 +59,5 @@ def test_rule_equals_the_authors(case, dtype):
         assert dw is None and not golden["dW"].any()
         # The authors report R with the forward kernel's terms, which then act on nothing.
         rule.inputs = AlignmentInputs(**inputs, update_forward=True)
-        loss = rule.loss(synapse)
+        loss = rule.loss(state)
     assert_golden(loss, golden["loss"], to_scale)

@@ -93,12 +93,12 @@ def test_noise_is_in_the_activity_of_training_calls_only():
     x = tf.random.stateless_normal((8, *shape), [0, 1])
     clean = layer(x, training=False)
     np.testing.assert_allclose(clean, layer.connection.op(x, layer.kernel), atol=1e-5)
-    synapse = layer.synapse(x, perturbed=True)
+    state = layer.layer_state(x, perturbed=True)
     with tf.GradientTape() as tape:
         noisy = layer(x, training=True)
         loss = tf.reduce_sum(noisy**2)
-    p = synapse.perturbation
-    np.testing.assert_allclose(synapse.x, x + p, atol=1e-6)
+    p = state.perturbation
+    np.testing.assert_allclose(state.x, x + p, atol=1e-6)
     np.testing.assert_allclose(noisy, layer.connection.op(x + p, layer.kernel), atol=1e-5)
     variance = geometry(layer.connection, shape, layer.kernel.shape.as_list()).variance
     fraction = float(layer.rule.fraction(variance, 8))

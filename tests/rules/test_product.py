@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.connection_cases import case
-from tests.rules.test_alignment import synapse
+from tests.rules.test_alignment import state
 from tfcredit import layers, rules
 from tfcredit.analysis.alignment import angle
 from tfcredit.connections import (
@@ -117,7 +117,7 @@ def test_db_is_the_step_of_r_for_every_connection(name):
     dr = wide.hebbian(made.x, tf.constant(before(dy, q)), r_shape).numpy()
     expected = behind(dr, q.T)
     given = dataclasses.replace(
-        synapse(), connection=connection, kernel=made.kernel, feedback_kernel=made.feedback
+        state(), connection=connection, kernel=made.kernel, feedback_kernel=made.feedback
     )
     dw = connection.hebbian(made.x, tf.constant(dy), kernel_shape)
     np.testing.assert_allclose(rule.error_gradient(given, dw), expected, rtol=1e-9, atol=1e-9)

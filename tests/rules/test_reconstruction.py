@@ -22,10 +22,10 @@ def test_the_mean_gradient_is_the_difference(name):
 
     @tf.function
     def gradient(step):
-        synapse = rules.Synapse(connection, x, y, w, b, None, linear, 1, step)
+        state = rules.LayerState(connection, x, y, w, b, None, linear, 1, step)
         with tf.GradientTape() as tape:
             tape.watch(b)
-            value = rule.loss(synapse)
+            value = rule.loss(state)
         return tape.gradient(value, b)
 
     mean = np.mean([gradient(tf.constant(step)) for step in range(300)], 0)
@@ -47,8 +47,8 @@ def test_autoencoders_r_is_the_error_of_reconstruction():
     w, b = (tf.constant(random.normal(size=kernel_shape)) for _ in range(2))
     x = tf.constant(random.normal(size=(3, *shape)))
     y = connection.op(x, w)
-    synapse = rules.Synapse(connection, x, y, w, b, None, keras.activations.linear, 1, None)
-    value = rules.get("autoencoder_alignment(amp=0.5, null=0.5)").loss(synapse)
+    state = rules.LayerState(connection, x, y, w, b, None, keras.activations.linear, 1, None)
+    value = rules.get("autoencoder_alignment(amp=0.5, null=0.5)").loss(state)
     error = x - connection.op_transpose(y, b, tf.shape(x))
     constant = np.sum(x.numpy() ** 2)
     np.testing.assert_allclose(value, 0.5 / 6 * (np.sum(error.numpy() ** 2) - constant))

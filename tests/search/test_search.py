@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.training.test_cli import full_disk
+from tfcredit import cli
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
 from tfcredit.search import launcher, space
@@ -26,9 +27,8 @@ from tfcredit.search.launcher import Launcher
 from tfcredit.search.space import Parameter
 from tfcredit.search.study import Study, outcome
 from tfcredit.seeding import derive
-from tfcredit.training import cli
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.rundir import RunDirectory
+from tfcredit.training.run_directory import RunDirectory
 
 SMALL = ["--rule=weight_mirror", "--model=fc", "--dataset=embedded", "--batch_size=1000"]
 SMALL += ["--epochs=2", "--optimizer=sgd", "--deterministic", "--seed=5"]
@@ -325,7 +325,7 @@ def test_a_full_disk_is_told_and_keeps_what_there_is(scripted):
     assert [len(trial.intermediate_values) for trial in ended] == [20] * 9
 
 
-COMMAND = "import sys; from tfcredit.training.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from tfcredit.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.mark.slow

@@ -33,8 +33,8 @@ def main(output, *arguments):
         trainer = run._build()
 
         def batches(host, hosts, replicas, run=run):
-            share = data.Share(host, hosts, replicas * run.recipe.accumulation_steps)
-            return run.data.train(run.recipe.batch_size, 0, 0, 0, share)
+            shard = data.Shard(host, hosts, replicas * run.recipe.accumulation_steps)
+            return run.data.train(run.recipe.batch_size, 0, 0, 0, shard)
 
         iterator = iter(cluster.distribute(batches))
         taken, most = 0, run.recipe.steps_per_execution

@@ -15,8 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tfcredit import models
-from tfcredit.training import cli
+from tfcredit import cli, models
 from tfcredit.training.recipe import parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ LABELS = np.arange(8) % 3
 class Hebb(rules.Rule):
     """Learns from the error that reaches its layer."""
 
-    def gradient(self, synapse, dy):
-        return tf.matmul(synapse.x, tf.tanh(dy), transpose_a=True)
+    def gradient(self, state, dy):
+        return tf.matmul(state.x, tf.tanh(dy), transpose_a=True)
 
 
 def trainer(optimizer, rate=None):

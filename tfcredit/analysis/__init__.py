@@ -14,7 +14,8 @@ from tfcredit.analysis.spectra import (
     spectra,
 )
 from tfcredit.analysis.stability import safe_rates, spectrum
-from tfcredit.analysis.statistics import bootstrap_mean, read_csv, write_csv
+from tfcredit.analysis.statistics import bootstrap_mean
+from tfcredit.records import read_csv, write_csv
 
 __all__ = [
     "BatchMeasure",

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcredit.convert.twins import FEEDBACK
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.twins import FEEDBACK
 
 
 def kernel_layers(model: keras.Model) -> list[keras.Layer]:

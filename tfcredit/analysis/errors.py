@@ -9,7 +9,7 @@ from tfcredit.analysis.alignment import has_feedback_kernel
 from tfcredit.analysis.batch import BatchMeasure, Call
 from tfcredit.analysis.spectra import spectrum_records
 from tfcredit.analysis.statistics import bootstrap_mean
-from tfcredit.layers.feedback import backprop_errors
+from tfcredit.layers.routing import backprop_errors
 
 
 class ErrorAngles(BatchMeasure):

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfcredit.data.arrays import as_images, as_labels
 from tfcredit.errors import UserError
-from tfcredit.layers.feedback import backprop_errors
+from tfcredit.layers.routing import backprop_errors
 from tfcredit.seeding import derive
 
 ATTACKS = ("fgsm", "pgd")

@@ -16,8 +16,8 @@ from tfcredit.analysis.alignment import angle, feedback_layers
 from tfcredit.analysis.krylov import ROUNDING, extreme_eigenvalues, solution
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
-from tfcredit.optimizers.factory import resolve
 from tfcredit.optimizers.partitioned import PartitionedOptimizer
+from tfcredit.optimizers.registry import resolve
 
 
 def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
@@ -142,19 +142,19 @@ def _gradient(layer: FeedbackLayer, inputs: list) -> tuple[Callable, int]:
     """dR/dB of a layer as a function of a flat B, in float64, and B's size."""
 
     def wide(x):
-        seen = layer.synapse(tf.cast(x, tf.float64))
+        seen = layer.layer_state(tf.cast(x, tf.float64))
         bias = None if seen.bias is None else tf.cast(seen.bias, tf.float64)
         return dataclasses.replace(seen, kernel=tf.cast(seen.kernel, tf.float64), bias=bias)
 
-    synapses = [wide(x) for x in inputs]
+    states = [wide(x) for x in inputs]
     shape = layer.kernel.shape
 
     @tf.function(autograph=False)  # grouped products are slow outside of graphs
     def gradient(b):
         with tf.GradientTape() as tape:
             tape.watch(b)
-            seen = [dataclasses.replace(synapse, feedback_kernel=b) for synapse in synapses]
-            losses = [layer.rule.loss(synapse) for synapse in seen]
+            seen = [dataclasses.replace(state, feedback_kernel=b) for state in states]
+            losses = [layer.rule.loss(state) for state in seen]
             total = sum((loss for loss in losses if loss is not None), tf.reduce_sum(0.0 * b))
         return tape.gradient(total, b)
 

@@ -82,11 +82,11 @@ def _regularisation_function(model: keras.Model):
     def values(probe):
         result = {}
         for layer, x in zip(layers, tf.nest.flatten(inputs(probe, training=False)), strict=True):
-            synapse = layer.synapse(tf.cast(x, layer.compute_dtype))
-            loss = layer.rule.loss(synapse)
+            state = layer.layer_state(tf.cast(x, layer.compute_dtype))
+            loss = layer.rule.loss(state)
             if loss is not None:
                 result[f"R/{layer.name}"] = loss
-            for name, value in layer.rule.primitive_values(synapse).items():
+            for name, value in layer.rule.primitive_values(state).items():
                 result[f"{name}/{layer.name}"] = value
         return result
 

@@ -13,9 +13,10 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from tfcredit.analysis import ErrorAngles, alignment, feedback_layers, read_csv, write_csv
+from tfcredit.analysis import ErrorAngles, alignment, feedback_layers
 from tfcredit.callbacks.steps import steps_taken
 from tfcredit.errors import UserError
+from tfcredit.records import read_csv, write_csv
 
 Measure = Callable[[keras.Model], list[dict]]
 

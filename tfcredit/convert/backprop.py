@@ -2,9 +2,9 @@
 
 import keras
 
-from tfcredit.convert import twins
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
+from tfcredit.layers import twins
 from tfcredit.models import unwire
 
 

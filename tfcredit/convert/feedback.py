@@ -9,11 +9,10 @@ from typing import Any
 import keras
 
 from tfcredit import rules
-from tfcredit.convert import twins
 from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
 from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
 from tfcredit.errors import UserError
-from tfcredit.layers import CompositeLayer
+from tfcredit.layers import CompositeLayer, twins
 from tfcredit.models import wire
 from tfcredit.seeding import default_seed, derive
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import keras
 
-from tfcredit.convert.twins import FEEDBACK, KERAS
 from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.twins import FEEDBACK, KERAS
 
 # Their weights of rank 2 and more stand in no product that an error travels through.
 _WITHOUT_PRODUCT = (keras.layers.Embedding, keras.layers.PReLU)

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import keras
 
 from tfcredit.convert.places import is_own_code
-from tfcredit.convert.twins import FEEDBACK, layer_class
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.twins import FEEDBACK, layer_class
 
 Exchange = Callable[[str, dict], dict]
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.convert.columns import columns
+from tfcredit.convert.reporting import columns
 from tfcredit.errors import UserError
 
 _OUR_WORDS = {"forward_kernel": "kernel", "backward_kernel": "feedback_kernel"}

@@ -1,10 +1,10 @@
 """What of a network sends its errors through feedback kernels, and what does not."""
 
 import math
+from collections.abc import Sequence
 
 import keras
 
-from tfcredit.convert.columns import columns
 from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import forward_weights
 
@@ -46,3 +46,19 @@ def table(model: keras.Model) -> str:
     """
     titles = ["layer", "kind", "rule", "parameters", "note"]
     return columns([titles, *([str(record[key]) for key in titles] for record in report(model))])
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Lines whose cells begin below each other.
+
+    Args:
+        rows: Equally many cells in each.
+
+    Returns:
+        A line for each row.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

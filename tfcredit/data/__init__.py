@@ -8,16 +8,16 @@ for images, labels in data.train(batch_size=128, seed=0, epoch=0):
 ```
 """
 
-from tfcredit.data.catalog import get, names
-from tfcredit.data.checks import check_images, check_labels
-from tfcredit.data.corrupt import CorruptRecord, failure
+from tfcredit.data.arrays import check_images, check_labels
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.share import Share
+from tfcredit.data.registry import get, names
+from tfcredit.data.shard import Shard
+from tfcredit.data.tfrecord.corrupt import CorruptRecord, failure
 
 __all__ = [
     "CorruptRecord",
     "ImageData",
-    "Share",
+    "Shard",
     "check_images",
     "check_labels",
     "failure",

@@ -1,15 +1,61 @@
 """Batches out of arrays in memory: order and augmentation drawn for the whole epoch at once."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data.checks import check_images, check_labels
-from tfcredit.data.share import Share
+from tfcredit.data.shard import Shard
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
 MAX_SHIFT = 2
 """Pixels by which augmentation moves an image in each direction."""
+
+
+def check_labels(labels: np.ndarray | Sequence[int], classes: int) -> None:
+    """Checks that every label names one of the classes.
+
+    Args:
+        labels: Whole numbers of any shape.
+        classes: Number of classes; labels count from 0.
+
+    Raises:
+        UserError: If a label is not a whole number in [0, `classes`).
+    """
+    labels = np.asarray(labels)
+    if labels.size == 0:
+        return
+    if labels.dtype.kind not in "iu":
+        raise UserError(
+            f"labels have dtype {labels.dtype}, but class labels are whole numbers: "
+            "convert them (one-hot rows with argmax) to an integer array."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise UserError(
+            f"label {wrong} is outside [0, {classes}): "
+            f"number the {classes} classes from 0, or state the right number of classes."
+        )
+
+
+def check_images(shape: Sequence[int | None], expected_shape: Sequence[int]) -> None:
+    """Checks the height, width and channels of images.
+
+    Args:
+        shape: Shape of one image (h, w, c) or of a batch (n, h, w, c).
+        expected_shape: The (h, w, c) that it must be.
+
+    Raises:
+        UserError: If the shape is another one.
+    """
+    shape, expected_shape = tuple(shape), tuple(expected_shape)
+    if len(shape) not in (3, 4) or shape[-3:] != expected_shape:
+        raise UserError(
+            f"images have shape {shape}, but (height, width, channels) = {expected_shape} was "
+            "expected: resize or reshape them, or choose a model for their shape."
+        )
 
 
 def as_images(images: np.ndarray, name: str) -> np.ndarray:
@@ -117,20 +163,20 @@ class ArraySource:
             self._test = tf.constant(test[0]), tf.constant(test[1])
 
     def train(
-        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+        self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
     ) -> tf.data.Dataset:
         """Batches of one epoch; see `ImageData.train`.
 
         A batch holds the same images however it is shared.
         """
-        size = share.piece_size(batch_size)
+        size = shard.piece_size(batch_size)
         steps = self._examples // batch_size
         # RandomState and not default_rng: NumPy promises that its stream never changes. All draws
         # are of one size, so an example's place and augmentation do not depend on the start.
         order = np.random.RandomState(derive(seed, "data", "order", epoch))
         order = order.permutation(self._examples).astype(np.int32)
-        order = order[: steps * batch_size].reshape(steps, share.count, share.pieces, size)
-        order = order[start_step:, share.index].reshape(-1, size)
+        order = order[: steps * batch_size].reshape(steps, shard.count, shard.pieces, size)
+        order = order[start_step:, shard.index].reshape(-1, size)
         if not self._augment:
             batches = tf.data.Dataset.from_tensor_slices(order)
             return batches.map(self._plain_batch).prefetch(tf.data.AUTOTUNE)
@@ -141,14 +187,14 @@ class ArraySource:
         batches = batches.map(self._augmented_batch, num_parallel_calls=tf.data.AUTOTUNE)
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of the test images in order; see `ImageData.evaluation`."""
         total = len(self._test[0])
-        size, pieces = share.piece_size(batch_size), share.evaluation_pieces(batch_size, total)
+        size, pieces = shard.piece_size(batch_size), shard.evaluation_pieces(batch_size, total)
         indices = np.zeros(pieces * size, np.int32)
-        indices[: share.examples(total)] = np.arange(share.index, total, share.count)
+        indices[: shard.examples(total)] = np.arange(shard.index, total, shard.count)
         weights = np.zeros(pieces * size, np.float32)
-        weights[: share.examples(total)] = 1
+        weights[: shard.examples(total)] = 1
         parts = (indices.reshape(pieces, size), weights.reshape(pieces, size))
         batches = tf.data.Dataset.from_tensor_slices(parts).map(self._test_batch)
         return batches.prefetch(tf.data.AUTOTUNE)

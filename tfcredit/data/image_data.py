@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.arrays import ArraySource, as_images, as_labels
-from tfcredit.data.corrupt import CorruptRecord
-from tfcredit.data.share import Share
+from tfcredit.data.shard import Shard
+from tfcredit.data.tfrecord.corrupt import CorruptRecord
 from tfcredit.errors import UserError
 
-WHOLE = Share()
+WHOLE = Shard()
 """The share of a host that is alone: whole batches."""
 
 
@@ -20,12 +20,12 @@ class Source(Protocol):
     """Where batches come from. `ImageData` has checked the arguments."""
 
     def train(
-        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+        self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
     ) -> tf.data.Dataset:
         """See `ImageData.train`."""
         ...
 
-    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """See `ImageData.evaluation`."""
         ...
 
@@ -141,7 +141,7 @@ class ImageData:
         seed: int,
         epoch: int,
         start_step: int = 0,
-        share: Share = WHOLE,
+        shard: Shard = WHOLE,
     ) -> tf.data.Dataset:
         """One epoch of training batches in a random order.
 
@@ -153,12 +153,12 @@ class ImageData:
             seed: Seed of order and augmentation.
             epoch: Number of the epoch; each has an order of its own.
             start_step: Batches to leave out at the start, without decoding them.
-            share: Which part of every batch to give, and in how many pieces; all of it in one
+            shard: Which part of every batch to give, and in how many pieces; all of it in one
                 piece by default.
 
         Returns:
-            A dataset of `steps_per_epoch(batch_size) - start_step` times `share.pieces` pieces,
-            each of n = `share.piece_size(batch_size)` normalised float32 images (n, h, w, c) and
+            A dataset of `steps_per_epoch(batch_size) - start_step` times `shard.pieces` pieces,
+            each of n = `shard.piece_size(batch_size)` normalised float32 images (n, h, w, c) and
             int32 labels (n,).
 
         Raises:
@@ -171,9 +171,9 @@ class ImageData:
                 f"start step {start_step} is outside the epoch's {steps} steps: "
                 f"choose one in [0, {steps}]."
             )
-        return self.source.train(batch_size, seed, epoch, start_step, share)
+        return self.source.train(batch_size, seed, epoch, start_step, shard)
 
-    def evaluation(self, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Every test image exactly once, in a fixed order and without augmentation.
 
         Host i of n takes images i, i + n, i + 2n and so on. Every host gives as many pieces, all
@@ -181,11 +181,11 @@ class ImageData:
 
         Args:
             batch_size: Images per batch of all hosts together.
-            share: Which part of every batch to give, and in how many pieces; all of it in one
+            shard: Which part of every batch to give, and in how many pieces; all of it in one
                 piece by default.
 
         Returns:
-            A dataset of pieces of n = `share.piece_size(batch_size)` normalised float32 images
+            A dataset of pieces of n = `shard.piece_size(batch_size)` normalised float32 images
             (n, h, w, c), int32 labels (n,) and float32 weights (n,): 1 for an image, 0 for padding.
 
         Raises:
@@ -198,7 +198,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
                 "evaluate: check the data folder."
             )
-        return self.source.evaluation(batch_size, share)
+        return self.source.evaluation(batch_size, shard)
 
 
 def _check_positive(batch_size: int) -> None:

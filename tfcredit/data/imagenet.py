@@ -4,11 +4,11 @@ import os
 import re
 from pathlib import Path
 
-from tfcredit.data import files, formats
 from tfcredit.data import preprocessing as preprocessings
-from tfcredit.data.corrupt import CorruptLog
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.records import RecordSource
+from tfcredit.data.tfrecord import files, formats
+from tfcredit.data.tfrecord.corrupt import CorruptLog
+from tfcredit.data.tfrecord.source import RecordSource
 from tfcredit.errors import UserError
 
 CLASSES = 1000

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfcredit.data import preprocessing
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.share import Share
+from tfcredit.data.shard import Shard
 from tfcredit.errors import UserError
 
 EXAMPLES = 1_281_167, 50_000
@@ -31,19 +31,19 @@ class SyntheticSource:
     examples: tuple[int, int]
 
     def train(
-        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+        self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
     ) -> tf.data.Dataset:
         """The fixed batch, normalised once; see `ImageData.train`."""
-        pieces = (self.examples[0] // batch_size - start_step) * share.pieces
-        batch = tf.data.Dataset.from_tensors(self._batch(share.piece_size(batch_size)))
+        pieces = (self.examples[0] // batch_size - start_step) * shard.pieces
+        batch = tf.data.Dataset.from_tensors(self._batch(shard.piece_size(batch_size)))
         return batch.repeat(pieces)
 
-    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """The fixed batch, its last ones with the weight 0; see `ImageData.evaluation`."""
-        size = share.piece_size(batch_size)
-        pieces = share.evaluation_pieces(batch_size, self.examples[1])
+        size = shard.piece_size(batch_size)
+        pieces = shard.evaluation_pieces(batch_size, self.examples[1])
         weights = np.zeros(pieces * size, np.float32)
-        weights[: share.examples(self.examples[1])] = 1
+        weights[: shard.examples(self.examples[1])] = 1
         images, labels = self._batch(size)
 
         def element(weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.json_format import ParseError
 
-from tfcredit.data import files, formats, imagenet, reading
-from tfcredit.data.corrupt import CorruptLog
+from tfcredit.data import imagenet
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.records import PARALLEL_FILES, PARALLEL_IMAGES
+from tfcredit.data.tfrecord import files, formats, reading
+from tfcredit.data.tfrecord.corrupt import CorruptLog
+from tfcredit.data.tfrecord.source import PARALLEL_FILES, PARALLEL_IMAGES
 from tfcredit.errors import UserError
 
 SMALL = 64

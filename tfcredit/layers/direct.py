@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.initializers import feedback_initializer as independent_initializer
-from tfcredit.layers.feedback import are_backprop_errors
+from tfcredit.layers.routing import are_backprop_errors
 from tfcredit.seeding import default_seed, derive
 
 # Uniform within 1/sqrt(size of h), as in the author's code (github.com/anokland/dfa-torch): |e B|

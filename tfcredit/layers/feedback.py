@@ -1,11 +1,9 @@
 """What all feedback layers share: the extra variable, the routing of errors, the training call."""
 
-import contextlib
-import contextvars
 import dataclasses
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,86 +14,9 @@ from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.base import checked
 from tfcredit.seeding import default_seed
-
-_THROUGH_FORWARD_KERNEL = contextvars.ContextVar("through_forward_kernel", default=False)
-_WITHOUT_R = contextvars.ContextVar("without_r", default=False)
-
-
-@contextlib.contextmanager
-def without_alignment() -> Iterator[None]:
-    """Training calls inside the block add no R: a step in which the alignment rests.
-
-    Feedback kernels that R alone teaches then have no gradient. Steps of rules are counted on, and
-    what else a rule does (errors that teach B, updates) is done.
-    """
-    token = _WITHOUT_R.set(True)
-    try:
-        yield
-    finally:
-        _WITHOUT_R.reset(token)
-
-
-@contextlib.contextmanager
-def backprop_errors() -> Iterator[None]:
-    """Gradients that are taken inside the block are backprop's: every error travels through W.
-
-    One forward pass, recorded by a persistent tape, so gives the errors of the rule and the true
-    ones, with the same dropout, noise and batch statistics.
-    """
-    token = _THROUGH_FORWARD_KERNEL.set(True)
-    try:
-        yield
-    finally:
-        _THROUGH_FORWARD_KERNEL.reset(token)
-
-
-def are_backprop_errors() -> bool:
-    """Whether the gradient that is being taken is inside `backprop_errors`."""
-    return _THROUGH_FORWARD_KERNEL.get()
-
-
-@tf.custom_gradient
-def hold_back_error(x: tf.Tensor) -> tf.Tensor:
-    """`x`, to which no error goes but backprop's (`backprop_errors`)."""
-    return tf.identity(x), lambda dx: dx if are_backprop_errors() else None
-
-
-def route_error(
-    connection: Connection,
-    x: tf.Tensor,
-    kernel: tf.Tensor,
-    feedback_kernel: tf.Tensor,
-    y: tf.Tensor,
-    error_gradient: Callable[[tf.Tensor], tf.Tensor | None] | None = None,
-    teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
-) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
-    """`y` = op(x; W), already computed, with an error that travels down through B.
-
-    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_gradient(dW) (none
-    if `None`). The one place where errors are routed.
-
-    With `teach`, dB = teach(dy) instead, and a zero to be added to the losses is returned beside
-    y: its upstream gradient is the scale of the loss, so that `teach` sees errors without it and
-    what it gives is scaled as every other gradient is.
-    """
-
-    @tf.custom_gradient
-    def route(x, w, b):
-        def gradient(dy, scale=None):
-            dw = connection.hebbian(x, dy, w.shape)
-            db = None if error_gradient is None else error_gradient(dw)
-            if teach is not None:
-                unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
-                db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
-            carrier = w if are_backprop_errors() else b
-            return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
-
-        outputs = tf.stop_gradient(y)
-        return outputs if teach is None else (outputs, tf.zeros([])), gradient
-
-    return route(x, kernel, feedback_kernel)
 
 
 class _ThreadLosses(threading.local):
@@ -235,29 +156,29 @@ class FeedbackLayer(keras.layers.Layer):
         if not self.rule.has_feedback_kernel:
             return super().call(inputs if self.rule.sends_error else hold_back_error(inputs))
         x = tf.convert_to_tensor(inputs)
-        synapse = self.synapse(x, perturbed=bool(training))
-        if synapse.perturbation is not None:
-            x = x + synapse.perturbation
-        b = self._learn(synapse) if training else synapse.feedback_kernel
-        # Every variable is read once per call, in `synapse`: TensorFlow 2.21's graph optimizer may
+        state = self.layer_state(x, perturbed=bool(training))
+        if state.perturbation is not None:
+            x = x + state.perturbation
+        b = self._learn(state) if training else state.feedback_kernel
+        # Every variable is read once per call, in `state`: TensorFlow 2.21's graph optimizer may
         # move a second reading past the variable's update in the same step.
         outputs = route_error(
             self.connection,
             x,
-            tf.cast(synapse.kernel, x.dtype),
+            tf.cast(state.kernel, x.dtype),
             tf.cast(b, x.dtype),
-            synapse.y,
-            self._follower(synapse),
-            self._teacher(synapse) if training else None,
+            state.y,
+            self._follower(state),
+            self._teacher(state) if training else None,
         )
         if isinstance(outputs, tuple):
             outputs, zero = outputs
             self.add_loss(zero)
-        if synapse.bias is not None:
-            outputs = outputs + synapse.bias
+        if state.bias is not None:
+            outputs = outputs + state.bias
         return outputs if self.activation is None else self.activation(outputs)
 
-    def synapse(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.Synapse:
+    def layer_state(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
         """What the rule sees of this layer.
 
         Args:
@@ -268,7 +189,7 @@ class FeedbackLayer(keras.layers.Layer):
             Both kernels, and the activity behind a stop-gradient.
         """
         w = tf.convert_to_tensor(self.kernel)
-        synapse = rules.Synapse(
+        state = rules.LayerState(
             connection=self.connection,
             x=tf.stop_gradient(inputs),
             y=None,
@@ -280,47 +201,47 @@ class FeedbackLayer(keras.layers.Layer):
             step=None if self._step is None else tf.convert_to_tensor(self._step),
         )
         if perturbed:
-            synapse = synapse.perturbed_by(self.rule, f"layer {self.name!r}")
-        y = self.connection.op(synapse.x, tf.stop_gradient(tf.cast(w, inputs.dtype)))
-        return dataclasses.replace(synapse, y=y, y_is_product=True)
+            state = state.perturbed_by(self.rule, f"layer {self.name!r}")
+        y = self.connection.op(state.x, tf.stop_gradient(tf.cast(w, inputs.dtype)))
+        return dataclasses.replace(state, y=y, y_is_product=True)
 
-    def _learn(self, synapse: rules.Synapse) -> tf.Tensor:
+    def _learn(self, state: rules.LayerState) -> tf.Tensor:
         """What a training call does for B; returns the B that this call's errors travel through."""
-        renewed = self.rule.update(synapse)
+        renewed = self.rule.update(state)
         if renewed is not None:
             renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
             self.feedback_kernel.assign(renewed)
-        loss = None if _WITHOUT_R.get() else self.rule.loss(synapse)
+        loss = None if is_alignment_off() else self.rule.loss(state)
         if loss is not None:
             self.add_loss(self._checked("loss", loss, ()))
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
-            self._step.assign(synapse.step + 1)
-        b = synapse.feedback_kernel
+            self._step.assign(state.step + 1)
+        b = state.feedback_kernel
         if renewed is None:
             return b
         # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
         return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
 
-    def _follower(self, synapse: rules.Synapse) -> Callable:
+    def _follower(self, state: rules.LayerState) -> Callable:
         """What dB gets of the error, as a function of dW."""
 
         def follow(dw):
-            change = self.rule.error_gradient(synapse, dw)
+            change = self.rule.error_gradient(state, dw)
             if change is None:
                 return None
             return self._checked("error_gradient", change, self.kernel.shape)
 
         return follow
 
-    def _teacher(self, synapse: rules.Synapse) -> Callable | None:
+    def _teacher(self, state: rules.LayerState) -> Callable | None:
         """The rule's own dB as a function of dy, or None."""
         if not self.rule.teaches_by_error:
             return None
         seen = dataclasses.replace(
-            synapse,
-            kernel=tf.stop_gradient(synapse.kernel),
-            feedback_kernel=tf.stop_gradient(synapse.feedback_kernel),
+            state,
+            kernel=tf.stop_gradient(state.kernel),
+            feedback_kernel=tf.stop_gradient(state.feedback_kernel),
         )
 
         def teach(dy):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
-from tfcredit.layers.feedback import are_backprop_errors
-from tfcredit.rules import NodePerturbation, Synapse
+from tfcredit.layers.routing import are_backprop_errors
+from tfcredit.rules import LayerState, NodePerturbation
 from tfcredit.seeding import derive
 
 
@@ -96,8 +96,8 @@ def _perturb(
     kernel, bias = tf.convert_to_tensor(layer.kernel), layer._shaped_bias()
     y = layer.connection.op(x, tf.cast(kernel, x.dtype))
     y = y if bias is None else y + tf.cast(bias, x.dtype)
-    synapse = Synapse(layer.connection, x, y, kernel, None, bias, layer.activation, seed, step)
-    noise = tf.ensure_shape(synapse.noise(tf.shape(y), tf.float32), y.shape)
+    state = LayerState(layer.connection, x, y, kernel, None, bias, layer.activation, seed, step)
+    noise = tf.ensure_shape(state.noise(tf.shape(y), tf.float32), y.shape)
     score = _sample_sums(noise * tf.cast(y, tf.float32)) / layer.rule.stddev
     y += tf.cast(layer.rule.stddev * noise, y.dtype)
     return (y if layer.activation is None else layer.activation(y)), score

@@ -1,7 +1,7 @@
 """Optimizers: separate ones for forward and feedback weights, noisy updates, and names for all."""
 
-from tfcredit.optimizers.factory import get, names
 from tfcredit.optimizers.noisy import NoisyOptimizer
 from tfcredit.optimizers.partitioned import PartitionedOptimizer
+from tfcredit.optimizers.registry import get, names
 
 __all__ = ["NoisyOptimizer", "PartitionedOptimizer", "get", "names"]

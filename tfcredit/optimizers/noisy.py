@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfcredit import seeding
+from tfcredit import noise, seeding
 from tfcredit.errors import UserError
 from tfcredit.optimizers.delegating import DelegatingOptimizer, is_feedback_kernel
-from tfcredit.optimizers.factory import resolve
+from tfcredit.optimizers.registry import resolve
 
 DISTRIBUTIONS = ("normal", "uniform")
 CHOICES = ("all", "feedback")
@@ -93,7 +93,7 @@ class NoisyOptimizer(DelegatingOptimizer):
             self._distribution_strategy,
             noisy,
             scales,
-            tf.cast(self._iterations, tf.int64),
+            tf.cast(self._iterations, tf.int32),
         )
 
     def _scale(self, variable: Any) -> tf.Tensor:
@@ -117,8 +117,8 @@ class NoisyOptimizer(DelegatingOptimizer):
             seed = seeding.derive(self.seed, "noise", self._get_variable_index(variable))
 
             def add(value, scale, step, seed=seed, constraint=variable.constraint) -> None:
-                noise = self._noise(value.shape, tf.stack([tf.constant(seed, tf.int64), step]))
-                value.assign_add(tf.cast(scale * noise, value.dtype))
+                drawn = self._noise(value.shape, tf.stack([tf.constant(seed, tf.int32), step]))
+                value.assign_add(tf.cast(scale * drawn, value.dtype))
                 if constraint is not None:
                     value.assign(constraint(value))
 
@@ -126,19 +126,8 @@ class NoisyOptimizer(DelegatingOptimizer):
             distribution.extended.update(raw, add, args=(scale, step), group=False)
 
     def _noise(self, shape: tf.TensorShape, seed: tf.Tensor) -> tf.Tensor:
-        """Float32 noise of mean 0 and the variance asked for.
-
-        Made from random bits: TensorFlow's own floats differ between graph mode and XLA at equal
-        seeds (2.21 on a CPU, Philox), the bits that they are made from do not.
-        """
-        bits = tf.random.stateless_uniform(
-            shape, seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
-        )
-        integers = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.float32)
-        centred = (integers + 0.5) * 2.0**-22 - 1.0  # exact, symmetric and never -1 or 1
-        if self.distribution == "uniform":
-            return math.sqrt(3 * self.variance) * centred
-        return math.sqrt(2 * self.variance) * tf.math.erfinv(centred)
+        """Float32 noise of mean 0 and the variance asked for."""
+        return math.sqrt(self.variance) * noise.drawn(seed, shape, tf.float32, self.distribution)
 
     def get_config(self) -> dict[str, Any]:
         """The inner optimizer's config and the arguments, with the seed in use."""

@@ -7,7 +7,7 @@ import keras
 
 from tfcredit.errors import UserError
 from tfcredit.optimizers.delegating import DelegatingOptimizer, is_feedback_kernel, skip_step
-from tfcredit.optimizers.factory import resolve
+from tfcredit.optimizers.registry import resolve
 
 
 @keras.saving.register_keras_serializable("tfcredit")

@@ -1,5 +1,5 @@
 """Runs compared on one HTML page: the command `tfcredit report`."""
 
-from tfcredit.report.reading import StoredRun, find_runs
+import lazy_loader
 
-__all__ = ["StoredRun", "find_runs"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,21 +10,25 @@ from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
-from tfcredit.report.page import page
-from tfcredit.report.reading import find_runs
+from tfcredit.startup import import_tensorflow
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = "tfcredit report") -> None:
     """Runs the command.
 
     Args:
         arguments: Run directories and flags, without the command's name.
+        program: Name for the help text.
 
     Raises:
         UserError: Wrong flags, no runs, damaged files, an output that can't be written.
         SystemExit: After --help.
     """
-    options = _parse(arguments)
+    options = _parse(arguments, program)
+    import_tensorflow()
+    from tfcredit.report.page import page
+    from tfcredit.report.reading import find_runs
+
     runs = find_runs(options.runs)
     output = Path(options.output)
     partial = output.with_name(f".{output.name}")
@@ -41,8 +45,8 @@ def main(arguments: list[str]) -> None:
     print(f"Wrote {output}: {len(runs)} run(s)")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = ArgumentParser(prog="tfcredit report", description=__doc__, allow_abbrev=False)
+def _parse(arguments: list[str], program: str) -> argparse.Namespace:
+    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of such")
     add("--output", metavar="FILE", required=True, help="the .html file; replaced if it is there")

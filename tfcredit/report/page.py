@@ -8,7 +8,7 @@ from typing import Any
 
 from tfcredit.report import figures
 from tfcredit.report.reading import StoredRun
-from tfcredit.training.rundir import FREE
+from tfcredit.training.run_directory import FREE
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en">

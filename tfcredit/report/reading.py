@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from tfcredit.analysis import read_csv
 from tfcredit.errors import UserError
+from tfcredit.records import read_csv
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.rundir import RunDirectory
+from tfcredit.training.run_directory import RunDirectory
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from tfcredit.rules.akrout import AkroutMirror
 from tfcredit.rules.alignment import AlignmentRule
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
 from tfcredit.rules.fixed import NormalizedFeedbackAlignment, SoftAlignment
 from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
-from tfcredit.rules.named import (
+from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
+from tfcredit.rules.paper import (
     ActivationAlignment,
     AutoencoderAlignment,
     Backprop,
@@ -17,7 +18,6 @@ from tfcredit.rules.named import (
     SymmetricAlignment,
     WeightMirror,
 )
-from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
 from tfcredit.rules.phase_free import PhaseFreeMirror
 from tfcredit.rules.product import LowRankFeedback, ProductFeedbackAlignment
 from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
@@ -50,7 +50,7 @@ __all__ = [
     "SignSymmetry",
     "SoftAlignment",
     "SymmetricAlignment",
-    "Synapse",
+    "LayerState",
     "WeightMirror",
     "from_function",
     "get",

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.errors import UserError
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.inputs import NOISES
 from tfcredit.rules.registry import register
 from tfcredit.seeding import derive
@@ -89,42 +89,42 @@ class AkroutMirror(Rule):
         self.rescale = None if rescale is None else float(rescale)
         self.activation = activation
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
         # Behind a stop-gradient, so that an eager tape keeps nothing of the mirror batches.
-        w = tf.stop_gradient(synapse.kernel)
-        bias = None if synapse.bias is None else tf.cast(tf.stop_gradient(synapse.bias), w.dtype)
+        w = tf.stop_gradient(state.kernel)
+        bias = None if state.bias is None else tf.cast(tf.stop_gradient(state.bias), w.dtype)
         own = self.activation is None
-        activation = synapse.activation if own else keras.activations.get(self.activation)
+        activation = state.activation if own else keras.activations.get(self.activation)
 
         def mirror(index, b):
-            x = self.stddev * self._noise(synapse, synapse.x, index)
-            y = synapse.connection.op(x, w)
+            x = self.stddev * self._noise(state, state.x, index)
+            y = state.connection.op(x, w)
             y = activation(y if bias is None else y + bias)
-            product = synapse.connection.hebbian(x, y, w.shape)
+            product = state.connection.hebbian(x, y, w.shape)
             return index + 1, (1.0 - self.decay) * b + self.rate / self.samples * product
 
-        count = tf.where(tf.equal(synapse.step, 0), self.first_steps, 1)
-        start = tf.constant(0), synapse.feedback_kernel
+        count = tf.where(tf.equal(state.step, 0), self.first_steps, 1)
+        start = tf.constant(0), state.feedback_kernel
         _, b = tf.while_loop(lambda index, b: index < count, mirror, start)
-        return b if self.rescale is None else self._rescaled(synapse, b)
+        return b if self.rescale is None else self._rescaled(state, b)
 
-    def _rescaled(self, synapse: Synapse, b: tf.Tensor) -> tf.Tensor:
+    def _rescaled(self, state: LayerState, b: tf.Tensor) -> tf.Tensor:
         # Noise is a function of seed, step and index: this one needs a seed of its own.
-        other = dataclasses.replace(synapse, seed=derive(synapse.seed, "rescale"))
-        unit = self._noise(other, synapse.y, None, "uniform")
+        other = dataclasses.replace(state, seed=derive(state.seed, "rescale"))
+        unit = self._noise(other, state.y, None, "uniform")
         z = 0.5 + unit / math.sqrt(12.0)
-        shape = tf.concat([[self.samples], tf.shape(synapse.x)[1:]], 0)
-        outputs = synapse.connection.op_transpose(z, b, shape)
+        shape = tf.concat([[self.samples], tf.shape(state.x)[1:]], 0)
+        outputs = state.connection.op_transpose(z, b, shape)
         spread = tf.math.reduce_std(tf.reshape(outputs, [self.samples, -1]), 1)
         return b * tf.math.divide_no_nan(tf.cast(self.rescale, b.dtype), tf.reduce_mean(spread))
 
-    def _noise(self, synapse: Synapse, like: tf.Tensor, index, distribution=None) -> tf.Tensor:
+    def _noise(self, state: LayerState, like: tf.Tensor, index, distribution=None) -> tf.Tensor:
         """Unit noise in the place of a batch of activity."""
         shape = tf.concat([[self.samples], tf.shape(like)[1:]], 0)
         distribution = distribution or self.distribution
-        dtype = synapse.kernel.dtype
-        noise = synapse.noise(shape, dtype, distribution, alike=True, index=index)
+        dtype = state.kernel.dtype
+        noise = state.noise(shape, dtype, distribution, alike=True, index=index)
         return tf.ensure_shape(noise, [self.samples, *like.shape[1:]])
 
     def get_config(self) -> dict:

@@ -10,7 +10,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tfcredit.errors import UserError
 from tfcredit.primitives import PRIMITIVES, add, times, value_and_terms
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
 from tfcredit.rules.registry import closest, register
@@ -92,90 +92,90 @@ class AlignmentRule(Rule):
         coefficient = self.coefficients.get("error")
         return coefficient(step) if callable(coefficient) else coefficient
 
-    def loss(self, synapse: Synapse):
+    def loss(self, state: LayerState):
         """See `Rule.loss`."""
         names = [name for name in self.coefficients if name != "error"]
         if not names:
             return None
-        coefficients = {name: _at(self.coefficients[name], synapse.step) for name in names}
-        return self._regularisation(synapse, coefficients, _at(self.rate, synapse.step))
+        coefficients = {name: _at(self.coefficients[name], state.step) for name in names}
+        return self._regularisation(state, coefficients, _at(self.rate, state.step))
 
-    def primitive_values(self, synapse: Synapse) -> dict[str, tf.Tensor]:
+    def primitive_values(self, state: LayerState) -> dict[str, tf.Tensor]:
         """The value of each primitive of the sum (without coefficient), for monitoring."""
         names = [name for name in self.coefficients if name != "error"]
-        return {name: self._regularisation(synapse, {name: 1.0}) for name in names}
+        return {name: self._regularisation(state, {name: 1.0}) for name in names}
 
-    def _regularisation(self, synapse: Synapse, coefficients, rate=1.0) -> tf.Tensor:
+    def _regularisation(self, state: LayerState, coefficients, rate=1.0) -> tf.Tensor:
         options = self.inputs
-        synapse = self._seen(synapse)
-        bias = None if synapse.bias is None else tf.stop_gradient(synapse.bias)
-        x, product = self._activity(synapse, coefficients)
+        state = self._seen(state)
+        bias = None if state.bias is None else tf.stop_gradient(state.bias)
+        x, product = self._activity(state, coefficients)
         y = product
         centred = batch_center(x) if options.batch_center_backward_input else None
         own = options.activation is None
-        activation = synapse.activation if own else keras.activations.get(options.activation)
+        activation = state.activation if own else keras.activations.get(options.activation)
         if options.use_bias_forward and bias is not None:
             y = y + bias
         if options.activation_forward:
             y = activation(y)
         if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
-            kernel = synapse.kernel
+            kernel = state.kernel
             return rate * objective(
-                synapse.connection,
+                state.connection,
                 coefficients,
                 options,
                 x,
                 y,
                 kernel if options.update_forward else tf.stop_gradient(kernel),
-                synapse.feedback_kernel,
+                state.feedback_kernel,
                 bias if options.use_bias_backward else None,
                 activation if options.activation_backward else None,
                 centred,
             )
         y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
-        y_is_product = synapse.y_is_product and y is product and centred is None and y_amp is None
+        y_is_product = state.y_is_product and y is product and centred is None and y_amp is None
         return descending(
             lambda b: value_and_terms(
-                synapse.connection,
+                state.connection,
                 coefficients,
                 x,
                 y,
-                synapse.kernel,
+                state.kernel,
                 b,
                 centred,
                 y_amp,
                 y_is_product,
             ),
-            synapse.feedback_kernel,
+            state.feedback_kernel,
             rate,
         )
 
-    def _seen(self, synapse: Synapse) -> Synapse:
-        """The synapse with the part of the batch and in the precision that R sees."""
+    def _seen(self, state: LayerState) -> LayerState:
+        """The state with the part of the batch and in the precision that R sees."""
         if self._sees_a_part:
-            synapse = _part(synapse, self.inputs.fraction)
+            state = _part(state, self.inputs.fraction)
         if self.inputs.precision is None:
-            return synapse
-        seen = {name: getattr(synapse, name) for name in ("x", "y", "bias")}
+            return state
+        seen = {name: getattr(state, name) for name in ("x", "y", "bias")}
         dtype = self.inputs.precision
         cast = {name: tf.cast(each, dtype) for name, each in seen.items() if each is not None}
-        return dataclasses.replace(synapse, **cast)
+        return dataclasses.replace(state, **cast)
 
-    def _activity(self, synapse: Synapse, coefficients):
+    def _activity(self, state: LayerState, coefficients):
         """The input that R sees, and op(x; W) for it where a primitive reads that."""
-        options, x, y = self.inputs, synapse.x, synapse.y
+        options, x, y = self.inputs, state.x, state.y
         if options.noise is not None:
-            x = options.stddev * synapse.noise(tf.shape(x), x.dtype, options.noise)
-            x = tf.ensure_shape(x, synapse.x.shape)
+            x = options.stddev * state.noise(tf.shape(x), x.dtype, options.noise)
+            x = tf.ensure_shape(x, state.x.shape)
         x = alter_input(x, options)
-        if x is synapse.x and not options.update_forward:
+        if x is state.x and not options.update_forward:
             return x, y
         if not {"amp", "null", "sparse"} & set(coefficients):
             return x, y
-        kernel = tf.cast(synapse.kernel, x.dtype)
+        kernel = tf.cast(state.kernel, x.dtype)
         if not options.update_forward:
             kernel = tf.stop_gradient(kernel)
-        return x, synapse.connection.op(x, kernel)
+        return x, state.connection.op(x, kernel)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
@@ -236,21 +236,21 @@ def descending(value_and_terms_of, variable: tf.Tensor, rate: float | tf.Tensor 
     return attach(variable)
 
 
-def _part(synapse: Synapse, fraction: float) -> Synapse:
+def _part(state: LayerState, fraction: float) -> LayerState:
     """A random part of the batch, the same samples of x and y, each as likely as any other."""
     # Noise is a function of seed and step too: this draw needs a seed of its own.
-    other = dataclasses.replace(synapse, seed=derive(synapse.seed, "part"))
-    n = synapse.x.shape[0]
+    other = dataclasses.replace(state, seed=derive(state.seed, "part"))
+    n = state.x.shape[0]
     if n is None:
-        n = tf.shape(synapse.x)[0]
+        n = tf.shape(state.x)[0]
         share = tf.round(fraction * tf.cast(n, tf.float32))
         m = tf.maximum(1, tf.cast(share, tf.int32))
     else:
         m = max(1, round(fraction * n))
     rows = (other.whole_number(n) + tf.range(m)) % n
     # Not a slice: XLA has to know where one begins, and compiled each step anew.
-    x, y = (tf.gather(activity, rows) for activity in (synapse.x, synapse.y))
-    return dataclasses.replace(synapse, x=x, y=y)
+    x, y = (tf.gather(activity, rows) for activity in (state.x, state.y))
+    return dataclasses.replace(state, x=x, y=y)
 
 
 def _coefficient(name: str, value):

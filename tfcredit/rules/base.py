@@ -1,20 +1,19 @@
 """What a rule is: how errors travel, and what teaches the feedback kernel."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
+from tfcredit import noise
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.primitives import scalar
 
 
 @dataclasses.dataclass(frozen=True)
-class Synapse:
+class LayerState:
     """What a rule may look at in one layer, in one training call.
 
     Attributes:
@@ -46,15 +45,15 @@ class Synapse:
     perturbation: tf.Tensor | None = None
     y_is_product: bool = False
 
-    def perturbed_by(self, rule: "Rule", where: str) -> "Synapse":
-        """This synapse with the rule's perturbation, if it has one, added to `x`.
+    def perturbed_by(self, rule: "Rule", where: str) -> "LayerState":
+        """This state with the rule's perturbation, if it has one, added to `x`.
 
         Args:
             rule: The rule.
             where: In which layer, for messages.
 
         Returns:
-            A synapse; its `y` is the one of before.
+            A state; its `y` is the one of before.
         """
         added = rule.perturbation(self)
         if added is None:
@@ -86,7 +85,7 @@ class Synapse:
         Raises:
             UserError: The distribution is unknown.
         """
-        return _drawn(self._drawing_seed(alike, index), shape, dtype, distribution)
+        return noise.drawn(self._drawing_seed(alike, index), shape, dtype, distribution)
 
     def whole_number(self, bound: int | tf.Tensor) -> tf.Tensor:
         """A random whole number that is a function of (seed, step) and nothing else.
@@ -98,7 +97,7 @@ class Synapse:
             An int32 scalar, each number from 0 to `bound` - 1 as likely but for a share `bound` /
             2^32; each replica's own.
         """
-        return tf.math.floormod(_bits([], self._drawing_seed()), bound)
+        return noise.whole_number(self._drawing_seed(), bound)
 
     def _drawing_seed(self, alike: bool = False, index: tf.Tensor | None = None) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
@@ -109,79 +108,6 @@ class Synapse:
             index = tf.cast(replica.replica_id_in_sync_group, tf.int32)
             seed = tf.random.experimental.stateless_fold_in(seed, index)
         return seed
-
-
-def fixed_noise(
-    seed: int, shape: Sequence[int], dtype: tf.DType, distribution: str = "normal"
-) -> tf.Tensor:
-    """Unit-variance, zero-mean noise that is the same at every step and on every replica.
-
-    Args:
-        seed: Its seed; `tfcredit.seeding.derive` makes one for each purpose of the layer's.
-        shape: Its shape.
-        dtype: Its floating dtype; it is drawn in float32.
-        distribution: `"normal"`, `"uniform"` or `"sign"` (1 and -1).
-
-    Returns:
-        Independent numbers of mean 0 and variance 1.
-
-    Raises:
-        UserError: The distribution is unknown.
-    """
-    return _drawn(tf.constant([seed, 0], tf.int32), shape, dtype, distribution)
-
-
-def _drawn(seed: tf.Tensor, shape, dtype: tf.DType, distribution: str) -> tf.Tensor:
-    draws = {"normal": _normal, "uniform": _uniform, "sign": _signs}
-    if distribution not in draws:
-        known = ", ".join(draws)
-        raise UserError(f"distribution={distribution!r} is unknown: give one of {known}.")
-    draw = draws[distribution]
-    count = tf.reduce_prod(shape) if tf.is_tensor(shape) else math.prod(shape)
-    return tf.cast(tf.reshape(draw(count, seed), shape), dtype)
-
-
-_BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
-
-
-# Of TensorFlow's random numbers only Philox' integers are the same with and without XLA
-# (TensorFlow 2.21: its uniform and normal numbers of one seed differ), so these are made of them.
-# The seed is Philox' key as it is, two whole numbers of 32 bits: that keys which differ in one bit
-# give unrelated numbers is what Philox is for, whereas `tf.random.stateless_uniform` first draws
-# the key from the seed, with 12 ops that each layer would have to trace.
-def _bits(shape: Sequence[int | tf.Tensor], seed: tf.Tensor) -> tf.Tensor:
-    """Whole numbers of 32 random bits, int32."""
-    return tf.raw_ops.StatelessRandomUniformFullIntV2(
-        shape=tf.convert_to_tensor(shape, tf.int32),
-        key=tf.bitcast(tf.reshape(seed, [1, 2]), tf.uint64),
-        counter=tf.constant([0, 0], tf.uint64),
-        alg=tf.random.Algorithm.PHILOX.value,
-        dtype=tf.int32,
-    )
-
-
-def _fractions(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return (tf.cast(_bits([count], seed), tf.float32) + (2.0**31 + 0.5)) * 2.0**-32
-
-
-def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    return 3.0**0.5 * (2.0 * _fractions(count, seed) - 1.0)
-
-
-def _signs(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """32 of each whole number."""
-    bits = tf.bitwise.bitwise_and(_bits([(count + 31) // 32], seed)[:, None], tf.constant(_BITS))
-    return tf.reshape(tf.where(bits == 0, 1.0, -1.0), [-1])[:count]
-
-
-def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Box and Muller's: a radius and an angle make two normal numbers."""
-    pairs = (count + 1) // 2
-    fractions = _fractions(2 * pairs, seed)
-    # One of 2^26 fractions is rounded to 0, whose logarithm would be infinite.
-    radius = tf.sqrt(-2.0 * tf.math.log(tf.maximum(fractions[:pairs], 2.0**-33)))
-    angle = 2.0 * math.pi * fractions[pairs:]
-    return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:count]
 
 
 def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: str) -> tf.Tensor:
@@ -262,7 +188,7 @@ class Rule:
         """Whether replicas draw other numbers than one device, so that their steps differ."""
         return False
 
-    def loss(self, synapse: Synapse) -> tf.Tensor | None:
+    def loss(self, state: LayerState) -> tf.Tensor | None:
         """The layer's R, whose gradient reaches B (only), or `None`."""
         return None
 
@@ -270,25 +196,25 @@ class Rule:
         """What dB gets of the forward kernel's gradient H(x, dy); `None` for nothing."""
         return None
 
-    def error_gradient(self, synapse: Synapse, dw: tf.Tensor) -> tf.Tensor | None:
+    def error_gradient(self, state: LayerState, dw: tf.Tensor) -> tf.Tensor | None:
         """What dB gets of the error, as a function of what the layer has already.
 
         Args:
-            synapse: The layer.
+            state: The layer.
             dw: The forward kernel's gradient H(x, dy), with the scale of the loss.
 
         Returns:
             A tensor of the shape of B, linear in `dw`, or `None`; by default `error_coefficient`
             times `dw`.
         """
-        coefficient = self.error_coefficient(synapse.step)
+        coefficient = self.error_coefficient(state.step)
         return None if coefficient is None else scalar(coefficient, dw.dtype) * dw
 
-    def gradient(self, synapse: Synapse, dy: tf.Tensor) -> tf.Tensor:
+    def gradient(self, state: LayerState, dy: tf.Tensor) -> tf.Tensor:
         """What the optimizer takes for the gradient of B: any function of x, y, dy, W and B.
 
         Args:
-            synapse: The layer.
+            state: The layer.
             dy: The error that reached `y`, of its shape, without the scale of the loss.
 
         Returns:
@@ -296,15 +222,15 @@ class Rule:
         """
         raise NotImplementedError
 
-    def perturbation(self, synapse: Synapse) -> tf.Tensor | None:
+    def perturbation(self, state: LayerState) -> tf.Tensor | None:
         """What training calls add to the layer's input, of its shape; `None` for nothing.
 
-        `y` of the synapse is `None`: the layer computes it from the altered input, which the
+        `y` of the state is `None`: the layer computes it from the altered input, which the
         forward kernel learns from too.
         """
         return None
 
-    def update(self, synapse: Synapse) -> tf.Tensor | None:
+    def update(self, state: LayerState) -> tf.Tensor | None:
         """A new value of B that the training call itself assigns; `None` for none.
 
         Errors of the same call already travel through it. It must be the same on all replicas.

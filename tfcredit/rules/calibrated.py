@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.errors import UserError
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.registry import register
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
@@ -42,14 +42,14 @@ class CalibratedRule(Rule):
         """
         return min(max(math.ceil(self.needed(fan_in)), 1), max(MAX_NUMBERS // fan_in, 1))
 
-    def _estimate(self, synapse: Synapse, kernel: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
+    def _estimate(self, state: LayerState, kernel: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
         """H(xi, op(xi; kernel)) / k: unbiased for the kernel; times a factor."""
         shape = kernel.shape.as_list()
-        fan_in = synapse.connection.field_size(shape)
+        fan_in = state.connection.field_size(shape)
         k = self.samples(fan_in)
-        xi = _noise(synapse, k, fan_in, kernel.dtype)
-        y = synapse.connection.field_op(xi, kernel)
-        return synapse.connection.field_hebbian(xi, factor / k * y, shape)
+        xi = _noise(state, k, fan_in, kernel.dtype)
+        y = state.connection.field_op(xi, kernel)
+        return state.connection.field_hebbian(xi, factor / k * y, shape)
 
 
 # Samples are windows on a sequence of signs, as receptive fields that overlap are. That a number is
@@ -57,12 +57,12 @@ class CalibratedRule(Rule):
 # different samples are uncorrelated. Left out: errors of weights a, b, c of which b lies half way
 # from a to c, at most a share shares / (2 fan_in) more; an update of `calibrated_activation`
 # shrinks the error up to twice the growth that it reckons with, so that it can't diverge.
-def _noise(synapse: Synapse, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
+def _noise(state: LayerState, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
     """Unit noise `[samples, fan_in]`, alike on all replicas."""
     most = min(MAX_SHARES, math.isqrt(fan_in))
     shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
     rows = [samples + shares - 1, fan_in // shares]
-    signs = synapse.noise(rows, dtype, "sign", alike=True)
+    signs = state.noise(rows, dtype, "sign", alike=True)
     windows = np.arange(samples, dtype=np.int32)[:, None] + np.arange(shares, dtype=np.int32)
     return tf.reshape(tf.gather(signs, tf.constant(windows)), [samples, fan_in])
 
@@ -96,12 +96,12 @@ class CalibratedMirror(CalibratedRule):
         averaging = self.gain / (2.0 - self.gain)
         return averaging * (fan_in - 1) / math.tan(math.radians(self.angle)) ** 2
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
-        b = synapse.feedback_kernel
-        t = tf.cast(synapse.step + 1, b.dtype)
+        b = state.feedback_kernel
+        t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
-        return b + gain * (self._estimate(synapse, synapse.kernel) - b)
+        return b + gain * (self._estimate(state, state.kernel) - b)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
@@ -145,12 +145,12 @@ class CalibratedActivation(CalibratedRule):
         k = self.samples(fan_in)
         return k / (k + fan_in - 1)
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
-        b = synapse.feedback_kernel
+        b = state.feedback_kernel
         # op is linear in its kernel: op(xi; B) - op(xi; W) is one product.
-        gain = self.gain_of(synapse.connection.field_size(b.shape.as_list()))
-        return b - self._estimate(synapse, b - synapse.kernel, gain)
+        gain = self.gain_of(state.connection.field_size(b.shape.as_list()))
+        return b - self._estimate(state, b - state.kernel, gain)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.registry import register
 from tfcredit.seeding import derive
 
@@ -21,9 +21,9 @@ class NormalizedFeedbackAlignment(Rule):
     call, is our choice. A kernel B that is zero stays zero.
     """
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
-        w, b = synapse.kernel, synapse.feedback_kernel
+        w, b = state.kernel, state.feedback_kernel
         return b * tf.math.divide_no_nan(tf.norm(w), tf.norm(b))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.registry import register
 
 
@@ -36,14 +36,14 @@ def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e
 
     def decorate(function: Callable[..., tf.Tensor]) -> type[Rule]:
         class FunctionRule(Rule):
-            def gradient(self, synapse: Synapse, dy: tf.Tensor) -> tf.Tensor:
+            def gradient(self, state: LayerState, dy: tf.Tensor) -> tf.Tensor:
                 """See `Rule.gradient`."""
                 # Products run in the compute dtype, as the layer's own do.
                 w, b = (
-                    tf.cast(kernel, synapse.x.dtype)
-                    for kernel in (synapse.kernel, synapse.feedback_kernel)
+                    tf.cast(kernel, state.x.dtype)
+                    for kernel in (state.kernel, state.feedback_kernel)
                 )
-                return function(synapse.connection, synapse.x, synapse.y, dy, w, b)
+                return function(state.connection, state.x, state.y, dy, w, b)
 
         FunctionRule.__name__ = FunctionRule.__qualname__ = function.__name__
         FunctionRule.__doc__ = function.__doc__

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.calibrated import check_range
 from tfcredit.rules.geometry import geometry
 from tfcredit.rules.registry import register
@@ -82,26 +82,26 @@ class PhaseFreeMirror(Rule):
         square = tf.where(own < asked, own / tf.maximum(asked - own, 1e-9), LARGEST_FRACTION**2)
         return tf.clip_by_value(tf.sqrt(square), LEAST_FRACTION, LARGEST_FRACTION)
 
-    def perturbation(self, synapse: Synapse) -> tf.Tensor:
+    def perturbation(self, state: LayerState) -> tf.Tensor:
         """See `Rule.perturbation`."""
-        x, dtype = synapse.x, synapse.kernel.dtype
-        layer = geometry(synapse.connection, x.shape[1:], synapse.kernel.shape.as_list())
+        x, dtype = state.x, state.kernel.dtype
+        layer = geometry(state.connection, x.shape[1:], state.kernel.shape.as_list())
         activity = tf.cast(x, dtype)
         activity -= tf.reduce_mean(activity, 0, keepdims=True)
         spread = tf.sqrt(tf.reduce_mean(activity**2))
         fraction = tf.cast(self.fraction(layer.variance, tf.shape(x)[0] * _replicas()), dtype)
-        return tf.ensure_shape(fraction * spread * synapse.noise(tf.shape(x), dtype), x.shape)
+        return tf.ensure_shape(fraction * spread * state.noise(tf.shape(x), dtype), x.shape)
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
-        b, shape = synapse.feedback_kernel, synapse.kernel.shape
-        layer = geometry(synapse.connection, synapse.x.shape[1:], shape.as_list())
-        p, y = (tf.cast(each, b.dtype) for each in (synapse.perturbation, synapse.y))
+        b, shape = state.feedback_kernel, state.kernel.shape
+        layer = geometry(state.connection, state.x.shape[1:], shape.as_list())
+        p, y = (tf.cast(each, b.dtype) for each in (state.perturbation, state.y))
         y -= tf.reduce_mean(y, 0, keepdims=True)
         # (n - 1) s^2 of this very noise: one degree of freedom went with the mean of y.
         n = tf.cast(tf.shape(p)[0], b.dtype)
         square = (n - 1.0) * tf.reduce_mean(p**2)
-        product = synapse.connection.hebbian(p, tf.math.divide_no_nan(y, square), shape)
+        product = state.connection.hebbian(p, tf.math.divide_no_nan(y, square), shape)
         estimate = product / tf.constant(layer.counts, b.dtype)
         error = tf.math.divide_no_nan(tf.reduce_mean(y**2), square)
         error *= tf.reduce_mean(tf.constant(layer.met / layer.counts, b.dtype))
@@ -114,7 +114,7 @@ class PhaseFreeMirror(Rule):
         asked = math.sin(math.radians(self.angle)) ** 2
         gain = 2.0 * asked / (ratio + asked)
         gain = tf.maximum(
-            tf.minimum(gain, self.gain), 1.0 / (tf.cast(synapse.step + 1, b.dtype) + ratio / 2.0)
+            tf.minimum(gain, self.gain), 1.0 / (tf.cast(state.step + 1, b.dtype) + ratio / 2.0)
         )
         return tf.where(square > 0, b + gain * (estimate - b), b)
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfcredit import noise
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.rules.alignment import NamedAlignmentRule
-from tfcredit.rules.base import Synapse, fixed_noise
+from tfcredit.rules.base import LayerState
 from tfcredit.rules.registry import register
 from tfcredit.seeding import derive
 
@@ -35,10 +36,10 @@ class ProductRule(NamedAlignmentRule):
         """The number of rows of Q for so many outputs."""
         raise NotImplementedError
 
-    def error_gradient(self, synapse: Synapse, dw: tf.Tensor) -> tf.Tensor:
+    def error_gradient(self, state: LayerState, dw: tf.Tensor) -> tf.Tensor:
         """See `Rule.error_gradient`."""
-        change = tf.cast(super().error_gradient(synapse, dw), synapse.feedback_kernel.dtype)
-        return tf.cast(self.initial(synapse.connection, change, synapse.seed), dw.dtype)
+        change = tf.cast(super().error_gradient(state, dw), state.feedback_kernel.dtype)
+        return tf.cast(self.initial(state.connection, change, state.seed), dw.dtype)
 
     def initial(self, connection: Connection, drawn: tf.Tensor, seed: int) -> tf.Tensor:
         """See `Rule.initial`: `drawn` times Q^T Q on its outputs."""
@@ -63,8 +64,8 @@ class ProductRule(NamedAlignmentRule):
             A tensor `[width, outputs]` of variance 1 / max(width, outputs).
         """
         width = self.width(outputs)
-        noise = fixed_noise(derive(seed, "product"), [width, outputs], dtype, "uniform")
-        return noise / math.sqrt(max(width, outputs))
+        drawn = noise.fixed(derive(seed, "product"), [width, outputs], dtype, "uniform")
+        return drawn / math.sqrt(max(width, outputs))
 
 
 @register("product_feedback_alignment")

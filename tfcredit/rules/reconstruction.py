@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfcredit.errors import UserError
 from tfcredit.primitives import value_and_terms
 from tfcredit.rules.alignment import descending
-from tfcredit.rules.base import Rule, Synapse
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.registry import register
 from tfcredit.seeding import derive
 
@@ -41,14 +41,14 @@ class LocalDifferenceReconstruction(Rule):
                 raise UserError(f"{name}={value!r} must be a positive finite number.")
         self.coefficient, self.stddev = float(coefficient), float(stddev)
 
-    def loss(self, synapse: Synapse) -> tf.Tensor:
+    def loss(self, state: LayerState) -> tf.Tensor:
         """See `Rule.loss`."""
-        connection, x, y = synapse.connection, synapse.x, synapse.y
+        connection, x, y = state.connection, state.x, state.y
         # Noise is a function of seed and step: the two need seeds of their own.
-        other = dataclasses.replace(synapse, seed=derive(synapse.seed, "eta"))
-        xi = tf.ensure_shape(self.stddev * synapse.noise(tf.shape(x), x.dtype), x.shape)
+        other = dataclasses.replace(state, seed=derive(state.seed, "eta"))
+        xi = tf.ensure_shape(self.stddev * state.noise(tf.shape(x), x.dtype), x.shape)
         eta = tf.ensure_shape(self.stddev * other.noise(tf.shape(y), y.dtype), y.shape)
-        w = tf.stop_gradient(synapse.kernel)
+        w = tf.stop_gradient(state.kernel)
         projection = connection.op(xi, tf.cast(w, x.dtype))
 
         def both(b):
@@ -56,7 +56,7 @@ class LocalDifferenceReconstruction(Rule):
             null = value_and_terms(connection, {"null": self.coefficient}, xi, eta, w, b)
             return amp[0] + null[0], amp[1] + null[1]
 
-        return descending(both, synapse.feedback_kernel)
+        return descending(both, state.feedback_kernel)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -4,8 +4,9 @@ import math
 
 import tensorflow as tf
 
+from tfcredit import noise
 from tfcredit.errors import UserError
-from tfcredit.rules.base import Rule, Synapse, fixed_noise
+from tfcredit.rules.base import LayerState, Rule
 from tfcredit.rules.registry import register
 from tfcredit.seeding import derive
 
@@ -50,26 +51,26 @@ class SignSymmetry(Rule):
         """See `Rule.counts_steps`."""
         return self.variant == "brsf"
 
-    def update(self, synapse: Synapse) -> tf.Tensor:
+    def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
-        w, b = synapse.kernel, synapse.feedback_kernel
-        scale = math.sqrt(2.0 / sum(synapse.connection.fans(w.shape.as_list())))
+        w, b = state.kernel, state.feedback_kernel
+        scale = math.sqrt(2.0 / sum(state.connection.fans(w.shape.as_list())))
         if self.variant == "usf":
             magnitude = tf.fill(w.shape, tf.constant(scale, b.dtype))
         elif self.variant == "brsf":
-            magnitude = scale * tf.abs(synapse.noise(w.shape, b.dtype, alike=True))
+            magnitude = scale * tf.abs(state.noise(w.shape, b.dtype, alike=True))
         else:
             magnitude = tf.abs(b)
         if self.concordance < 1.0:
-            magnitude = tf.where(self._discordant(synapse), -magnitude, magnitude)
+            magnitude = tf.where(self._discordant(state), -magnitude, magnitude)
         # One pass over the kernel, where a comparison, a negation and a choice are three: the
         # gradient of x -> max(x, -x), as that of a leaky ReLU of slope -1.
         return tf.raw_ops.LeakyReluGrad(gradients=magnitude, features=w, alpha=-1.0)
 
-    def _discordant(self, synapse: Synapse) -> tf.Tensor:
+    def _discordant(self, state: LayerState) -> tf.Tensor:
         """Which feedback weights have the other sign than their forward weight."""
-        seed = derive(synapse.seed, "concordance")
-        draw = fixed_noise(seed, synapse.kernel.shape, tf.float32, "uniform")
+        seed = derive(state.seed, "concordance")
+        draw = noise.fixed(seed, state.kernel.shape, tf.float32, "uniform")
         # Of variance 1: between -sqrt(3) and sqrt(3).
         return draw > math.sqrt(3.0) * (2.0 * self.concordance - 1.0)
 

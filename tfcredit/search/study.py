@@ -17,7 +17,7 @@ from tfcredit.search import figures
 from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
 from tfcredit.training.recipe import LARGEST, Recipe, parse
-from tfcredit.training.rundir import Directory, RunDirectory, differences
+from tfcredit.training.run_directory import Directory, RunDirectory, differences
 
 NAME = "tfcredit"
 """Of the study in the database."""

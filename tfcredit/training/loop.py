@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
-from tfcredit.data import ImageData, Share
+from tfcredit.data import ImageData, Shard
 from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.diagnosis import diagnose
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
@@ -115,9 +116,9 @@ class Loop:
         """The batches of an epoch from one of its steps on, as `Cluster.distribute` wants them."""
 
         def dataset(host: int, hosts: int, replicas: int):
-            share = Share(host, hosts, replicas * self.recipe.accumulation_steps)
+            shard = Shard(host, hosts, replicas * self.recipe.accumulation_steps)
             recipe = self.recipe
-            return self.data.train(recipe.batch_size, recipe.seed, epoch, place, share)
+            return self.data.train(recipe.batch_size, recipe.seed, epoch, place, shard)
 
         return dataset
 
@@ -165,7 +166,7 @@ class Loop:
         pieces = cluster.replicas // max(1, len(cluster.workers))
         hosts = max(1, len(cluster.workers))
         dataset = self._dataset_from(epoch, place)(cluster.index, hosts, pieces)
-        where = self.trainer.blame(dataset.take(pieces * self.recipe.accumulation_steps))
+        where = diagnose(self.trainer, dataset.take(pieces * self.recipe.accumulation_steps))
         raise NotFiniteError(
             f"loss or gradients were not finite at step {step + 1}: {where}. Training stopped; the "
             f"last good checkpoint is {self.checkpoints.latest or 'none yet'}. Lower "
@@ -186,7 +187,7 @@ def evaluate(
     """
 
     def dataset(host: int, hosts: int, replicas: int):
-        return data.evaluation(batch_size, Share(host, hosts, replicas))
+        return data.evaluation(batch_size, Shard(host, hosts, replicas))
 
     stopped = False
 

@@ -1,9 +1,6 @@
 """A run: its parts put together, trained, evaluated or exported, and what is written."""
 
 import contextlib
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,17 +9,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import tfcredit
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
-from tfcredit.training import assemble, board, strategies
+from tfcredit.training import assemble, strategies
+from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.environment import environment
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.rundir import RunDirectory
+from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
@@ -283,24 +281,3 @@ class Run:
             "flags": self.recipe.flagfile().splitlines(),
             **environment(),
         }
-
-
-def environment() -> dict:
-    """Versions, machine and settings that results depend on."""
-    here = os.path.dirname(os.path.abspath(tfcredit.__file__))
-    revision = subprocess.run(
-        ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "versions": {
-            "tfcredit": tfcredit.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "git_revision": revision.stdout.strip() or None,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "devices": [device.name for device in tf.config.list_logical_devices()],
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
-    }

@@ -5,11 +5,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
-from tfcredit.layers.feedback import without_alignment
+from tfcredit.layers.routing import without_alignment
 from tfcredit.schedules import TaskRate
 
 
@@ -101,7 +100,7 @@ class Trainer:
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
-        for layer, loss in self._alignment_losses():
+        for layer, loss in self.alignment_losses():
             (by_error if layer.rule.teaches_by_error else by_kernel).append(loss)
         by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
@@ -116,8 +115,8 @@ class Trainer:
             "logits": logits,
         }
 
-    def _alignment_losses(self):
-        """Each layer's R of the training calls since the last step, one per call."""
+    def alignment_losses(self):
+        """Each layer and its R of the training calls since the last step, one per call."""
         for layer in self._aligned:
             for loss in layer.alignment_losses:
                 yield layer, loss
@@ -275,47 +274,6 @@ class Trainer:
         for metric in self.metrics.values():
             metric.reset_state()
 
-    def blame(self, batches: Iterable) -> str:
-        """Find where a step that was not finite went wrong.
-
-        Args:
-            batches: This host's (images, labels) of the step.
-
-        Returns:
-            A phrase that names the layer.
-        """
-        suspicions = [self._suspicion(images, labels) for images, labels in batches]
-        return max(suspicions)[1] if suspicions else "on another worker"
-
-    def _suspicion(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[bool, str]:
-        """Whether something is not finite in a batch, and what, or else what is largest."""
-        layers = self.network.layers
-        for layer in layers:
-            if any(not _finite(weight) for weight in layer.weights):
-                return True, f"a weight of layer {layer.name!r} is not finite"
-        outputs = keras.Model(self.network.inputs, [layer.output for layer in layers])(images)
-        for layer, output in zip(layers, tf.nest.flatten(outputs), strict=True):
-            if not _finite(output):
-                return True, f"the output of layer {layer.name!r} is not finite"
-        variables = self.network.trainable_variables
-        with tf.GradientTape() as tape:
-            total = self.objective(images, labels)["loss"]
-        for layer, loss in self._alignment_losses():
-            if not _finite(loss):
-                return True, f"the alignment loss of layer {layer.name!r} is not finite"
-        gradients = tape.gradient(total, variables)
-        # Errors travel down, so the topmost layer is the one where they went wrong first.
-        for variable, gradient in reversed(list(zip(variables, gradients, strict=True))):
-            if gradient is not None and not _finite(gradient):
-                return True, f"the gradient of {variable.path!r} is not finite"
-        sizes = [0.0 if g is None else float(tf.reduce_max(tf.abs(g))) for g in gradients]
-        largest = int(np.argmax(sizes))
-        return (
-            False,
-            f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that "
-            "the norm of all gradients overflows",
-        )
-
 
 def _with_and_without_r(step: Callable, wrap: Callable) -> dict[bool, Callable]:
     """A function of `aligned` as two wrapped ones; TensorFlow traces those that are called."""
@@ -330,10 +288,6 @@ def _added(gradients: Iterable) -> tf.Tensor | None:
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-
-def _finite(tensor) -> bool:
-    return bool(np.isfinite(np.asarray(tensor, np.float64)).all())
 
 
 def _local_zeros(variable: keras.Variable) -> tf.Variable:

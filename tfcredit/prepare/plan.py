@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfcredit.data.prepare_shards import PARTIAL
 from tfcredit.errors import UserError
+from tfcredit.prepare.shards import PARTIAL
 
 PLAN = "prepare.json"
 LOCK = ".prepare.lock"

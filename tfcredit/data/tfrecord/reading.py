@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data import files
-from tfcredit.data.corrupt import CorruptLog
+from tfcredit.data.tfrecord import files
+from tfcredit.data.tfrecord.corrupt import CorruptLog
 
 Element = tuple[tf.Tensor, ...]
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data import formats, preprocessing, reading
-from tfcredit.data.corrupt import CorruptLog
-from tfcredit.data.share import Share
+from tfcredit.data import preprocessing
+from tfcredit.data.shard import Shard
+from tfcredit.data.tfrecord import formats, reading
+from tfcredit.data.tfrecord.corrupt import CorruptLog
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
@@ -51,7 +52,7 @@ class RecordSource:
     log: CorruptLog = dataclasses.field(default_factory=CorruptLog)
 
     def train(
-        self, batch_size: int, seed: int, epoch: int, start_step: int, share: Share
+        self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
     ) -> tf.data.Dataset:
         """Batches of one epoch; see `ImageData.train`.
 
@@ -60,20 +61,20 @@ class RecordSource:
         reads files of its own, and begins them again if they hold too few records for the epoch.
         In place of a corrupt image stands the first good one of its piece.
         """
-        size = share.piece_size(batch_size)
-        if share.count > len(self.train_files):
+        size = shard.piece_size(batch_size)
+        if shard.count > len(self.train_files):
             raise UserError(
-                f"{share.count} hosts are more than the {len(self.train_files)} training files, "
+                f"{shard.count} hosts are more than the {len(self.train_files)} training files, "
                 "but each host needs one of its own: use fewer hosts or more shards."
             )
         # RandomState and not default_rng: NumPy promises that its stream never changes.
         order = np.random.RandomState(derive(seed, "data", "shards", epoch))
-        order = order.permutation(len(self.train_files))[share.index :: share.count]
+        order = order.permutation(len(self.train_files))[shard.index :: shard.count]
         records = reading.records(self.train_files, order, self.log, PARALLEL_FILES)
         block_seed = derive(seed, "data", "records", epoch)
         records = reading.shuffled(records, self.shuffle_buffer, block_seed)
-        first = start_step * size * share.pieces
-        augment_seed = derive(seed, "data", "augment", epoch, *[share.index] * (share.index > 0))
+        first = start_step * size * shard.pieces
+        augment_seed = derive(seed, "data", "augment", epoch, *[shard.index] * (shard.index > 0))
 
         def decode(
             file: tf.Tensor, number: tf.Tensor, record: tf.Tensor, place: tf.Tensor
@@ -88,21 +89,21 @@ class RecordSource:
         placed = placed.map(lambda place, record: (*record, place))
         batches = reading.attempted(placed, decode, PARALLEL_IMAGES)
         batches = batches.batch(size, drop_remainder=True).map(self._repaired)
-        pieces = (self.train_examples // batch_size - start_step) * share.pieces
+        pieces = (self.train_examples // batch_size - start_step) * shard.pieces
         # Keras asks for the number of steps, which tf.data can't know of files.
         batches = batches.take(pieces).apply(tf.data.experimental.assert_cardinality(pieces))
         return batches.prefetch(tf.data.AUTOTUNE)
 
-    def evaluation(self, batch_size: int, share: Share) -> tf.data.Dataset:
+    def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of the test images in the files' order; see `ImageData.evaluation`."""
         order = np.arange(len(self.test_files))
         records = reading.records(self.test_files, order, self.log, parallel=1)
-        records = records.shard(share.count, share.index)
+        records = records.shard(shard.count, shard.index)
         images = reading.attempted(records, self._evaluation_image, PARALLEL_IMAGES)
         nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
         images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
-        batches = images.batch(share.piece_size(batch_size), drop_remainder=True)
-        pieces = share.evaluation_pieces(batch_size, self.test_examples)
+        batches = images.batch(shard.piece_size(batch_size), drop_remainder=True)
+        pieces = shard.evaluation_pieces(batch_size, self.test_examples)
         return batches.take(pieces).map(self._weighted).prefetch(tf.data.AUTOTUNE)
 
     def _evaluation_image(

@@ -1,4 +1,4 @@
-"""`Share`: which part of every batch a host reads, and in how many pieces."""
+"""`Shard`: which part of every batch a host reads, and in how many pieces."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from tfcredit.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Shard:
     """Host `index` of `count` reads its share of every batch, cut into `pieces` equal pieces.
 
     Attributes:
@@ -19,7 +19,7 @@ class Share:
         UserError: If `index` is outside [0, `count`), or `count` or `pieces` is not positive.
 
     Example:
-        >>> Share(index=1, count=2, pieces=4).piece_size(batch_size=64)
+        >>> Shard(index=1, count=2, pieces=4).piece_size(batch_size=64)
         8
     """
 
@@ -31,10 +31,10 @@ class Share:
         for name in ("count", "pieces"):
             value = getattr(self, name)
             if value < 1:
-                raise UserError(f"share {name} {value} is not positive: choose at least 1.")
+                raise UserError(f"shard {name} {value} is not positive: choose at least 1.")
         if not 0 <= self.index < self.count:
             raise UserError(
-                f"share index {self.index} is outside [0, {self.count}): number the "
+                f"shard index {self.index} is outside [0, {self.count}): number the "
                 f"{self.count} hosts from 0."
             )
 

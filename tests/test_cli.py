@@ -11,11 +11,11 @@ import sys
 
 import pytest
 
+from tfcredit import cli
 from tfcredit.errors import UserError
-from tfcredit.training import cli
 from tfcredit.training.recipe import Recipe, parse
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # flags -> words that the sentence must hold
 MISTAKES = {

@@ -12,10 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from ilsvrc import CLASSES, PER_CLASS, VALIDATION_CLASSES, files, flags, make_source, payload, run
 
-from tfcredit.data import prepare, prepare_plan, prepare_shards, synsets
+from tests.prepare.ilsvrc import (
+    CLASSES,
+    PER_CLASS,
+    VALIDATION_CLASSES,
+    files,
+    flags,
+    make_source,
+    payload,
+    run,
+)
 from tfcredit.errors import UserError
+from tfcredit.prepare import command as prepare
+from tfcredit.prepare import plan as prepare_plan
+from tfcredit.prepare import shards as prepare_shards
+from tfcredit.prepare import synsets
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from tfcredit.data.prepare_archives import Index
 from tfcredit.errors import UserError
+from tfcredit.prepare.archives import Index
 from tfcredit.seeding import derive
 
 SUMS = "SHA256SUMS"
@@ -60,6 +59,8 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
     Raises:
         UserError: If the archive is shorter than it was, or the shard can't be written.
     """
+    import tensorflow as tf  # slowly, which --help does without
+
     partial = path.with_name(PARTIAL + path.name)
     try:
         with (
@@ -145,6 +146,7 @@ def _lines(path: Path) -> list[str]:
 
 def _record(image: bytes, name: bytes, label: int, synset: bytes) -> bytes:
     """An image in the classic format, whose labels count from 1."""
+    import tensorflow as tf
 
     def feature(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

@@ -3,7 +3,8 @@ import doctest
 import pytest
 
 from tfcredit import data
-from tfcredit.data import catalog, image_data
+from tfcredit.data import image_data
+from tfcredit.data import registry as catalog
 from tfcredit.errors import UserError
 
 

@@ -9,30 +9,37 @@ import contextlib
 import os
 from pathlib import Path
 
-from tfcredit import models, rules
 from tfcredit.arguments import ArgumentParser
-from tfcredit.convert.reference import load_reference_checkpoint, reference_network
 from tfcredit.errors import UserError
+from tfcredit.startup import import_tensorflow
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = "tfcredit import-reference") -> None:
     """Runs the command; it prints what was matched, missing and left over.
 
     Args:
         arguments: Flags, without the command's name.
+        program: Name for the help text.
 
     Raises:
         UserError: Wrong flags; files that are missing, damaged or of another network; an output
             that exists or can't be written.
         SystemExit: After --help.
     """
-    options = _parse(arguments)
+    options = _parse(arguments, program)
     output = Path(options.output).expanduser()
-    network = reference_network(options.checkpoint, scope=options.scope)
+    import_tensorflow()
+    from tfcredit import convert, models, rules
+
+    rules.get(options.rule)  # tells a wrong name before the checkpoint is read
+    network = convert.reference_network(options.checkpoint, scope=options.scope)
     if options.model is not None:
         network["name"] = options.model
     model = models.get(**network, rule=options.rule)
-    print(load_reference_checkpoint(model, options.checkpoint, scope=options.scope), flush=True)
+    print(
+        convert.load_reference_checkpoint(model, options.checkpoint, scope=options.scope),
+        flush=True,
+    )
     partial = output.with_name(f".{output.stem}.partial.keras")
     try:
         model.save(partial)
@@ -48,10 +55,8 @@ def main(arguments: list[str]) -> None:
     print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = ArgumentParser(
-        prog="tfcredit import-reference", description=__doc__, allow_abbrev=False
-    )
+def _parse(arguments: list[str], program: str) -> argparse.Namespace:
+    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--checkpoint", metavar="PREFIX", required=True, help="such as DIR/model.ckpt-450360")
     add("--output", metavar="FILE", required=True, help="the .keras file")
@@ -59,7 +64,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--model", help="the network [the one that the checkpoint holds]")
     add("--scope", help="before the names, such as model_0/ [found by itself]")
     options = parser.parse_args(arguments)
-    rules.get(options.rule)  # tells a wrong name before the checkpoint is read
     if not options.output.endswith(".keras"):
         raise UserError(f"--output={options.output} must end in .keras, the format that it has.")
     if Path(options.output).expanduser().exists():

@@ -1,6 +1,6 @@
 """What TensorBoard shows of runs: what they write, what its server and its pages make of it.
 
-    python -m pytest -n0 tests/training/test_board.py --screenshots=docs
+    python -m pytest -n0 tests/training/test_tensorboard.py --screenshots=docs
 
 makes the pictures in docs/ again.
 """
@@ -18,11 +18,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.browsing import chromium, needs_driver, tensorboard
-from tfcredit import rules
-from tfcredit.training import board as dashboards
-from tfcredit.training import cli
+from tfcredit import cli, rules
+from tfcredit.training import tensorboard as dashboards
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.rundir import FREE
+from tfcredit.training.run_directory import FREE
 
 RULES = ["info_alignment", "calibrated_mirror", "backprop"]
 SMALL = ["--dataset=embedded", "--model=fc", "--batch_size=500", "--epochs=4", "--seed=3"]

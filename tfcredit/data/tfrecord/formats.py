@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tfcredit.data.files import first_record
+from tfcredit.data.tfrecord.files import first_record
 from tfcredit.errors import UserError
 
 

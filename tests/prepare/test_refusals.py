@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ilsvrc import TRAIN, VALIDATION_CLASSES, files, make_source, run
 
-from tfcredit.data import prepare
+from tests.prepare.ilsvrc import TRAIN, VALIDATION_CLASSES, files, make_source, run
 from tfcredit.errors import UserError
+from tfcredit.prepare import command as prepare
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
-from tfcredit.data.prepare_archives import (
+from tfcredit.errors import UserError
+from tfcredit.prepare.archives import (
     ARCHIVES,
     Index,
     index_train,
     index_validation,
     official,
 )
-from tfcredit.data.prepare_plan import agree, locked, plan_of, write_plan
-from tfcredit.data.prepare_shards import (
+from tfcredit.prepare.plan import agree, locked, plan_of, write_plan
+from tfcredit.prepare.shards import (
     SUMS,
     deal,
     shard_names,
@@ -27,8 +28,8 @@ from tfcredit.data.prepare_shards import (
     write_shard,
     write_sums,
 )
-from tfcredit.data.synsets import synsets, validation_synsets
-from tfcredit.errors import UserError
+from tfcredit.prepare.synsets import synsets, validation_synsets
+from tfcredit.startup import import_tensorflow
 
 OFFICIAL_IMAGES = {"train": 1_281_167, "validation": 50_000}
 REPORT_SECONDS = 10.0
@@ -36,18 +37,20 @@ MAX_SHARDS = 99_999
 """The names have five digits."""
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], program: str = "tfcredit prepare-imagenet") -> None:
     """Runs the command.
 
     Args:
         arguments: Flags, without the command's name.
+        program: Name for the help text.
 
     Raises:
         UserError: Wrong flags; archives that are missing, damaged or others; an output folder that
             can't be written or holds another set.
         SystemExit: After --help.
     """
-    options = _parse(arguments)
+    options = _parse(arguments, program)
+    import_tensorflow()
     output = Path(options.output).expanduser()
     try:
         if options.verify:
@@ -85,10 +88,8 @@ def _prepare(options: argparse.Namespace, output: Path) -> None:
     print(f"Done: python run_imagenet.py --dataset=imagenet --data_dir={output}")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = ArgumentParser(
-        prog="tfcredit prepare-imagenet", description=__doc__, allow_abbrev=False
-    )
+def _parse(arguments: list[str], program: str) -> argparse.Namespace:
+    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--source", metavar="DIR", help=f"folder of {' and '.join(ARCHIVES.values())}")
     add("--output", metavar="DIR", required=True, help="folder for the shards")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from tfcredit.data import prepare, synsets
-from tfcredit.data.prepare_archives import ARCHIVES
+from tfcredit.prepare import command as prepare
+from tfcredit.prepare import synsets
+from tfcredit.prepare.archives import ARCHIVES
 
 Image = pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).resolve().parents[2]

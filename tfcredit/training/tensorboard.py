@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcredit import models, rules
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.rundir import FREE
+from tfcredit.training.run_directory import FREE
 
 SHOWN = ("rule", "model", "learning_rate", "batch_size", "seed")
 """Columns of the table of hyperparameters that are open at first: five, says TensorBoard."""

@@ -8,10 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ilsvrc import CLASSES, TRAIN, VALIDATION, add, class_tar, files, make_source, run, tar_of
 
-from tfcredit.data import prepare, prepare_archives
+from tests.prepare.ilsvrc import (
+    CLASSES,
+    TRAIN,
+    VALIDATION,
+    add,
+    class_tar,
+    files,
+    make_source,
+    run,
+    tar_of,
+)
 from tfcredit.errors import UserError
+from tfcredit.prepare import archives as prepare_archives
+from tfcredit.prepare import command as prepare
 
 
 @pytest.fixture

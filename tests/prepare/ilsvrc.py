@@ -4,7 +4,8 @@ import io
 import tarfile
 from pathlib import Path
 
-from tfcredit.data import prepare, prepare_archives
+from tfcredit.prepare import archives as prepare_archives
+from tfcredit.prepare import command as prepare
 
 CLASSES = ("n01440764", "n01443537", "n15075141")  # classes 1, 2 and 1000
 TRAIN, VALIDATION = prepare_archives.ARCHIVES.values()

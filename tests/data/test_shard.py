@@ -3,12 +3,12 @@ import doctest
 import numpy as np
 import pytest
 
-from tfcredit.data import ImageData, Share, imagenet, share
+from tfcredit.data import ImageData, Shard, imagenet, shard
 from tfcredit.errors import UserError
 
 
-def hosts(count: int, pieces: int) -> list[Share]:
-    return [Share(index, count, pieces) for index in range(count)]
+def hosts(count: int, pieces: int) -> list[Shard]:
+    return [Shard(index, count, pieces) for index in range(count)]
 
 
 def images_of(dataset) -> list[np.ndarray]:
@@ -63,7 +63,7 @@ def test_every_test_image_is_seen_once(data, batch_size, count, pieces):
 
 
 def test_shapes_are_static(data):
-    part = Share(1, 2, 2)
+    part = Shard(1, 2, 2)
     shape = (2, *data.input_shape)
     images, labels, weights = data.evaluation(8, part).element_spec
     assert images.shape == shape and labels.shape == weights.shape == (2,)
@@ -107,11 +107,11 @@ def test_a_start_in_mid_epoch_is_exact_on_every_host(data, start):
 )
 def test_wrong_shares_are_refused(arguments, told):
     with pytest.raises(UserError, match=told):
-        Share(**arguments)
+        Shard(**arguments)
 
 
 def test_a_batch_that_cannot_be_cut_is_refused(small):
-    part = Share(0, 2, 2)
+    part = Shard(0, 2, 2)
     with pytest.raises(UserError, match="batch size 6 is not divisible by 4, the 2 hosts times 2"):
         small.train(6, 0, 0, 0, part)
     with pytest.raises(UserError, match="multiple of 4"):
@@ -121,8 +121,8 @@ def test_a_batch_that_cannot_be_cut_is_refused(small):
 def test_more_hosts_than_files_are_refused(shards):
     data = imagenet.build(shards, image_size=8)
     with pytest.raises(UserError, match="4 hosts are more than the 3 training files"):
-        data.train(4, 0, 0, 0, Share(3, 4))
+        data.train(4, 0, 0, 0, Shard(3, 4))
 
 
 def test_examples_in_docstrings():
-    assert doctest.testmod(share).attempted > 0
+    assert doctest.testmod(shard).attempted > 0

@@ -1,0 +1,82 @@
+"""The command line: `tfcredit COMMAND`, and `run_imagenet.py`, which is `tfcredit train`."""
+
+import importlib
+import os
+import sys
+
+from tfcredit.checks import did_you_mean
+from tfcredit.errors import UserError
+
+COMMANDS = {
+    "train": ("tfcredit.training", "train, evaluate or export as the flags say"),
+    "prepare-imagenet": (
+        "tfcredit.prepare",
+        "make ready shards of the official archives of ILSVRC2012",
+    ),
+    "import-reference": (
+        "tfcredit.convert",
+        "make a .keras file of a checkpoint of the paper's authors",
+    ),
+    "report": ("tfcredit.report", "write one HTML page that compares runs"),
+    "search": ("tfcredit.search", "search for the flags that train best, with Optuna"),
+}
+"""Name -> package whose module `command` runs it, and what it does."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the console script `tfcredit COMMAND`.
+
+    Args:
+        arguments: The command and its flags. Default: those of the process.
+
+    Returns:
+        The exit code: 0 done, 2 the user can fix it. Anything else is a bug of ours.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name = arguments[0] if arguments else "--help"
+    if name in ("--help", "-h", "help"):
+        print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)\n")
+        for command, (_, text) in COMMANDS.items():
+            print(f"  {command:<18}{text}")
+        return 0
+    if name not in COMMANDS:
+        print(
+            f"tfcredit: unknown command {name!r}{did_you_mean(name, COMMANDS)} "
+            f"Known: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        return 2
+    return run(name, arguments[1:], f"tfcredit {name}")
+
+
+def train_main(arguments: list[str] | None = None) -> int:
+    """Run `run_imagenet.py`.
+
+    Args:
+        arguments: Flags. Default: those of the process.
+
+    Returns:
+        The exit code, as `main`'s.
+    """
+    return run("train", sys.argv[1:] if arguments is None else arguments, "run_imagenet.py")
+
+
+def run(name: str, arguments: list[str], program: str) -> int:
+    """Run a command, and tell the user's mistakes in one sentence.
+
+    Args:
+        name: A key of `COMMANDS`.
+        arguments: Its flags.
+        program: What the user called, for messages.
+
+    Returns:
+        The exit code, as `main`'s.
+    """
+    # TensorFlow reads it once, when a command imports it: no banners, but errors.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        importlib.import_module(f"{COMMANDS[name][0]}.command").main(arguments, program)
+    except UserError as problem:
+        print(f"{program}: {problem}", file=sys.stderr)
+        return 2
+    return 0

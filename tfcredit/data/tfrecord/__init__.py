@@ -1,0 +1,1 @@
+"""TFRecord files: listing, counting and reading them, their formats, damaged records."""

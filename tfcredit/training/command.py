@@ -1,0 +1,53 @@
+"""The command `tfcredit train`, also `run_imagenet.py`: train, evaluate or export a run."""
+
+from tfcredit.startup import import_tensorflow
+from tfcredit.training.recipe import parse, usage
+
+
+def main(arguments: list[str], program: str = "tfcredit train") -> None:
+    """Run the command.
+
+    Args:
+        arguments: Flags, without the program's name.
+        program: Name for the help text.
+
+    Raises:
+        UserError: Anything about flags, data or run directory that the user can mend.
+    """
+    if {"--help", "-h", "--helpfull"} & set(arguments):
+        print(usage(program))
+        return
+    recipe, _ = parse(arguments)
+    import_tensorflow()
+    from tfcredit.training.run import Run
+
+    run = Run(recipe)
+    if recipe.mode == "evaluate":
+        for results in run.evaluate():
+            _print_results(results)
+    elif recipe.mode == "export":
+        for kind, path in run.export().items():
+            print(f"Exported {kind}: {path}")
+    else:
+        summary = run.train()
+        if summary is not None and run.cluster.is_chief:
+            _print_summary(summary, run.directory)
+
+
+def _print_results(results: dict) -> None:
+    print(
+        f"Step {results['step']}: test top-1 {results['top1']:.4f}, "
+        f"top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
+        flush=True,
+    )
+
+
+def _print_summary(summary: dict, directory) -> None:
+    print(f"Data: {summary['data']}")
+    for layer, angle in summary["angles"].items():
+        print(f"  angle of W and B, {layer}: {angle:.1f} degrees")
+    if summary["mean_angle"] is not None:
+        print(f"  mean angle: {summary['mean_angle']:.1f} degrees")
+    _print_results(summary)
+    print(f"Run directory: {directory.path}")
+    print(f"Watch it: tensorboard --logdir {directory.tensorboard}")

@@ -78,9 +78,8 @@ def check_module(words):
     module, *rest = words
     if module == "studies":
         name = next(word for word in rest if not word.startswith("--"))
-        assert name == "NAME" or any(
-            (ROOT / "studies" / place).exists() for place in (f"{name}.py", name)
-        ), name
+        places = [ROOT / "studies" / place for place in (f"{name}.py", name)]
+        assert name == "NAME" or any(place.exists() for place in places)
         assert flags_of(rest) <= flags_in(source("studies")) | FLAGS
     elif module == "pytest":
         assert all((ROOT / word).exists() for word in rest if word.startswith("tests/"))

@@ -85,7 +85,7 @@ def test_verdicts_are_those_of_the_studies():
     verdicts = [row[2].strip("*") for row in table(ROOT / "docs/two_routes.md", "| study | claim")]
     counts = [verdicts.count(one) for one in ("holds", "does not hold", "can't be told here")]
     assert sum(counts) == len(verdicts) == 8
-    says = "{} hold, {} does not, {} can't be told there".format(*counts)
+    says = "{} hold, {} does not, and {} cannot be told there".format(*counts)
     assert says in " ".join(prose(README))
 
 

@@ -1,4 +1,4 @@
-"""Hooks of the documentation's site, for what MkDocs' plugins do not do; mkdocs.yml names this file.
+"""Hooks of the documentation's site, for what plugins of MkDocs do not do; see mkdocs.yml.
 
 The hooks make the pages of the reference and the tutorial, and link each public name to its
 description. A public name without a description is a warning, which fails the build. Docstrings are

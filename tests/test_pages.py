@@ -175,6 +175,17 @@ def _matches(folder, pattern):
     return folder.glob(pattern) if "*" in pattern else filter(None, [(folder / pattern).exists()])
 
 
+def test_sections_that_the_readme_links_exist():
+    """MkDocs checks the links of pages."""
+    for page, anchor in re.findall(
+        r"\]\(([\w/]+\.md)#([\w-]+)\)", (ROOT / "README.md").read_text()
+    ):
+        titles = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert anchor in {
+            re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles
+        }
+
+
 @of_docs
 def test_a_page_wraps_its_prose_at_100_characters(page):
     # But for pictures, and links that nothing breaks.

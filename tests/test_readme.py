@@ -1,115 +1,92 @@
-"""What README.md and the configs say is so: code runs, flags exist, defaults are as stated."""
+"""What README.md and the configs say is so: code and commands run, tables are the scripts' own."""
 
-import ast
+import importlib
 import re
-from pathlib import Path
+import tomllib
 
 import keras
 import pytest
 
+from tests.pages import ROOT, code, commands, prose, table
 from tfcredit import data, models, rules
 from tfcredit.training import assemble
 from tfcredit.training.recipe import Recipe, parse
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-PAGES += ["docs/measures.md", "docs/new_rule.md", "docs/reference_checkpoints.md"]
-PAGES += ["docs/search.md", "docs/stability.md", "docs/tensorboard.md"]
+README = ROOT / "README.md"
 # Those of ImageNet need ImageNet: tests/test_configs_imagenet.py.
 CONFIGS = [p for p in sorted((ROOT / "configs").rglob("*.cfg")) if p.parent.name != "imagenet"]
-FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
-OTHERS_FLAGS = {
-    "logdir",
-    "screenshots",
-    "update",
-    "source",
-    "output",
-    "checkpoint",
-    *("space", "trials", "jobs", "study_dir"),
-    *("scale", "list"),
-}  # of TensorBoard, pytest, the studies, prepare-imagenet, import-reference, search
 
 config = pytest.mark.parametrize("path", CONFIGS, ids=[path.stem for path in CONFIGS])
 
 
-def table_after(heading):
-    """The rows of the first table after a line that starts with `heading`, cell by cell."""
-    lines = README[README.index(f"\n{heading}") + 1 :].split("\n\n")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+def test_it_is_short():
+    lines = README.read_text().splitlines()
+    words = [word for word in README.read_text().split() if re.search(r"\w", word)]
+    outside = [word for line in prose(README) for word in line.split()]
+    assert len(lines) <= 200 and len(words) <= 1200 and len(outside) <= 1000
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
 
 
-def test_the_python_blocks_run(tmp_path, monkeypatch, capsys):
+def test_its_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    blocks = code(README, "python")
+    assert len(blocks) == 3
     names, printed = {}, []
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
         printed.append(capsys.readouterr().out.splitlines()[-2:])  # after the progress bar
-    angles, table, rule = [lines for lines in printed if lines]
+    angles, layers, rule = printed
     assert [line.split("_")[0].split()[0] for line in angles] == ["conv2d", "dense"]
-    assert [line.split()[2] for line in table] == ["info_alignment", "weight_mirror"]
+    assert [line.split()[2] for line in layers] == ["info_alignment", "weight_mirror"]
     assert rule[0] == "products beside the layer's three: 1 hebbian"
-    assert len(names["again"].weights) == 6 + 1  # both kernels and bias, and the dense layer's step
-    assert any((tmp_path / "logs").iterdir())
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_flags_that_pages_mention_exist(page):
-    mentioned = set(re.findall(r"(?<![\w-])--([a-z]\w*)", (ROOT / page).read_text()))
-    assert mentioned - OTHERS_FLAGS <= FLAGS
+def test_its_quick_commands_run(tmp_path, monkeypatch, capsys):
+    """The others need ImageNet, a network to install from or minutes: tests/test_pages.py."""
+    pytest.importorskip("matplotlib", reason="an extra, `plots`")
+    monkeypatch.chdir(tmp_path)
+    module, function = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"][
+        "tfcredit"
+    ].split(":")
+    main = getattr(importlib.import_module(module), function)
+    quick = [line.split()[1:] for line in commands(README) if line.startswith("tfcredit ")]
+    quick = [words for words in quick if words[0] in ("train", "report")]
+    assert len(quick) == 2 and [main(words) for words in quick] == [0, 0]
+    assert "calibrated_mirror" in (tmp_path / "report.html").read_text()
+    assert len(list((tmp_path / "runs").iterdir())) == 1 and "top-1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_files_and_targets_that_pages_mention_exist(page):
-    text = (ROOT / page).read_text()
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:`|    )make ([a-z-]+)", text)) <= targets
-    folders = "tfcredit|tests|configs|studies|tools|examples|docs"
-    paths = set(re.findall(rf"[`=( ]((?:{folders})/[\w./]*\w)", text))
-    links = set(re.findall(r"\]\((?!http)([^)#]+)", text))
-    places = [ROOT / path.replace("NAME", "brsf") for path in paths]
-    places += [(ROOT / page).parent / link for link in links]
-    assert [place for place in places if not place.exists()] == []
+def test_the_demo_is_the_one_that_make_runs():
+    text = (ROOT / "Makefile").read_text()
+    (command,) = re.findall(r"^demo:.*\n.*python run_imagenet.py (.*)$", text, re.MULTILINE)
+    recipe, _ = parse(command.replace("=configs", f"={ROOT}/configs").split())
+    assert recipe.rule == "info_alignment" and recipe.dataset == "embedded"
 
 
-def test_commands_of_the_readme_are_understood():
-    commands = re.findall(r"python run_imagenet\.py ([^#`\n]*)", README)
-    assert len(commands) >= 2
-    for command in commands:
-        arguments = command.replace("RUN/flags.txt", str(CONFIGS[0])).split()
-        parse(arguments)
+def test_the_table_of_rules_names_all_and_no_other():
+    cells = [row[-1] for row in table(README, "| family | idea")]
+    names = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(names) == sorted(set(rules.names()) - {"alignment"}) and len(names) > 20
 
 
-def test_the_table_of_rules_is_complete_and_states_the_defaults():
-    stated = {}
-    for names, *_, updates, defaults in table_after("| rule | primitives"):
-        for name in re.findall(r"`(\w+)`", names):
-            stated[name] = updates, defaults
-    assert set(stated) == set(rules.names()) - {"alignment"}
-    for name, (updates, defaults) in stated.items():
-        rule = rules.get(name)
-        values = {k.rstrip("_"): v for k, v in rule.get_config().items() if k != "variant"}
-        pairs = [] if defaults == "-" else [item.split() for item in defaults.split(", ")]
-        assert {key: _value(text) for key, text in pairs} == values, name
-        if rule.learns and not rule.follows_forward:
-            optimizer, rate = rule.feedback_optimizer
-            assert updates.lower() == f"{optimizer}, rate {rate}", name
+def test_results_are_those_of_the_pages():
+    found = table(README, "| rule | test top-1")
+    assert len(found) > 8
+    whole = table(ROOT / "docs" / "results.md", "| rule | test top-1")
+    assert [row for row in found if row not in whole] == []
+    times = table(ROOT / "docs" / "performance.md", "| rule | batch")
+    ratios = [float(row[2]) for row in times if row[0].startswith("`info_alignment")]
+    text = " ".join(prose(README))
+    for ratio in (ratios[0], ratios[-1]):
+        assert f"{ratio:.2f} times" in text
 
 
-def _value(text):
-    """A number, None, or else a word."""
-    try:
-        return ast.literal_eval(text)
-    except ValueError:
-        return text
-
-
-def test_the_table_of_primitives_is_complete():
-    from tfcredit.primitives import PRIMITIVES
-
-    assert {row[0].strip("`") for row in table_after("| primitive | R")} == set(PRIMITIVES)
+def test_verdicts_are_those_of_the_studies():
+    verdicts = [row[2].strip("*") for row in table(ROOT / "docs/two_routes.md", "| study | claim")]
+    counts = [verdicts.count(one) for one in ("holds", "does not hold", "can't be told here")]
+    assert sum(counts) == len(verdicts) == 8
+    says = "{} hold, {} does not, and {} cannot be told there".format(*counts)
+    assert says in " ".join(prose(README))
 
 
 def test_every_rule_has_a_config():

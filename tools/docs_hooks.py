@@ -1,8 +1,8 @@
-"""What the documentation's site needs beyond MkDocs' plugins; mkdocs.yml names this file.
+"""Hooks of the documentation's site, for what plugins of MkDocs do not do; see mkdocs.yml.
 
-Docstrings are read, not imported, so that the site is built without TensorFlow. The hooks make the
-pages of the reference and of the tutorial, link public names to where they are described, and warn
-of one that is not described, which fails the build.
+The hooks make the pages of the reference and the tutorial, and link each public name to its
+description. A public name without a description is a warning, which fails the build. Docstrings are
+read, not imported, so the build needs no TensorFlow.
 """
 
 import ast
@@ -19,11 +19,11 @@ LOG = get_plugin_logger("tfcredit")
 TUTORIAL = "tutorial.ipynb"
 FLAGS = "reference/flags.md"
 HELP = ROOT / "build" / "flags.txt"
-"""What `--help` prints; `make docs` writes it."""
+"""The output of `--help`, which `make docs` writes."""
 
 
 def public_names(package: pathlib.Path) -> dict[str, list[str]]:
-    """The names that a user may import, by module.
+    """Returns the names that a user may import, by module.
 
     Args:
         package: The folder `tfcredit`.
@@ -44,7 +44,7 @@ def public_names(package: pathlib.Path) -> dict[str, list[str]]:
 
 
 def _defined(node: ast.stmt) -> str:
-    """The name that a statement defines, or nothing."""
+    """Returns the name that a statement defines, or an empty string."""
     if isinstance(node, ast.Assign):
         return ast.unparse(node.targets[0])
     return getattr(node, "name", "")
@@ -61,15 +61,15 @@ PUBLIC = public_names(ROOT / "tfcredit")
 
 
 class Reading(griffe.Extension):
-    """How docstrings are read."""
+    """Adapts griffe to this package's docstrings and exports."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs) -> None:
-        """`Example:` is Google's `Examples:`, whose code is shown as code."""
+        """Reads `Example:` as Google's `Examples:`, whose code is shown as code."""
         if obj.docstring:
             obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", obj.docstring.value)
 
     def on_package(self, *, pkg: griffe.Module, loader: griffe.GriffeLoader, **kwargs) -> None:
-        """`analysis.alignment` is the function, as for Python, not the module that it is from."""
+        """Makes `analysis.alignment` the function, as in Python, not the module of that name."""
         loader.resolve_aliases()
         for package in pkg.modules.values():
             for name in map(str, package.exports or ()):
@@ -80,7 +80,7 @@ class Reading(griffe.Extension):
 
 
 def notebook_page(path: pathlib.Path) -> str:
-    """A notebook as Markdown: its words, code, printed text and figures."""
+    """Returns a notebook as Markdown: its text, code, printed output and figures."""
     parts = []
     for cell in json.loads(path.read_text())["cells"]:
         source = "".join(cell["source"])
@@ -100,13 +100,13 @@ def notebook_page(path: pathlib.Path) -> str:
 
 
 def on_config(config):
-    """The reference ends the site's contents."""
+    """Adds the reference at the end of the site's contents."""
     config.nav.append({"Reference": [*map(_page_of, PUBLIC), FLAGS]})
     return config
 
 
 def on_files(files, config):
-    """The pages that no file is of; the notebook stays beside its page, to be downloaded."""
+    """Adds the pages that have no file. The notebook stays beside its page as a download."""
     page = notebook_page(pathlib.Path(config.docs_dir, TUTORIAL))
     pages = {"tutorial.md": f"{page}\n\n[This page as a notebook]({TUTORIAL})\n"}
     pages |= {_page_of(module): f"# {module}\n\n::: {module}\n" for module in PUBLIC}
@@ -128,7 +128,7 @@ CODE = re.compile(
 
 
 def on_page_content(html, page, config, files):
-    """A public name as code becomes a link to where it is described."""
+    """Makes a public name in code a link to its description."""
     own = f"tfcredit.{pathlib.Path(page.file.src_uri).stem}"
 
     def link(match):
@@ -141,7 +141,7 @@ def on_page_content(html, page, config, files):
 
 
 def identifier_of(name: str, own: str) -> str | None:
-    """The full name of what a page or docstring means.
+    """Returns the full name that a page or docstring means.
 
     Args:
         name: `tfcredit.rules.get`, `rules.get`, or `get` on the page of its module; classes
@@ -163,7 +163,7 @@ def identifier_of(name: str, own: str) -> str | None:
 
 
 def on_post_build(config):
-    """Warn of public names without a place."""
+    """Warns of public names without a description."""
     for module, names in PUBLIC.items():
         html = pathlib.Path(config.site_dir, _page_of(module)).with_suffix(".html").read_text()
         for name in names:

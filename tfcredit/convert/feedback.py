@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 from tfcredit import rules
-from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
-from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
+from tfcredit.convert.exchange import exchange
+from tfcredit.convert.places import Place, with_kernels
+from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer, twins
 from tfcredit.models import wire
@@ -94,29 +95,16 @@ def to_feedback(
         model,
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
-    _exchange_in_custom_layers(model, made, own, chosen)
+    exchange(model, made, lambda place, layer: _twin(layer, place.path in chosen and own(place.path)))
     return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 
-def _exchange_in_custom_layers(model, made, own, chosen):
-    """What custom layers have made in their own code is in no config."""
-    # By their order, because these layers may have got other names in the new network.
-    pairs = zip(walk(model), walk(made), strict=True)
-    paths = {id(new.layer): old.path for old, new in pairs}
-
-    def made_from(layer):
-        path = paths.get(id(layer))
-        if path not in chosen:
-            return None
-        config = keras.saving.serialize_keras_object(layer)
-        new = keras.saving.deserialize_keras_object(twins.to_feedback(config, own(path)))
-        if layer.built:
-            copy_forward_weights(layer, new)
-        return new
-
-    for each in made._flatten_layers():
-        if is_own_code(each):
-            exchange_inner_layers(each, made_from)
+def _twin(layer, arguments):
+    """The config of a chosen layer's feedback layer, if it is none with the rule already."""
+    own_rule = getattr(layer, "rule", None)
+    if not arguments or own_rule is not None and rules.serialize(own_rule) == arguments["rule"]:
+        return None
+    return twins.to_feedback(keras.saving.serialize_keras_object(layer), arguments)
 
 
 def _checked(model) -> list[Place]:
@@ -143,7 +131,7 @@ def _checked(model) -> list[Place]:
             )
     owners = {}
     for place in places:
-        for variable in place.layer.trainable_variables:
+        for variable in place.own_variables:
             other = owners.setdefault(id(variable), place.path)
             if other != place.path:
                 raise UserError(

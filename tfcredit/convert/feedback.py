@@ -67,6 +67,10 @@ def to_feedback(
         >>> tuple(model.get_layer("top").feedback_kernel.shape)
         (8, 3)
     """
+    if isinstance(rule, Mapping) and not {"class_name", "name"} & set(rule):
+        raise UserError(
+            f"rule={dict(rule)!r} is no rule but a mapping of layers to rules: give it as layers=."
+        )
     places = _checked(model)
     free = [place for place in places if place.obstacle is None]
     if not free:
@@ -95,7 +99,9 @@ def to_feedback(
         model,
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
-    exchange(model, made, lambda place, layer: _twin(layer, place.path in chosen and own(place.path)))
+    exchange(
+        model, made, lambda place, layer: _twin(layer, place.path in chosen and own(place.path))
+    )
     return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 

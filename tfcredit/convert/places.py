@@ -191,7 +191,8 @@ def _has_product(place: Place, products: Products) -> bool:
 def _tied(place: Place, places: list[Place], products: Products) -> str | None:
     """What the layer multiplies by that is no kernel of its own, or of an embedding."""
     layer = place.layer
-    names = {id(each.layer): each.path for each in places}
+    # Layers of Keras, such as recurrent ones, use the kernels of what they hold themselves.
+    names = {id(each.layer): each.path for each in places if each.wrapper is None}
     others = [names[owner] for owner in products.owners_of_others(layer) if owner in names]
     if others:
         return (

@@ -72,7 +72,9 @@ def _may_multiply(layer: keras.Layer) -> bool:
     own = type(layer).__module__.split(".")[0] not in ("keras", "tfcredit")
     kinds = keras.layers.Lambda, keras.layers.ReversibleEmbedding
     operations = getattr(layer, "operations", ())
-    return own or isinstance(layer, kinds) or any(not isinstance(x, keras.Layer) for x in operations)
+    return (
+        own or isinstance(layer, kinds) or any(not isinstance(x, keras.Layer) for x in operations)
+    )
 
 
 def _possible_inputs(model: keras.Model) -> Iterator[Any]:

@@ -99,16 +99,18 @@ def to_feedback(
         model,
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
-    exchange(
-        model, made, lambda place, layer: _twin(layer, place.path in chosen and own(place.path))
-    )
+
+    def twin(place, layer):
+        return _twin(layer, own(place.path)) if place.path in chosen else None
+
+    exchange(model, made, twin)
     return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 
 def _twin(layer, arguments):
     """The config of a chosen layer's feedback layer, if it is none with the rule already."""
     own_rule = getattr(layer, "rule", None)
-    if not arguments or own_rule is not None and rules.serialize(own_rule) == arguments["rule"]:
+    if own_rule is not None and rules.serialize(own_rule) == arguments["rule"]:
         return None
     return twins.to_feedback(keras.saving.serialize_keras_object(layer), arguments)
 

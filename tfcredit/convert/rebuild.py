@@ -60,7 +60,7 @@ def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
         target: A layer or network of the same architecture.
 
     Raises:
-        UserError: They have not the same weights, or a layer of the user's can't load what it saves.
+        UserError: They have not the same weights, or a custom layer can't load what it saves.
     """
     old, new = forward_weights(source), forward_weights(target)
     if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:

@@ -114,7 +114,8 @@ def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
             vars(layer).pop("call", None)
     operations = graph.get_operations()
     index = {operation: i for i, operation in enumerate(operations)}
-    ranges = [call[1:] for call in calls if call[0] is graph]
+    ranges = [call[1:4] for call in calls if call[0] is graph]
+    given = {id(part) for call in calls for part in tf.nest.flatten(call[4])}
     count = len(variables) + len(tf.nest.flatten(inputs))  # what follows are constants
     active = _active(operations, {each.op for each in graph.inputs[len(variables) : count]})
     found = defaultdict(set)
@@ -122,7 +123,7 @@ def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
         owner = owner_of.get(id(variable))
         if owner is None:
             continue
-        for operation in _multiplied(tensor, active):
+        for operation in _multiplied(tensor, active, given):
             found[id(_innermost(ranges, index[operation], model))].add(id(owner))
     return found
 
@@ -134,7 +135,7 @@ def _watched(layer: keras.Layer, calls: list):
         graph = tf.compat.v1.get_default_graph()
         before = len(graph.get_operations())
         outputs = call(*args, **kwargs)
-        calls.append((graph, before, len(graph.get_operations()), layer))
+        calls.append((graph, before, len(graph.get_operations()), layer, outputs))
         return outputs
 
     return watched_call
@@ -150,11 +151,16 @@ def _active(operations, inputs: set) -> set:
     return active
 
 
-def _multiplied(tensor: tf.Tensor, active: set) -> list:
-    """The operations that multiply an activity by what follows from the tensor alone."""
+def _multiplied(tensor: tf.Tensor, active: set, given: set[int]) -> list:
+    """The operations that multiply an activity by what follows from the tensor alone.
+
+    What a layer has given is an activity too, even if it depends on no input, as the table of
+    relative positions that another layer projects.
+    """
     found, seen, waiting = [], set(), [tensor]
     while waiting:
-        for operation in waiting.pop().consumers():
+        tensor = waiting.pop()
+        for operation in () if id(tensor) in given else tensor.consumers():
             if operation in seen:
                 continue
             seen.add(operation)

@@ -16,8 +16,8 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
     """Gives a layer or network what Keras moves from layer to layer by methods, not as weights.
 
     Those are `save_own_variables` and `load_own_variables`, `save_assets` and `load_assets`,
-    `finalize_state`; and, which Keras keeps in no file, `trainable` and the states of random
-    generators.
+    `finalize_state`; and, which Keras keeps in no file, the states of random generators, and the
+    names and `trainable` of layers that a custom layer makes or whose config has none.
 
     Args:
         source: What has the state.
@@ -27,6 +27,8 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
         UserError: A layer can't load what it saves.
     """
     for old, new in _pairs(source, target):
+        if new.name != old.name:
+            new.name = old.name
         if new.trainable != old.trainable:
             new.trainable = old.trainable
         if type(old) is type(new) and type(old) not in FEEDBACK and type(old) not in KERAS:

@@ -27,13 +27,13 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
     options = _parse(arguments, program)
     import_tensorflow()
     from tfcredit.report.page import page
-    from tfcredit.report.reading import find_runs
+    from tfcredit.report.reading import read_runs
 
-    runs = find_runs(options.runs)
+    runs, notes = read_runs(options.runs)
     output = Path(options.output)
     partial = output.with_name(f".{output.name}")
     try:
-        partial.write_bytes(page(runs).encode(errors="replace"))
+        partial.write_bytes(page(runs, notes).encode(errors="replace"))
         os.replace(partial, output)
     except OSError as problem:
         with contextlib.suppress(OSError):

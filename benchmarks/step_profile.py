@@ -24,7 +24,8 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks.cases import HEADLINE, PLAIN, Case, Training
+from benchmarks.budgets import HEADLINE
+from benchmarks.cases import PLAIN, Case, Training
 from benchmarks.measures import surroundings
 from benchmarks.report import surroundings_line
 

@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, select, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     angles,
     diverged,
     gaps,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
 
 COMPARED = tuple(rule for rule in rules.ALL if rule != "backprop")
@@ -113,7 +113,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "setting", "test top-1, %")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "defaults",
     "Beyond the paper: with their defaults alone the calibrated rules match backprop whatever the "
     "depth, width, normalisation and noise of the updates.",

@@ -1,4 +1,4 @@
-"""What a rule costs over backprop: `python -m benchmarks --help`."""
+"""Benchmarks of what rules cost over backprop: `python -m benchmarks --help`."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a rule costs over plain Keras layers trained by backprop.
+"""Measures what rules cost over plain Keras layers trained by backprop.
 
     python -m benchmarks [PART ...] [--quick] [--rounds=15] [--output=benchmarks/results/NAME.json]
         [--networks NETWORK ...] [--modes graph xla] [--precisions float32 bfloat16]

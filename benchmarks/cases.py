@@ -46,7 +46,7 @@ class Case:
     replicas: int = 1
 
     def recipe(self, images: ImageData) -> Recipe:
-        """What the runner would be given."""
+        """The recipe that the runner would be given."""
         recipe = Recipe(
             model=self.network.split("@")[0],
             dataset="synthetic",

@@ -21,7 +21,7 @@ def growth(plan: Plan) -> Iterator[Table]:
 def _grown(
     plan: Plan, grown: str, settings: Sequence[dict], names: Sequence[str]
 ) -> Iterator[Table]:
-    """A series: its steps, and whether their ratios are flat."""
+    """A series: its steps, and a verdict on the flatness of their ratios."""
     rows = []
     for setting in settings:
         calls = NETWORKS.get(setting["network"], (0, 1))[1]
@@ -41,7 +41,7 @@ def _grown(
 
 
 def _flatness(series: str, names: Sequence[str], rows: Sequence[dict]) -> Table:
-    """Whether the ratios of a series are flat."""
+    """Judges if the ratios of a series are flat."""
     judged = []
     for rule in names:
         ratios = [row["ratio"] for row in rows if row["rule"] == rule]

@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: each function takes and gives plain data."""
+"""Measurements of one process; each function takes and gives plain data."""
 
 import dataclasses
 import gc

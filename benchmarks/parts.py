@@ -13,7 +13,7 @@ from benchmarks.report import LOAD, Table, title
 from tfcredit import rules
 
 METHODS = ["backprop", "fa", "usf", "brsf"]
-"""What BioTorch calls its methods; the first is PyTorch's own backprop."""
+"""BioTorch's names of its methods; the first is PyTorch's own backprop."""
 
 
 def budgets(plan: Plan) -> Iterator[Table]:
@@ -125,4 +125,4 @@ PARTS = {
 }
 """Name -> part, in the order in which they run."""
 FORMER_NAMES = {"bars": "budgets", "peers": "baselines"}
-"""What parts were called before -> what they are called."""
+"""Former name of a part -> its name."""

@@ -1,4 +1,4 @@
-"""How much is measured, and how step times are: a plan that all parts of the benchmark share."""
+"""The plan that all parts of the benchmark share: how much they measure, and tables of steps."""
 
 import dataclasses
 import sys
@@ -43,17 +43,17 @@ SERIES = {
     ],
     "steps": [[{"network": "fc@28", "batch": 128, "steps": steps} for steps in (1, 10)]],
 }
-"""What grows -> the settings that it makes, network by network. Batches are those of a replica."""
+"""Quantity that grows -> its settings, network by network. Batches are those of a replica."""
 FOLLOWED = ["feedback_alignment", "info_alignment"]
 """Rules whose growth is judged: all they cost grows with the batch or with the kernels."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How much is measured.
+    """Amount of measurements.
 
     Attributes:
-        quick: Whether tiny networks and a round or two are enough, to see that all works.
+        quick: True for tiny networks and a round or two, to see that all works.
         rounds: How often each competitor has its turn.
         call: Runs a function of `benchmarks.measures`: `benchmarks.worker.call`.
         torch_python: An interpreter that has PyTorch.
@@ -110,7 +110,7 @@ class Plan:
         calls: int = 1,
         budgets: Mapping[str, float | None] | None = None,
     ) -> Table:
-        """What `steps` gives, as a table of a part."""
+        """The rows of `steps` as a table of a part."""
         note = (
             "The FLOP bound is the ratio if products were all that costs; a budget is for the "
             "ratio."

@@ -1,4 +1,4 @@
-"""How many products of a training step are the layers' own, and how many a rule adds."""
+"""Products of a training step: the layers' own, and those that a rule adds."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from tfcredit.rules.calibrated import CalibratedRule
 
 
 def added(rule: rules.Rule) -> int:
-    """How many products per layer a rule adds to op, opT and H.
+    """Counts the products per layer that a rule adds to op, opT and H.
 
     Args:
         rule: The rule; amp, null and sparse share one H.

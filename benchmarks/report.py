@@ -58,7 +58,7 @@ FORMATS = {
     "spread": _spread,
     "verdict": _verdict,
 }
-"""How a cell is shown: functions of the row and the key."""
+"""Name of a format -> function from the row and the key to the text of a cell."""
 
 RATIO = ("ratio (quartiles)", "ratio", "spread")
 BUDGET = ("budget", "budget", "ratio")

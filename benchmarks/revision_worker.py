@@ -1,4 +1,4 @@
-"""What `revisions.py` runs in each checkout: steps of the runner's own, one rule per request.
+"""The process of a checkout for `revisions.py`: steps of the runner's own, one rule per request.
 
     python -P benchmarks/revision_worker.py JOB
 

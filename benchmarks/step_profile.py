@@ -1,4 +1,4 @@
-"""Where the time of a step goes: TensorFlow's profiler, its ops summed up by kind, its traces kept.
+"""Profiles of a step: the time of TensorFlow's ops summed up by kind, and the traces kept.
 
     python -m benchmarks.step_profile [RULE ...] [--network=resnet18@224] [--batch=16] [--steps=8]
         [--top=25] [--output=benchmarks/results/profile.md] [--traces=FOLDER]

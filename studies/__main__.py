@@ -1,7 +1,7 @@
 """The entry of all studies.
 
-    python -m studies                # list them
-    python -m studies NAME [flags]   # run one
+python -m studies                # list them
+python -m studies NAME [flags]   # run one
 """
 
 import ast

@@ -35,7 +35,7 @@ FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "se
 
 
 def within_limits(layer) -> bool:
-    """Whether a layer's noise is what the angle asked for needs, within a fifth."""
+    """True if a layer draws the noise that the angle asked for needs, within a fifth."""
     fan_in = layer.connection.field_size(layer.kernel.shape)
     return 0.8 < layer.rule.needed(fan_in) / layer.rule.samples(fan_in) < 1.2
 

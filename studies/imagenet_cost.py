@@ -1,4 +1,4 @@
-"""What a run on ImageNet costs, by a model: FLOPs, bytes, checkpoint, time, images to feed.
+"""Costs of a run on ImageNet, by a model: FLOPs, bytes, checkpoint, time, images to feed.
 
     python -m studies imagenet_cost             # Markdown tables from studies/results
     python -m studies imagenet_cost --count     # count the layers of all networks again

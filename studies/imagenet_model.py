@@ -42,7 +42,7 @@ SLOTS = {"momentum": 1, "sgd": 0, "adam": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What is counted in a network; sums are over the layers with a kernel.
+    """Counts of a network; sums are over the layers with a kernel.
 
     Attributes:
         macs: Multiply-adds of op for one image.
@@ -65,7 +65,7 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What training costs: `flops` per image, `step_bytes` and `checkpoint` bytes."""
+    """Costs of training: `flops` per image, `step_bytes` and `checkpoint` bytes."""
 
     flops: float
     step_bytes: float
@@ -77,7 +77,7 @@ class Cost:
         return self.flops * IMAGES * EPOCHS
 
     def images_per_second(self, device: str) -> float:
-        """What a device trains on, and so has to be fed with."""
+        """Images that a device trains on in a second, and has to be fed with."""
         peak, share = DEVICES[device]
         return peak * share / self.flops
 

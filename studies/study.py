@@ -1,4 +1,4 @@
-"""What a study is: cases that are measured once each, and tables of what was measured."""
+"""A study: cases that are measured once each, and tables of their rows."""
 
 import argparse
 import dataclasses
@@ -18,14 +18,14 @@ class Study:
 
     Attributes:
         name: As `python -m studies` takes it, and of its file of rows.
-        about: What the command's help says.
-        tables: From rows to Markdown, and the place in the docs, `None` for a table that no page
-            shows.
+        about: Text of the command's help.
+        tables: Functions from rows to Markdown, each with its place in the docs, or `None` for a
+            table that no page shows.
         fields: Columns of the file of rows; empty for a study that keeps none.
-        cases: From flags and the rows that there are to all cases in their order: the columns that
-            name a case, with their values.
-        measure: From a case to its rows.
-        finish: What comes after the cases: it may change the rows.
+        cases: Function of the flags and the kept rows that gives all cases in order. A case is the
+            columns that name it, with their values.
+        measure: Function from a case to its rows.
+        finish: Function of the flags and all rows that runs behind the cases; it may change rows.
         flags: More flags of the command: name -> arguments of `ArgumentParser.add_argument`.
     """
 

@@ -52,7 +52,7 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a page shows a table: between `<!-- TABLE:name -->` and the next `<!-- END -->`.
+    """A table's place in a page: between `<!-- TABLE:name -->` and the next `<!-- END -->`.
 
     Attributes:
         name: The table's.

@@ -1,4 +1,4 @@
-"""What a claim is, and the statistics that its verdict rests on."""
+"""A claim, and the statistics that its verdict rests on."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "can't be told here"
 
 @dataclasses.dataclass(frozen=True)
 class Conclusion:
-    """What the rows of a study say.
+    """Verdict on the rows of a study.
 
     Attributes:
         verdict: `HOLDS`, `FAILS` or `OPEN`.
@@ -107,7 +107,7 @@ def differences(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 
 def diverged(rows: Sequence[dict], **wanted) -> str:
-    """How many of the runs with these values diverged."""
+    """Number of runs with these values that diverged, of all of them."""
     mine = select(rows, **wanted)
     return f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
 

@@ -59,7 +59,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 
 def measure(folder: pathlib.Path, scale: Scale, one: Trial) -> dict:
-    """How far |B| / |W| is from 1, in decades, mean over the layers."""
+    """Distance of |B| / |W| from 1 in decades, mean over the layers."""
     if one.factors["rule"] == "backprop":
         return {}
     records = analysis.alignment(models.load(folder / "model.keras"))

@@ -4,7 +4,8 @@
 
 Imports nothing of `benchmarks`, and of tfcredit only what earlier revisions have too: `models.get`,
 `optimizers.get`, `PartitionedOptimizer` and the runner's `Trainer`. The first line out says where
-tfcredit lies; then each line in is RULE<tab>STEPS, and the line out the seconds of a step.
+tfcredit lies; then each line in is RULE<tab>STEPS, and the line out the wall-clock and the CPU
+seconds of a step.
 """
 
 import json
@@ -58,10 +59,11 @@ def main() -> None:
     for line in sys.stdin:
         rule, steps = line.rstrip("\n").split("\t")
         trainings[rule].run(kept, 1)  # finds caches and heap as another network left them
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         for _ in range(int(steps)):
             trainings[rule].run(kept, 1)
-        print((time.perf_counter() - started) / int(steps), flush=True)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(wall / int(steps), cpu / int(steps), flush=True)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ COLUMNS = [
     ("ms a step before", "before", "ms"),
     ("ms a step", "seconds", "ms"),
     RATIO,
+    ("ratio of CPU time", "cpu_ratio", "spread"),
     BUDGET,
     VERDICT,
     LOAD,
@@ -54,7 +55,7 @@ def compared(plan: Plan, checkout: Path) -> Table:
         rows += step_times(checkout, setting, names[start : start + TOGETHER], plan.rounds)
     note = (
         f"Ratios are to the same step at revision {_revision(checkout)}, of pairs: two processes, "
-        "each with its checkout's package, take turns."
+        "each with its checkout's package, take turns. Other programs disturb CPU time less."
     )
     judged = [judge(row, row["ratio"], REVISION_BUDGET) for row in rows]
     return Table("budgets", f"against a revision; {title(setting)}", note, COLUMNS, judged)
@@ -82,10 +83,17 @@ def step_times(checkout: Path, setting: dict, names: Sequence[str], rounds: int)
                 "here": lambda name=name: here(f"{name}\t{CALLS}"),
             }
             seconds = interleave(runs, rounds)
-            found = summary(seconds["here"], seconds["before"])
-            row = setting | {"rule": name, "before": statistics.median(seconds["before"])}
-            rows.append(row | found | {"rounds": rounds, "load": statistics.mean(seconds["load"])})
+            rows.append(setting | {"rule": name, "rounds": rounds} | _summary(seconds))
     return rows
+
+
+def _summary(seconds: dict[str, list]) -> dict[str, float]:
+    """Medians and quartiles of both clocks over the rounds of a rule."""
+    here, before = (list(zip(*seconds[which], strict=True)) for which in ("here", "before"))
+    wall, cpu = (summary(*pair) for pair in zip(here, before, strict=True))
+    ratios = {f"cpu_{key}": value for key, value in cpu.items() if key.startswith("ratio")}
+    before = {"before": statistics.median(before[0])}
+    return before | wall | ratios | {"load": statistics.mean(seconds["load"])}
 
 
 def _optimizers(name: str) -> dict:
@@ -96,8 +104,8 @@ def _optimizers(name: str) -> dict:
 
 
 @contextlib.contextmanager
-def _worker(checkout: Path, job: dict) -> Iterator[Callable[[str], float]]:
-    """A process of a checkout, as a call that gives the seconds of a step of a rule."""
+def _worker(checkout: Path, job: dict) -> Iterator[Callable[[str], list[float]]]:
+    """A process of a checkout, as a call that gives wall and CPU seconds of a step of a rule."""
     root = checkout.resolve()
     # Of the interpreter's path only the checkout comes first: not this script's own folder (-P).
     process = subprocess.Popen(
@@ -109,13 +117,13 @@ def _worker(checkout: Path, job: dict) -> Iterator[Callable[[str], float]]:
         text=True,
     )
 
-    def ask(request: str) -> float:
+    def ask(request: str) -> list[float]:
         process.stdin.write(f"{request}\n")
         process.stdin.flush()
         answer = process.stdout.readline()
         if not answer:
             raise RuntimeError(f"the process of {root} ended: exit code {process.wait()}")
-        return float(answer)
+        return [float(seconds) for seconds in answer.split()]
 
     with process:
         origin = process.stdout.readline().strip()

@@ -8,7 +8,7 @@ are compared as integers, so that no drop moves by a step through rounding.
 
 from tfcredit.schedules.coefficient import CoefficientSchedule
 from tfcredit.schedules.learning_rate import WarmupStepDecay, scale_learning_rate
-from tfcredit.schedules.rates import AlignmentRate, TaskRate, TaskSchedule, task_steps
+from tfcredit.schedules.rates import AlignmentRate, TaskRate, TaskSchedule
 
 __all__ = [
     "AlignmentRate",
@@ -17,5 +17,4 @@ __all__ = [
     "TaskSchedule",
     "WarmupStepDecay",
     "scale_learning_rate",
-    "task_steps",
 ]

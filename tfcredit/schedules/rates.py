@@ -16,6 +16,23 @@ from tfcredit.schedules.base import StepSchedule
 class _Phases(StepSchedule):
     """First the task waits; then one alignment step and `alternate_steps` task steps take turns."""
 
+    def task_steps(self, step: Any) -> tf.Tensor:
+        """Count the steps that the task takes.
+
+        Args:
+            step: Steps of both kinds, an integer or an integer tensor of any shape.
+
+        Returns:
+            An int64 tensor of the shape of `step`: how many of the steps before it are the task's.
+        """
+        begin = self._first_step(self.delay_epochs)
+        end = tf.maximum(tf.cast(step, tf.int64), begin)
+        if not self.alternate_steps:
+            return end - begin
+        turn = self.alternate_steps + 1
+        mirrors = -(-end // turn) + (-begin // turn)  # rounded up: step 0 is the first of them
+        return end - begin - mirrors
+
     def _check_phases(self) -> None:
         checks.number("steps_per_epoch", self.steps_per_epoch, above=0)
         checks.number("delay_epochs", self.delay_epochs, at_least=0)
@@ -148,24 +165,4 @@ class TaskSchedule(_Phases):
             object.__setattr__(self, "schedule", made)
 
     def _at(self, step: tf.Tensor) -> tf.Tensor:
-        begin = self._first_step(self.delay_epochs)
-        return self.schedule(task_steps(step, begin, self.alternate_steps))
-
-
-def task_steps(step: Any, begin: int, alternate_steps: int) -> tf.Tensor:
-    """Count the steps that the task takes.
-
-    Args:
-        step: Steps of both kinds, an integer or an integer tensor of any shape.
-        begin: Steps that the task waits.
-        alternate_steps: Task steps after each alignment step; 0 makes every step the task's too.
-
-    Returns:
-        An int64 tensor of the shape of `step`: how many of these steps are the task's.
-    """
-    end = tf.maximum(tf.cast(step, tf.int64), begin)
-    if not alternate_steps:
-        return end - begin
-    turn = alternate_steps + 1
-    mirrors = -(-end // turn) + (-begin // turn)  # rounded up: step 0 is the first of them
-    return end - begin - mirrors
+        return self.schedule(self.task_steps(step))

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from tfcredit import rules
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentRule
-from tfcredit.rules.registry import closest
-from tfcredit.training import assemble
-from tfcredit.training.recipe import OWN, Recipe, parse
+from tfcredit.training.flags import of_scope
+from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.rule_flags import rule_of
 
 # The built-in ranges of arguments of rules. The authors' are not published: these are ours, around
 # the defaults, over orders of magnitude where the argument has any.
@@ -111,7 +112,7 @@ def get(identifier: str | None, recipe: Recipe, given: set[str]) -> dict[str, Pa
     # Each extreme of each parameter occurs in one of these points.
     for index in range(max(len(one.extremes()) for one in space.values())):
         point = {name: one.extremes()[index % len(one.extremes())] for name, one in space.items()}
-        assemble.base_rule(apply(point, recipe))
+        rule_of(apply(point, recipe))
     return space
 
 
@@ -236,8 +237,8 @@ def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
         kinds: Sequence[type] = (type(config[name[5:]]),)
     else:
         hints = get_type_hints(Recipe)
-        # A search has one rule and a seed for each trial; the others are of one start.
-        known = [flag for flag in hints if flag not in (*OWN, "rule", "seed")]
+        # A search has one rule, and a seed for each trial.
+        known = [flag for flag in of_scope(Recipe, "run", "start") if flag not in ("rule", "seed")]
         _check_known(name, known, "flag that can be searched", path)
         kinds = get_args(hints[name]) or (hints[name],)
     if float in kinds:
@@ -248,7 +249,7 @@ def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
 def _check_known(name: str, known: list[str], what: str, path: pathlib.Path) -> None:
     if name not in known:
         raise UserError(
-            f"--space={path}: {name!r} is no {what}{closest(name, known)} Known: "
+            f"--space={path}: {name!r} is no {what}{did_you_mean(name, known)} Known: "
             f"{', '.join(known) or 'none'}."
         )
 

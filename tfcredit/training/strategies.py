@@ -211,8 +211,35 @@ class Cluster:
         """Whether this process writes the run directory."""
         return self.index == 0
 
+    def check(self, recipe: Recipe) -> None:
+        """Check that a run can be computed on these devices.
+
+        Args:
+            recipe: The complete recipe.
+
+        Raises:
+            UserError: The batch can't be divided, or XLA is asked for where it can't be had.
+        """
+        parts = self.replicas * recipe.accumulation_steps
+        if recipe.batch_size % parts:
+            raise UserError(
+                f"--batch_size={recipe.batch_size} can't be divided among {self.replicas} replicas "
+                f"times --accumulation_steps={recipe.accumulation_steps}: use a multiple of "
+                f"{parts}."
+            )
+        on_cpu = not tf.config.list_logical_devices("GPU") and recipe.strategy != "tpu"
+        if recipe.jit_compile and self.replicas > 1 and on_cpu:
+            raise UserError(
+                f"--jit_compile and {self.replicas} replicas on CPUs contradict each other: XLA "
+                "can't exchange gradients there; leave --jit_compile out."
+            )
+
+    def barrier(self) -> None:
+        """Wait until all workers are here."""
+        self.total(1.0)
+
     def total(self, value: float) -> float:
-        """The sum of a number over all replicas; also waits until all workers are here."""
+        """Return the sum of a number over all replicas; all workers must call it."""
         if not self.workers:
             return value * self.replicas
 

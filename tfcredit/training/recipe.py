@@ -22,7 +22,7 @@ class Recipe:
     rule: str = flag(
         "info_alignment",
         "Rule",
-        "a name, a name with arguments as name(argument=value), or a weighted sum of primitives",
+        "a name, name(argument=value, ...), or a weighted sum of primitives",
         shown_in=("tensorboard", "report"),
     )
     amp: float | None = _coefficient("amp")
@@ -44,7 +44,7 @@ class Recipe:
     alignment_precision: str | None = flag(
         None,
         "Rule",
-        "precision of R's products; default: --precision",
+        "of R's products; default: --precision",
         choices=tuple(PRECISIONS),
         sets=("inputs", "precision"),
     )
@@ -248,7 +248,7 @@ class Recipe:
         scope="start",
     )
     precision: str = flag(
-        "float32", "Device", "precision of activity and products", choices=tuple(PRECISIONS)
+        "float32", "Device", "of activity and products", choices=tuple(PRECISIONS)
     )
     jit_compile: bool = flag(False, "Device", "compile the training step with XLA")
 

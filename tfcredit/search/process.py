@@ -22,7 +22,7 @@ from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+CONTEXT.set_forkserver_preload(["tfcredit.search.server"])
 
 
 def check(recipe: Recipe) -> str:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 
 PARTIAL = ".partial-"
-"""How the name of a file begins while it is being written."""
+"""The beginning of a file's name while it is being written."""
 
 
 class InUseError(Exception):

@@ -1,4 +1,4 @@
-"""What all schedules share: the call on integer steps, and the config."""
+"""The base of all schedules: the call on integer steps, and the config."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 
 class StepSchedule(LearningRateSchedule):
-    """What the schedules share: a config made of their fields, and the call on an integer step."""
+    """A schedule over integer steps, whose config is made of its fields."""
 
     def __call__(self, step: Any) -> tf.Tensor:
         """The value at a step.

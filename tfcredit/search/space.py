@@ -1,4 +1,4 @@
-"""What a search varies: flags and arguments of the rule, with the values that they may take.
+"""The space of a search: flags and arguments of the rule, with the values that they may take.
 
 A space is a mapping from names to `Parameter`s. A name is that of a flag, `amp`, or `rule.NAME`
 for an argument of the rule that has no flag, `rule.angle`.
@@ -51,7 +51,7 @@ class Parameter:
     Args:
         low: The least, a number; integers for what is counted.
         high: The largest.
-        log: Whether values are drawn alike in each order of magnitude.
+        log: True to draw as often from each order of magnitude.
         choices: The values, instead of a range.
     """
 
@@ -230,7 +230,7 @@ def _read(name: str, stated: Any, rule: str, path: pathlib.Path) -> Parameter:
 
 
 def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
-    """Whether a flag or argument takes integers only; `None` if it takes no numbers."""
+    """True if a flag or argument takes integers only; `None` if it takes no numbers."""
     if name.startswith("rule."):
         config = rules.get(rule).get_config()
         _check_known(name, [f"rule.{key}" for key in config], f"argument of {rule}", path)

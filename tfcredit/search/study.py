@@ -122,7 +122,7 @@ class Study(Directory):
             trial: The trial.
 
         Returns:
-            Whether the trial is to be pruned.
+            True if the trial is to be pruned.
         """
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for row in RunDirectory(self.run_of(trial.number)).rows(LARGEST):
@@ -131,7 +131,7 @@ class Study(Directory):
         return trial.should_prune()
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that have ended, whatever the way."""
+        """The trials that have ended in any way."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     def best(self) -> FrozenTrial | None:
@@ -177,7 +177,7 @@ class Study(Directory):
                 figure.savefig(self.plots / f"{name}.png")
 
     def _importances(self) -> dict[str, float]:
-        """How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."""
+        """The share of each parameter in putting a trial among the best tenth (PED-ANOVA)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of few trials Optuna warns that all are equal
             return optuna.importance.get_param_importances(self.study)
@@ -197,7 +197,7 @@ class Study(Directory):
         return f"--seed={derive(self.recipe.seed, 'trial', number)}"
 
     def _partial_files(self) -> set[pathlib.Path]:
-        """What a start that was killed may have left of a database."""
+        """The files that a killed start may have left of a database."""
         return set(self.path.glob(f"{partial(self.database).name}*"))
 
     def _create(self) -> None:
@@ -244,7 +244,7 @@ def _close(storage: optuna.storages.RDBStorage) -> None:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
+    """The end of a trial: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
     if trial.state == TrialState.COMPLETE:
         return "diverged" if "diverged" in trial.user_attrs else "finished"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()

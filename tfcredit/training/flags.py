@@ -1,4 +1,4 @@
-"""How flags are declared as fields of a dataclass, checked, parsed and listed for --help."""
+"""Flags as fields of a dataclass: declared once, checked, parsed and listed for --help."""
 
 import dataclasses
 import math
@@ -11,11 +11,11 @@ from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 
 LARGEST = 2**31 - 1
-"""The largest number that a flag takes: what TensorFlow counts with."""
+"""The largest number that a flag takes, as TensorFlow counts with 32 bits."""
 
 Scope = Literal["run", "start", "once"]
-"""What a flag belongs to: `run`, it makes a run what it is; `start`, it may change whenever the run
-is continued; `once`, it tells a single start what to do, and flagfiles leave it out."""
+"""`run`: the flag makes a run what it is. `start`: it may change whenever the run is continued.
+`once`: it tells a single start what to do, so that flagfiles leave it out."""
 
 
 def flag(

@@ -1,4 +1,4 @@
-"""The loop over steps and epochs: checkpoints, evaluation, callbacks, the order to stop."""
+"""The loop over steps and epochs: checkpoints, evaluation, callbacks, the signal to stop."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ class Loop:
         checkpoints: Keeps all state; restored already.
         cluster: Where to compute.
         stop: Tells if this process is asked to stop; called between steps.
-        rows: What earlier starts wrote into the run's table: the epochs that were evaluated.
+        rows: The table of epochs as earlier starts of the run left it.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class Loop:
         return step
 
     def _closed(self, step: int) -> bool:
-        """Whether the epochs that end at or before `step` have been evaluated and written."""
+        """True if the epochs that end at or before `step` have been evaluated and written."""
         ended = self.epochs if step == self.total_steps else step // self.epoch_steps
         return self.epochs_closed >= ended
 
     def _train_epoch(self, step: int, callbacks) -> tuple[int, bool]:
-        """Steps up to the end of the epoch; saves there, so that nothing of it is lost."""
+        """Take the steps up to the end of the epoch, and save there, so that nothing of it is lost."""
         epoch, place = divmod(step, self.epoch_steps)
         end = min((epoch + 1) * self.epoch_steps, self.total_steps)
         callbacks.on_epoch_begin(epoch)
@@ -205,7 +205,14 @@ def evaluate(
 
 
 def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
-    """The rates of forward weights and, where they have an optimizer, feedback kernels."""
+    """Read the learning rates of the forward weights and of the feedback kernels.
+
+    Args:
+        optimizer: Of the network.
+
+    Returns:
+        `learning_rate` and, if the feedback kernels have an optimizer, `feedback_learning_rate`.
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
     optimizer = getattr(optimizer, "inner", optimizer)  # of noisy updates
     named = {"learning_rate": optimizer}

@@ -20,7 +20,7 @@ SMALL = {
     "schedule": "cosine",
     "warmup_epochs": 0.5,
 }
-"""What a recipe leaves open, for small images."""
+"""Defaults of flags that are not given, for small images."""
 IMAGENET = {
     "model": "resnet18",
     "batch_size": 256,
@@ -29,7 +29,7 @@ IMAGENET = {
     "schedule": "steps",
     "warmup_epochs": 5.0,
 }
-"""The same for images of more than 64 pixels."""
+"""Defaults for images of more than 64 pixels."""
 
 
 @dataclasses.dataclass(frozen=True)

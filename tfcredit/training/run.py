@@ -1,4 +1,4 @@
-"""A run: its parts put together, trained, evaluated or exported, and what is written."""
+"""A run of a recipe: train, evaluate or export a network in its directory."""
 
 import contextlib
 import sys
@@ -27,7 +27,7 @@ from tfcredit.training.trainer import Trainer
 
 COLUMNS = ("epoch", "step", "loss", "top1", "top5", "images_per_second")
 WATCH_SECONDS = 2.0
-"""How often `--mode=evaluate` looks for a new checkpoint."""
+"""The pause between two looks of `--mode=evaluate` for a new checkpoint."""
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""The directory of a run: what lies where, and who may write there."""
+"""The directory of a run: its files, and the lock of the process that writes them."""
 
 import contextlib
 import datetime
@@ -38,7 +38,7 @@ class Directory:
         """Keep other processes from working here; the lock goes with the process.
 
         Args:
-            writes: Whether this process writes the directory; others need no lock.
+            writes: True if this process writes the directory; others need no lock.
 
         Raises:
             UserError: Another process holds the lock, or the directory can't be written.
@@ -100,11 +100,11 @@ class Directory:
         )
 
     def check_foreign(self, own: set[pathlib.Path], holds: str) -> None:
-        """Check that the folder is none of somebody else's.
+        """Check that the folder holds no files of others.
 
         Args:
-            own: What may lie in it.
-            holds: What it would hold else.
+            own: The files that may lie in it.
+            holds: What tfcredit would keep there: "run" or "search".
 
         Raises:
             UserError: It is a file, or holds other files.
@@ -153,7 +153,7 @@ class RunDirectory(Directory):
         return cls(pathlib.Path("runs") / name)
 
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
+        """True if a run was started here."""
         return self.flags.exists()
 
     def check(self, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""How TensorBoard shows runs: the table of hyperparameters, the layout of custom scalars."""
+"""What TensorBoard shows of runs: the table of hyperparameters, the charts of scalars."""
 
 import dataclasses
 import pathlib
@@ -37,7 +37,7 @@ MEASURED = {
         "|error| / |backprop's|": [f"error_norm_ratio{LAYERS}"],
     },
 }
-"""What `--measures` adds to it."""
+"""Further charts with `--measures`."""
 
 
 def write_start(folder: pathlib.Path, recipe: Recipe) -> None:

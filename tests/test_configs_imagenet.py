@@ -1,37 +1,25 @@
 """The flagfiles of configs/imagenet and the cost model behind the numbers in their comments."""
 
-import importlib
 import re
-import sys
 from pathlib import Path
 
 import keras
 import pytest
 
+from benchmarks import products
+from studies import imagenet_cost as study
+from studies import imagenet_model as model
 from tfcredit import models, optimizers, rules
 from tfcredit.data import ImageData
 from tfcredit.prepare import command as prepare
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe, parse
+from tools import make_imagenet_configs as maker
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "configs" / "imagenet"
 NAMES = sorted(path.name for path in FOLDER.glob("*.cfg"))
 config = pytest.mark.parametrize("name", NAMES)
-
-
-def script(folder: str, name: str):
-    """A script of the repository as a module."""
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.pop(0)
-
-
-model = script("studies", "imagenet_model")
-study = script("studies", "imagenet_cost")
-maker = script("tools", "make_imagenet_configs")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +32,7 @@ def test_the_files_are_those_that_the_tool_makes():
     made = maker.configs()
     assert len(made) == 42 and sorted(made) == NAMES
     for name, text in made.items():
-        assert (FOLDER / name).read_text() == text, f"{name}: run tools/make_imagenet_configs.py"
+        assert (FOLDER / name).read_text() == text, "run python -m tools.make_imagenet_configs"
 
 
 @config
@@ -117,7 +105,7 @@ def test_counts_of_the_deeper_networks(network):
     ],
 )
 def test_products_that_a_rule_adds(rule, added):
-    assert model.added_products(rules.get(rule)) == added
+    assert products.added(rules.get(rule)) == added
 
 
 def test_flops_are_near_the_closed_form_bounds():
@@ -144,8 +132,8 @@ def test_checkpoint_size_is_that_of_all_variables(rule):
 
 def test_the_page_holds_the_tables():
     page = (ROOT / "docs" / "imagenet.md").read_text()
-    for table in (study.networks_table(), study.costs_table(), study.measured_table()):
-        assert table in page, "run studies/imagenet_cost.py --update"
+    for make, _ in study.STUDY.tables:
+        assert make([]) in page, "run `python -m studies imagenet_cost --update`"
 
 
 def test_commands_of_the_page_are_understood():

@@ -1,20 +1,14 @@
 """Makes configs/imagenet: a flagfile per network and rule of the paper, with its predicted cost.
 
-    python tools/make_imagenet_configs.py
+    python -m tools.make_imagenet_configs
 
-The cost comes from studies/imagenet_model.py and the counts that studies/imagenet_cost.py wrote.
+The cost comes from studies/imagenet_model.py and the counts that its study `imagenet_cost` wrote.
 """
 
-import os
-import pathlib
-import sys
 import textwrap
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "studies"))
-
-from imagenet_model import BATCH, DEVICES, EPOCHS, RULES, SIZES, cost, read_counts  # noqa: E402
+from studies import ROOT
+from studies.imagenet_model import BATCH, DEVICES, EPOCHS, RULES, SIZES, cost, read_counts
 
 FOLDER = ROOT / "configs" / "imagenet"
 NETWORKS = {

@@ -83,7 +83,7 @@ class Loop:
         return self.epochs_closed >= ended
 
     def _train_epoch(self, step: int, callbacks) -> tuple[int, bool]:
-        """Take the steps up to the end of the epoch, and save there, so that nothing of it is lost."""
+        """Take the steps up to the end of the epoch, and save there."""
         epoch, place = divmod(step, self.epoch_steps)
         end = min((epoch + 1) * self.epoch_steps, self.total_steps)
         callbacks.on_epoch_begin(epoch)

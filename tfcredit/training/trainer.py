@@ -164,7 +164,7 @@ class Trainer:
         return good, stop, save
 
     def _next_step(self, batches, wishes, aligned):
-        """Take a step on all replicas: was any not finite, does any worker want to stop, to save?"""
+        """Take a step on all replicas: three truths, not finite, stop and save."""
         if self.accumulation_steps == 1:
             result = self.strategy.run(self._replica_step[aligned], args=(*next(batches), wishes))
         else:

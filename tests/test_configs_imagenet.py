@@ -12,7 +12,7 @@ from studies import imagenet_model as model
 from tfcredit import models, optimizers, rules
 from tfcredit.data import ImageData
 from tfcredit.prepare import command as prepare
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe, parse
 from tools import make_imagenet_configs as maker
 
@@ -41,20 +41,18 @@ def test_a_config_is_a_recipe_of_its_network_and_rule(name, imagenet):
     assert f"{recipe.model}_{recipe.rule}.cfg" == name
     assert recipe.model in models.names() and recipe.dataset == "imagenet"
     assert given <= {"dataset", "model", "rule", "decay", "self"}
-    recipe = assemble.complete(recipe, imagenet)
-    per_epoch = imagenet.steps_per_epoch(recipe.batch_size)
-    assert (recipe.batch_size, recipe.epochs, per_epoch) == (256, 90, 5004)
-    assert assemble.total_steps(recipe, per_epoch) == 450_360  # as the published checkpoints say
-    rule = assemble.rule_of(recipe, per_epoch)
-    assert rule.name == recipe.rule
+    plan = Plan.of(recipe, imagenet)
+    assert (plan.recipe.batch_size, plan.recipe.epochs, plan.steps_per_epoch) == (256, 90, 5004)
+    assert plan.total_steps == 450_360  # as the published checkpoints say
+    assert plan.rule.name == recipe.rule
     if recipe.rule == "symmetric_alignment":
-        assert rule.coefficients == {"decay": 0.002, "self": 0.002}
-    assert isinstance(assemble.optimizer(recipe, per_epoch), keras.optimizers.Optimizer)
+        assert plan.rule.coefficients == {"decay": 0.002, "self": 0.002}
+    assert isinstance(plan.optimizer(), keras.optimizers.Optimizer)
 
 
 def test_the_learning_rate_is_the_papers(imagenet):
     recipe, _ = parse([f"--flagfile={FOLDER / 'resnet50_backprop.cfg'}"])
-    rate = assemble.learning_rate(assemble.complete(recipe, imagenet), 5004)
+    rate = Plan.of(recipe, imagenet).rates.learning_rate
     rates = [float(rate(epoch * 5004 + 1)) for epoch in (5, 29, 31, 61, 81)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001], rel=1e-4)
 

@@ -164,7 +164,7 @@ def test_a_killed_run_is_continued(source, output, tmp_path):
     expected, killed = files(output), tmp_path / "killed"
     slow = (
         "import sys, time\n"
-        "from tfcredit.data import prepare, prepare_shards\n"
+        "from tfcredit.prepare import command as prepare, shards as prepare_shards\n"
         "record = prepare_shards._record\n"
         "prepare_shards._record = lambda *rest: (time.sleep(0.02), record(*rest))[1]\n"
         "prepare.main(sys.argv[1:])\n"

@@ -14,7 +14,7 @@ from tfcredit.seeding import derive
 
 SUMS = "SHA256SUMS"
 PARTIAL = ".partial-"
-"""How the name of a file begins that is still being written: no reader takes it for a shard."""
+"""Begin of the name of a file that is still being written; no reader takes it for a shard."""
 
 
 def shard_names(part: str, shards: int) -> list[str]:
@@ -22,7 +22,7 @@ def shard_names(part: str, shards: int) -> list[str]:
 
     Args:
         part: "train" or "validation".
-        shards: How many there are.
+        shards: Number of shards.
 
     Returns:
         Names such as "train-00000-of-01024", in order.
@@ -52,7 +52,7 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
 
     Args:
         path: The shard.
-        index: Where the images are.
+        index: Places of the images in the archive.
         rows: Which of its entries to write, in this order.
         classes: All synsets, in the order of their numbers.
 

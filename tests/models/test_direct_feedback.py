@@ -222,9 +222,11 @@ def test_conversion_and_back(tmp_path):
 
 
 def test_conversion_of_some_layers():
-    model = convert.to_feedback(plain_net(), layers={"top": DFA, "*": "feedback_alignment"}, seed=1)
+    model = convert.to_feedback(
+        plain_net(), layers={"top": DFA, ".*": "feedback_alignment"}, seed=1
+    )
     assert kernels(model)[0].shape == (3, 64)
-    model = convert.to_feedback(plain_net(), layers={"top": "usf", "*": DFA}, seed=1)
+    model = convert.to_feedback(plain_net(), layers={"top": "usf", ".*": DFA}, seed=1)
     assert not any(isinstance(layer, layers.DirectFeedback) for layer in model.layers)
 
 

@@ -16,7 +16,7 @@ from tests.conformance.descriptors import layer as layer_of_kind
 from tfcredit import analysis, layers, rules
 from tfcredit.errors import UserError
 from tfcredit.optimizers import PartitionedOptimizer
-from tfcredit.primitives import value_and_gradient
+from tfcredit.primitives import Seen, value_and_gradient
 
 PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 X = np.random.default_rng(0).normal(size=(40, 6)) * np.linspace(0.3, 1.5, 6)
@@ -78,7 +78,9 @@ def test_every_kind_of_layer_has_the_spectrum_of_its_matrix(kind):
     y = layer.connection.op(x, layer.kernel.value)
     c = {"null": 2e-3, "decay": 2e-3}
     columns = [
-        value_and_gradient(layer.connection, c, x, y, None, tf.reshape(column, layer.kernel.shape))
+        value_and_gradient(
+            c, Seen(layer.connection, x, y, None, tf.reshape(column, layer.kernel.shape))
+        )
         for column in np.eye(np.prod(layer.kernel.shape), dtype="float32")
     ]
     matrix = np.stack([np.ravel(gradient) for _, gradient in columns])

@@ -23,7 +23,7 @@ def noise(seed, step, shape, distribution, index=None):
     given = state(step=step)
     object.__setattr__(given, "seed", seed)
     index = None if index is None else tf.constant(index)
-    return given.noise(shape, tf.float32, distribution, alike=True, index=index).numpy()
+    return given.noise(shape, tf.float32, distribution, index=index).numpy()
 
 
 def expected(b, w, bias, step, seed, options):

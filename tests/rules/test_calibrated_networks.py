@@ -32,7 +32,7 @@ def test_the_mirror_settles_at_the_angle_asked_for(study, network, angle):
     model, results = study.run(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-6)
     assert results["finite"]
     for layer, ratio in study.reached(model, angle):
-        fan_in = layer.connection.field_size(layer.kernel.shape)
+        fan_in = layer.connection.axes(layer.kernel.shape).fan_in
         assert abs(ratio - 1) < 0.15 + 3 / fan_in, layer.name
 
 

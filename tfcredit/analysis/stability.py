@@ -74,7 +74,7 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
         "condition_number": largest / smallest if smallest else float("inf"),
     }
     fixed = _fixed_point(operator, -at_zero, steps)
-    if not fixed.any() or layer.rule.error_coefficient(tf.constant(0)) is not None:
+    if not fixed.any() or "error" in getattr(layer.rule, "coefficients", {}):
         nothing = ("fixed_point_angle", "fixed_point_ratio", "residual")
         return record | dict.fromkeys(nothing, float("nan"))
     kernel = keras.ops.convert_to_numpy(layer.kernel).astype(np.float64).ravel()
@@ -141,7 +141,7 @@ def _fixed_point(operator: Operator, constant: np.ndarray, steps: int) -> np.nda
 
 def _require_descent(layer: FeedbackLayer) -> None:
     rule = layer.rule
-    if not rule.has_feedback_kernel or not rule.learns or rule.renews or rule.teaches_by_error:
+    if not rule.has_feedback_kernel or not rule.learns or rule.renews or rule.scales_errors:
         bound = "; it is stable for every gain below 2" if rule.name == "calibrated_mirror" else ""
         raise UserError(
             f"B of layer {layer.name!r} does not descend an R under rule {rule.name!r}{bound}: "

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from tfcredit import rules
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentRule
-from tfcredit.rules.registry import closest
 from tfcredit.training import assemble
 from tfcredit.training.recipe import OWN, Recipe, parse
 
@@ -248,7 +248,7 @@ def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
 def _check_known(name: str, known: list[str], what: str, path: pathlib.Path) -> None:
     if name not in known:
         raise UserError(
-            f"--space={path}: {name!r} is no {what}{closest(name, known)} Known: "
+            f"--space={path}: {name!r} is no {what}{did_you_mean(name, known)} Known: "
             f"{', '.join(known) or 'none'}."
         )
 

@@ -101,7 +101,7 @@ class Trainer:
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
         for layer, loss in self.alignment_losses():
-            (by_error if layer.rule.teaches_by_error else by_kernel).append(loss)
+            (by_error if layer.rule.scales_errors else by_kernel).append(loss)
         by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
         errors, kernels = rate * task + by_error, rate * l2 + by_kernel

@@ -214,7 +214,7 @@ def test_commands_of_the_page_are_understood():
     assert (
         {"source", "verify"}
         <= flags
-        <= set(vars(prepare._parse(["--output=DIR", "--verify"]))) | {"check"}
+        <= set(vars(prepare._parse(["--output=DIR", "--verify"], ""))) | {"check"}
     )  # sha256sum's
 
 

@@ -27,7 +27,7 @@ test: .venv/installed  ## run the tests that take minutes at most
 test-slow: .venv/installed  ## run the slow tests alone
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-bench: .venv/installed  ## measure what rules cost, for hours; BENCH_ARGS='bars --rounds=5' asks for less
+bench: .venv/installed  ## measure what rules cost, for hours; BENCH_ARGS='budgets --rounds=5' asks for less
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: .venv/installed doclint imports  ## check style, formatting, docstrings and the direction of imports

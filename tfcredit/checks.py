@@ -136,4 +136,4 @@ def _refuse(name: str, value: Any, kind: str, bounds: list[tuple]):
         words.remove("positive")
     article = "an" if kind == "integer" else "a"
     expected = " ".join(filter(None, [article, kind, " and ".join(words)]))
-    raise UserError(f"{name}={value!r} is out of range: it must be {expected}.")
+    raise UserError(f"{name}={value!r} must be {expected}.")

@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, select, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Interval,
     Rows,
-    Study,
     accuracies,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
 from tfcredit.data import embedded, preprocessing
 from tfcredit.training import assemble
@@ -137,7 +137,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "largest change of a pixel (PGD)", words)
 
 
-STUDY = Study(
+CLAIM = Claim(
     "robustness",
     "Rules differ in robustness to white-box attacks.",
     trials,

@@ -6,10 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tabulation
 import tensorflow as tf
 
-from studies import stability
+from studies import stability, table
 from studies.stability import bisect
 from tests.conformance.descriptors import LAYERS
 from tests.conformance.descriptors import layer as layer_of_kind
@@ -272,14 +271,15 @@ def test_the_page_of_stability_is_true():
 
 
 def test_the_phase_diagram_is_as_predicted():
-    rows = tabulation.read(stability.PAGE.parents[1] / "studies" / "results" / "stability.csv")
-    for case in stability.CASES:
-        assert stability.boundary(stability.of_case(rows, case)) == pytest.approx(1.0, abs=0.1)
+    rows = table.read(PAGE.parents[1] / "studies" / "results" / "stability.csv")
+    for case in map(stability.named, stability.CASES):
+        assert stability.boundary(table.select(rows, **case)) == pytest.approx(1.0, abs=0.1)
     assert stability.table(rows) in PAGE.read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", ["layer", "network"])
 def test_the_study_measures_what_is_predicted(setting):
-    rows = stability.measure((setting, "activation_alignment", "SGD", 2e-3))
+    case = (setting, "activation_alignment", "SGD", 2e-3)
+    rows = stability.measure(stability.named(case))
     assert stability.boundary(rows) == pytest.approx(1.0, abs=0.1)

@@ -144,8 +144,8 @@ def test_a_narrow_layer_has_full_rank():
     {
         "product_feedback_alignment(width=0.5)": "width=0.5 must be a finite number >= 1",
         "product_feedback_alignment(amp=0.5)": "no coefficient 'amp'",
-        "low_rank_feedback(rank=0)": "rank=0 must be a positive integer",
-        "low_rank_feedback(rank=2.0)": "rank=2.0 must be a positive integer",
+        "low_rank_feedback(rank=0)": "rank=0 must be an integer >= 1",
+        "low_rank_feedback(rank=2.0)": "rank=2.0 must be an integer >= 1",
     }.items(),
 )
 def test_wrong_arguments_are_refused(rule, message):

@@ -1,9 +1,10 @@
 """Trials of a study: flags of `run_imagenet.py`, trained once each, kept as rows of a table."""
 
 import concurrent.futures
-import csv
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -12,13 +13,19 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+import keras
+import tensorflow as tf
 
+from studies.table import as_text, read, select, write
+from studies.two_routes.factor_mirror import register_rule
 from studies.two_routes.scales import Flags, Scale
+from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.training.recipe import parse
+from tfcredit.training.run import Run
 
 # Processes are forked from one that has imported TensorFlow and computed nothing yet.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["__main__", "tfcredit.training.run"])
+CONTEXT.set_forkserver_preload(["studies.two_routes.command"])
 RESULTS = pathlib.Path(__file__).with_name("results")
 # Fresh processes now and then: TensorFlow keeps memory of each network that it has built. Not by
 # `max_tasks_per_child`, with which Python 3.11's pool waits for ever once all workers have left.
@@ -88,43 +95,25 @@ class Table:
 
     def __init__(self, study: str, scale: str, results: pathlib.Path = RESULTS):
         self.path = results / scale / f"{study}.csv"
-        self.rows = _read(self.path)
+        self.rows = read(self.path)
 
     def row(self, one: Trial) -> dict | None:
         """The row of a trial, if there is one."""
-        factors = {name: str(value) for name, value in one.factors.items()}
-        for row in self.rows:
-            if row["flags"] == one.key and factors.items() <= row.items():
-                return row
-        return None
+        return next(iter(select(self.rows, flags=one.key, **one.factors)), None)
 
     def known(self) -> dict[str, dict]:
         """The outcomes of all runs in the tables of this scale, by the run's key."""
         return {
             row["flags"]: {name: row[name] for name in OUTCOMES}
-            for path in sorted(self.path.parent.glob("*.csv"))
-            for row in _read(path)
+            for path in sorted(self.path.parent.glob("[!.]*.csv"))  # not one that is half written
+            for row in read(path)
         }
 
     def add(self, one: Trial, outcomes: dict) -> None:
         """Add a row and write the table."""
-        row = {**one.factors, **outcomes, "flags": one.key}
-        self.rows.append({name: str(value) for name, value in row.items()})
+        self.rows.append(as_text({**one.factors, **outcomes, "flags": one.key}))
         names = dict.fromkeys(name for row in self.rows for name in row if name != "flags")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*names, "flags"], restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(partial, self.path)
-
-
-def _read(path: pathlib.Path) -> list[dict]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        write(self.path, [*names, "flags"], self.rows)
 
 
 def complete(
@@ -191,8 +180,6 @@ def _train(
 def _prepare(threads: int) -> None:
     """Give this process its share of the cores, 0 for all, and let it end with its parent."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import tensorflow as tf
-
     tf.get_logger().setLevel("ERROR")  # it warns of retracing: each run has a network of its own
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -212,17 +199,7 @@ def run(
     Returns:
         The outcomes, and what `measure` adds where the run did not diverge.
     """
-    import contextlib
-    import io
-
-    import keras
-
-    from studies.two_routes import mirror
-    from tfcredit.errors import NotFiniteError, UserError
-    from tfcredit.training.recipe import parse
-    from tfcredit.training.run import Run
-
-    mirror.register_rule()
+    register_rule()
     keras.backend.clear_session()
     summary, diverged = folder / "summary.json", folder / "diverged"
     if not summary.exists() and not diverged.exists():
@@ -242,13 +219,6 @@ def run(
     outcomes["mean_angle"] = "" if found["mean_angle"] is None else found["mean_angle"]
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return outcomes | {"finite": True} | (measure(folder, scale, one) if measure else {})
-
-
-def select(rows: Sequence[dict], **wanted) -> list[dict]:
-    """The rows with these values."""
-    return [
-        row for row in rows if all(row.get(name) == str(value) for name, value in wanted.items())
-    ]
 
 
 def accuracy(row: dict, scale: Scale, column: str = "top1") -> float:

@@ -1,15 +1,12 @@
-"""What studies share that train by plain `compile` and `fit` on the embedded images."""
+"""Runs of studies that train by plain `compile` and `fit` on the embedded images."""
 
-import os
-import statistics
 import time
-from collections.abc import Callable, Mapping
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from benchmarks.timing import timed
 from tfcredit import analysis, data, models
 
 BATCH = 128
@@ -29,7 +26,7 @@ def make(network: str, options: dict, rule, seed: int, learning_rate) -> keras.M
 
 
 def train(model: keras.Model, seed: int, steps: int) -> dict:
-    """Train, and measure on the test images.
+    """Trains, and measures on the test images.
 
     Returns:
         `top1`, `loss`, `mean_angle` ("" without feedback kernels), `finite`, `seconds`.
@@ -56,32 +53,8 @@ def train(model: keras.Model, seed: int, steps: int) -> dict:
     }
 
 
-def step_ratios(
-    runs: Mapping[str, Callable[[], None]], baseline: str, rounds: int = 9
-) -> dict[str, float]:
-    """Median over interleaved rounds of each run's time over that of `baseline`.
-
-    Args:
-        runs: Name -> a call that takes some steps. Each is called once before, uncounted.
-        baseline: The name that the others are compared with.
-        rounds: How often each is timed.
-    """
-    for run in runs.values():
-        run()
-    ratios = {name: [] for name in runs}
-    for _ in range(rounds):
-        seconds = {}
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            seconds[name] = time.perf_counter() - started
-        for name in runs:
-            ratios[name].append(seconds[name] / seconds[baseline])
-    return {name: statistics.median(values) for name, values in ratios.items()}
-
-
-def fit_steps(model: keras.Model, steps: int = 10) -> Callable[[], None]:
-    """A call that takes `steps` steps on one batch."""
+def timed_steps(model: keras.Model, steps: int = 10) -> Callable[[], float]:
+    """A call that takes `steps` steps on one batch and gives the seconds that it took."""
     images = data.get("embedded", augment=False)
     batches = images.train(BATCH, 0, 0).take(1).cache().repeat(steps)
-    return lambda: model.fit(batches, verbose=0, shuffle=False)
+    return timed(lambda: model.fit(batches, verbose=0, shuffle=False))

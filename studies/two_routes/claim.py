@@ -1,4 +1,4 @@
-"""What a study is, and the statistics that its verdict rests on."""
+"""A claim, and the statistics that its verdict rests on."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from studies.two_routes.runs import Measure, Trial, accuracy, select
+from studies.table import select
 from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Measure, Trial, accuracy
 
 Rows = Callable[[str], Sequence[dict]]
 HOLDS, FAILS, OPEN = "holds", "does not hold", "can't be told here"
@@ -15,7 +16,7 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "can't be told here"
 
 @dataclasses.dataclass(frozen=True)
 class Conclusion:
-    """What the rows of a study say.
+    """Verdict on the rows of a study.
 
     Attributes:
         verdict: `HOLDS`, `FAILS` or `OPEN`.
@@ -29,12 +30,12 @@ class Conclusion:
 
 
 @dataclasses.dataclass(frozen=True)
-class Study:
-    """One claim and its test.
+class Claim:
+    """One claim and the study that tests it.
 
     Attributes:
-        name: As the command takes it, and of its files.
-        claim: The claim, in a sentence.
+        name: Of the study, as the command takes it, and of its files.
+        sentence: The claim.
         trials: The runs of a scale; may look at the rows of another study by its name.
         conclude: From rows to a verdict.
         draw: A figure of the rows; a matplotlib figure.
@@ -42,7 +43,7 @@ class Study:
     """
 
     name: str
-    claim: str
+    sentence: str
     trials: Callable[[Scale, Rows], list[Trial]]
     conclude: Callable[[Sequence[dict], Scale], Conclusion]
     draw: Callable[[Sequence[dict], Scale], object]
@@ -105,14 +106,8 @@ def differences(first: Sequence[float], second: Sequence[float]) -> Interval:
     return interval(np.subtract(first, second))
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    """A table."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
-
-
 def diverged(rows: Sequence[dict], **wanted) -> str:
-    """How many of the runs with these values diverged."""
+    """Number of runs with these values that diverged, of all of them."""
     mine = select(rows, **wanted)
     return f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
 

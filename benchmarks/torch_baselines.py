@@ -1,6 +1,6 @@
-"""The peers' process: ResNet-18 of PyTorch, trained by backprop or by BioTorch's methods.
+"""The process of the baselines: ResNet-18 of PyTorch, trained by backprop or by BioTorch's methods.
 
-    python benchmarks/torch_peers.py BATCH SIZE METHOD...
+    python benchmarks/torch_baselines.py BATCH SIZE METHOD...
 
 A method is `backprop`, `fa`, `usf` or `brsf`. The first line out says what runs; then each line in
 is a method, and the line out the seconds of one step. Needs `torch`; the layers are those of the

@@ -17,7 +17,7 @@ from tfcredit import cli, ilsvrc2012, models, optimizers, rules
 from tfcredit.data import ImageData
 from tfcredit.prepare import command as prepare
 from tfcredit.training import assemble
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.recipe import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "configs" / "imagenet"
@@ -81,13 +81,16 @@ def test_a_config_states_the_recipe(network, imagenet):
 
 
 @config
-def test_a_config_states_what_the_runner_does_by_default(network, imagenet):
-    """So that plain flags, `--dataset=imagenet --model=NETWORK`, train by the same recipe."""
-    plain = assemble.complete(Recipe(dataset="imagenet", model=network), imagenet)
-    names = set(STATED) - {"l2", "dataset"}  # the network's own, and the data set's
-    assert {name: getattr(plain, name) for name in names} == {name: STATED[name] for name in names}
-    own = assemble._data_options(plain, "imagenet").get("preprocessing", "resnet")
-    assert own == parse(flags(network))[0].preprocessing
+def test_a_config_states_what_the_runner_does_by_default(network, shards):
+    plain = ["--dataset=imagenet", f"--model={network}", f"--data_dir={shards}"]
+    stated = flags(network, f"--data_dir={shards}")
+    (bare, its_images), (recipe, images) = (
+        assemble.with_data(parse([*each, "--batch_size=4"])[0]) for each in (plain, stated)
+    )
+    for name in set(STATED) - {"l2"}:  # which is the network's own
+        assert getattr(bare, name) == getattr(recipe, name)
+    assert its_images.input_shape == images.input_shape
+    assert its_images.source.preprocess == images.source.preprocess
 
 
 @config

@@ -13,7 +13,8 @@ from tfcredit import convert
 from tfcredit.analysis.alignment import kernel_layers
 from tfcredit.data import ImageData, synthetic
 from tfcredit.data.shard import Shard
-from tfcredit.training import assemble, strategies
+from tfcredit.training import strategies
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.trainer import Trainer
 
@@ -45,8 +46,8 @@ class Case:
     width: int | None = None
     replicas: int = 1
 
-    def recipe(self, images: ImageData) -> Recipe:
-        """The recipe that the runner would be given."""
+    def plan(self, images: ImageData) -> Plan:
+        """The plan that the runner would make."""
         recipe = Recipe(
             model=self.network.split("@")[0],
             dataset="synthetic",
@@ -59,7 +60,7 @@ class Case:
             strategy="mirrored" if self.replicas > 1 else "one_device",
             num_replicas=self.replicas,
         )
-        return assemble.complete(recipe, images)
+        return Plan.of(recipe, images)
 
 
 class Training:
@@ -73,13 +74,14 @@ class Training:
         self.case = case
         size = int(case.network.split("@")[1])
         images = synthetic.build(size, classes=1000 if size > 64 else 10)
-        recipe = case.recipe(images)
+        plan = case.plan(images)
+        recipe = plan.recipe
         cluster = strategies.Cluster(_strategy(recipe.strategy, recipe.num_replicas))
         with cluster.strategy.scope():
-            network = _network(recipe, images)
+            network = _network(plan)
             if case.rule == PLAIN:
                 network = convert.to_backprop(network)
-            network.compile(assemble.optimizer(recipe, steps_per_epoch=1000))
+            network.compile(plan.optimizer())
             self.trainer = Trainer(network, None, recipe.jit_compile, cluster.strategy)
         channels = network.input_shape[-1]
 
@@ -134,9 +136,10 @@ def _strategy(name: str, replicas: int) -> tf.distribute.Strategy:
     return strategies.make(Recipe(strategy=name, num_replicas=replicas))
 
 
-def _network(recipe: Recipe, images: ImageData) -> keras.Model:
+def _network(plan: Plan) -> keras.Model:
+    recipe = plan.recipe
     if recipe.model != "vit":
-        return assemble.network(recipe, images)
+        return plan.network()
     from benchmarks.vision_transformer import vision_transformer
 
     keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])

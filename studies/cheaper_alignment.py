@@ -22,7 +22,7 @@ from studies import ROOT
 from studies.study import Rows, Study
 from studies.table import Place, markdown, read, select, spread, write
 from tfcredit import analysis, rules
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.trainer import Trainer
 
@@ -57,11 +57,12 @@ COST_FIELDS = ["network", "variant", "wall", "cpu", "rounds"]
 def make(network: str, flags: list[str], seed: int, steps: int):
     """The trainer of a run, its images and its batch size."""
     given = parse([*NETWORKS[network], *flags, f"--seed={seed}", f"--steps={steps}"])[0]
-    recipe, images = assemble.with_data(given)
+    plan = Plan.of(given)
     keras.utils.set_random_seed(seed)
-    model = assemble.network(recipe, images)
-    model.compile(assemble.optimizer(recipe, images.steps_per_epoch(recipe.batch_size)))
-    return Trainer(model, alignment_every=recipe.alignment_every), images, recipe.batch_size
+    model = plan.network()
+    model.compile(plan.optimizer())
+    trainer = Trainer(model, alignment_every=plan.recipe.alignment_every)
+    return trainer, plan.images, plan.recipe.batch_size
 
 
 def train(network: str, variant: str, seed: int, steps: int) -> dict:

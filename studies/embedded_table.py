@@ -23,7 +23,7 @@ from studies import ROOT
 from studies.study import Rows, Study
 from studies.table import Place, markdown, select, spread
 from tfcredit import data
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.trainer import Trainer
 
@@ -72,12 +72,11 @@ def step_ratios(names: Sequence[str]) -> dict[str, float]:
     images = data.get("embedded", augment=False)
     calls = {}
     for name in names:
-        recipe = assemble.complete(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
-        network = assemble.network(recipe, images)
-        per_epoch = images.steps_per_epoch(recipe.batch_size)
-        network.compile(assemble.optimizer(recipe, per_epoch))
+        plan = Plan.of(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
+        network = plan.network()
+        network.compile(plan.optimizer())
         # TensorFlow's iterator: the step would be traced anew for each one of Python's.
-        batches = iter(images.train(recipe.batch_size, 0, 0).take(1).cache().repeat())
+        batches = iter(images.train(plan.recipe.batch_size, 0, 0).take(1).cache().repeat())
         calls[name] = timed(_ten_steps, Trainer(network), batches)
     return median_ratios(calls, "backprop")
 

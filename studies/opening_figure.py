@@ -25,7 +25,7 @@ from studies.table import markdown, select, spread
 from tfcredit import analysis, callbacks
 from tfcredit.analysis import plots
 from tfcredit.report.figures import COLOURS
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 
 RULES = ["backprop", "symmetric_alignment", "calibrated_activation", "calibrated_mirror"]
@@ -37,11 +37,11 @@ FIELDS = ["rule", "seed", "step", "top1", "mean_angle"]
 def train(rule: str, seed: int) -> list[dict]:
     """One run; returns a row for each time of measurement."""
     flags = ["--dataset=embedded", "--model=resnet8", "--width=4", f"--epochs={EPOCHS}"]
-    recipe, images = assemble.with_data(parse([*flags, f"--rule={rule}", f"--seed={seed}"])[0])
+    plan = Plan.of(parse([*flags, f"--rule={rule}", f"--seed={seed}"])[0])
+    images = plan.images
     keras.utils.set_random_seed(seed)
-    model = assemble.network(recipe, images)
-    optimizer = assemble.optimizer(recipe, images.steps_per_epoch(recipe.batch_size))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = plan.network()
+    model.compile(plan.optimizer(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y, _ = (part.numpy() for part in next(iter(images.evaluation(images.test_examples))))
 
     def measure(model: keras.Model) -> list[dict]:
@@ -54,7 +54,7 @@ def train(rule: str, seed: int) -> list[dict]:
         return [record]
 
     monitor = callbacks.MeasureMonitor(x, y, every=EVERY, measures=[measure])
-    epochs = [images.train(recipe.batch_size, seed, epoch) for epoch in range(EPOCHS)]
+    epochs = [images.train(plan.recipe.batch_size, seed, epoch) for epoch in range(EPOCHS)]
     batches = functools.reduce(tf.data.Dataset.concatenate, epochs)
     model.fit(batches, callbacks=[monitor], shuffle=False, verbose=0)
     keras.backend.clear_session()

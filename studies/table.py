@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from studies import ROOT
-from tfcredit.analysis.statistics import write_csv
 from tfcredit.errors import UserError
+from tfcredit.records import write_csv
 
 
 def read(path: pathlib.Path) -> list[dict[str, str]]:

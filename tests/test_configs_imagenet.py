@@ -16,7 +16,7 @@ from tests.data.conftest import record
 from tfcredit import cli, ilsvrc2012, models, optimizers, rules
 from tfcredit.data import ImageData
 from tfcredit.prepare import command as prepare
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,12 +70,11 @@ def test_a_config_states_the_recipe(network, imagenet):
     assert given == {*STATED, "model", "image_size", "preprocessing"}
     assert {name: getattr(recipe, name) for name in STATED} == STATED
     assert recipe.model == network and recipe.image_size == model.SIZES[network]
-    complete = assemble.complete(recipe, imagenet)
-    assert all(getattr(complete, name) == getattr(recipe, name) for name in given)
-    per_epoch = imagenet.steps_per_epoch(recipe.batch_size)
-    assert per_epoch == 5004
-    assert assemble.total_steps(complete, per_epoch) == 450_360  # as the published checkpoints say
-    rate = assemble.learning_rate(complete, per_epoch)
+    plan = Plan.of(recipe, imagenet)
+    assert all(getattr(plan.recipe, name) == getattr(recipe, name) for name in given)
+    assert plan.steps_per_epoch == 5004
+    assert plan.total_steps == 450_360  # as the published checkpoints say
+    rate = plan.rates.learning_rate
     rates = [float(rate(epoch * 5004 + 1)) for epoch in (5, 29, 31, 61, 81)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001], rel=1e-4)
 
@@ -84,26 +83,23 @@ def test_a_config_states_the_recipe(network, imagenet):
 def test_a_config_states_what_the_runner_does_by_default(network, shards):
     plain = ["--dataset=imagenet", f"--model={network}", f"--data_dir={shards}"]
     stated = flags(network, f"--data_dir={shards}")
-    (bare, its_images), (recipe, images) = (
-        assemble.with_data(parse([*each, "--batch_size=4"])[0]) for each in (plain, stated)
-    )
+    bare, full = (Plan.of(parse([*each, "--batch_size=4"])[0]) for each in (plain, stated))
     for name in set(STATED) - {"l2"}:  # which is the network's own
-        assert getattr(bare, name) == getattr(recipe, name)
-    assert its_images.input_shape == images.input_shape
-    assert its_images.source.preprocess == images.source.preprocess
+        assert getattr(bare.recipe, name) == getattr(full.recipe, name)
+    assert bare.images.input_shape == full.images.input_shape
+    assert bare.images.source.preprocess == full.images.source.preprocess
 
 
 @config
 @pytest.mark.parametrize("rule", model.RULES)
 def test_a_config_and_a_rule_make_a_run(network, rule, shards):
     recipe, _ = parse(flags(network, f"--rule={rule}", f"--data_dir={shards}", "--batch_size=4"))
-    recipe, images = assemble.with_data(recipe)
+    plan = Plan.of(recipe)
     size = model.SIZES[network]
-    assert images.input_shape == (size, size, 3) and images.classes == 1000
-    assert images.steps_per_epoch(recipe.batch_size) == 2
-    assert assemble.rule_of(recipe, 2).name == rule
-    assert isinstance(assemble.optimizer(recipe, 2), keras.optimizers.Optimizer)
-    assert recipe.model in models.names()
+    assert plan.images.input_shape == (size, size, 3) and plan.images.classes == 1000
+    assert plan.steps_per_epoch == 2 and plan.rule.name == rule
+    assert isinstance(plan.optimizer(), keras.optimizers.Optimizer)
+    assert plan.recipe.model in models.names()
 
 
 @pytest.mark.slow
@@ -138,11 +134,11 @@ def test_a_config_opens_with_what_a_reader_asks(network):
     parse(flags(network, *command[1:]))
 
 
-def test_the_authors_coefficients_of_symmetric_alignment_are_flags():
+def test_the_authors_coefficients_of_symmetric_alignment_are_flags(imagenet):
     page = (ROOT / "docs" / "imagenet.md").read_text()
     given = re.search(r"`symmetric_alignment` \| give `([^`]*)`", page)[1].split()
     recipe, _ = parse(flags("resnet18", "--rule=symmetric_alignment", *given))
-    assert assemble.rule_of(recipe, 5004).coefficients == {"decay": 0.002, "self": 0.002}
+    assert Plan.of(recipe, imagenet).rule.coefficients == {"decay": 0.002, "self": 0.002}
     assert rules.get("symmetric_alignment").coefficients == {"decay": 0.1, "self": 0.1}
 
 

@@ -25,7 +25,8 @@ from studies.two_routes.command import CLAIMS
 from studies.two_routes.scales import SCALES
 from studies.two_routes.trials import Table, trial
 from tfcredit import layers, models, testing
-from tfcredit.training import assemble, recipe
+from tfcredit.training import recipe
+from tfcredit.training.rule_flags import rule_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP = SCALES["laptop"]
@@ -89,7 +90,7 @@ def test_the_flags_of_every_run_are_known(scale):
         for one in study.trials(scale, lambda name: rows):
             known, _ = recipe.parse(list(one.flags))
             assert known.model in models.names()
-            assemble.base_rule(known)
+            rule_of(known)
             keys.add(one.key)
     assert len(keys) > 40
 

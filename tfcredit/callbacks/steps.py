@@ -1,4 +1,4 @@
-"""How far training is."""
+"""The number of steps that a training has taken."""
 
 import keras
 

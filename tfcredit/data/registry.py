@@ -50,7 +50,7 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
     """
     reason = f"data set: {name}, as asked for."
     if name == "auto":
-        name, reason = _choose(data_dir)
+        name, reason = choose(data_dir)
     if name == "imagenet":
         data = _build(name, imagenet.build, options, data_dir=data_dir)
     elif name == "embedded":
@@ -74,8 +74,18 @@ def _check_known(name: str, data_dir: str | os.PathLike | None) -> None:
     )
 
 
-def _choose(data_dir: str | os.PathLike | None) -> tuple[str, str]:
-    """The set that "auto" stands for, and the sentence that says so."""
+def choose(data_dir: str | os.PathLike | None = None) -> tuple[str, str]:
+    """Choose the set that "auto" stands for, without building it.
+
+    Args:
+        data_dir: Folder in which ImageNet is looked for; see `get`.
+
+    Returns:
+        "imagenet" or "embedded", and a sentence that says why.
+
+    Raises:
+        UserError: If ImageNet is there in part or out of reach.
+    """
     folder = imagenet.locate(data_dir)
     if folder is not None:
         return "imagenet", f"data set: IMAGENET, because its TFRecord shards are in {folder}."

@@ -37,7 +37,7 @@ class LayerPatterns:
 
         Args:
             *names: The layer's name, path or both.
-            default: What to return where no pattern fits.
+            default: Value of a layer that no pattern fits.
 
         Returns:
             The value of the first pattern that fits one of the names, or `default`.

@@ -8,7 +8,7 @@ import numpy as np
 from tfcredit.analysis.batch import BatchMeasure
 
 FUNCTIONS = {"raw": lambda v: v, "sq": np.square, "abs": np.abs}
-"""What is applied to a quantity before its statistics."""
+"""Functions of a quantity, whose statistics are taken."""
 
 
 class Observables(BatchMeasure):
@@ -29,7 +29,7 @@ class Observables(BatchMeasure):
 
     Args:
         x: The model's inputs, arrays or tensors with `n` samples each.
-        training: Whether the model is called as in training. Default: not.
+        training: True to call the model as in training.
 
     Raises:
         UserError: As `BatchMeasure`.

@@ -67,7 +67,7 @@ def resnet(
         classes: Number of logits.
         make: Makes the layers that carry a feedback kernel.
         l2: Weight decay of the forward kernels and of the dense bias.
-        architecture: Which residual network.
+        architecture: The residual network's.
         sync_batch_norm: True for batch norm with statistics over all replicas.
 
     Returns:

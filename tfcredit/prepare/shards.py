@@ -51,7 +51,7 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
     Args:
         path: The shard.
         index: Places of the images in the archive.
-        rows: Which of its entries to write, in this order.
+        rows: Numbers of the entries to write, in this order, int `[n]`.
         classes: All synsets, in the order of their numbers.
 
     Raises:

@@ -132,7 +132,7 @@ def test_the_task_schedule_moves_in_steps_of_the_task_only(delay, alternate):
     np.testing.assert_array_equal(counted, taken)
 
 
-def test_configs_of_the_release_before_load():
+def test_earlier_configs_load():
     config = {"learning_rate": 0.1, "steps_per_epoch": 10, "warmup_epochs": 5.0}
     config |= {"boundaries": [30.0], "factors": [0.1]}
     config |= {"delay_epochs": 0.0, "alternate_steps": 0, "drop_offset_epochs": 0.0}

@@ -81,7 +81,7 @@ class WarmupStepDecay(StepSchedule):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> StepSchedule:
-        """Make the schedule of a config; a delay in one of tfcredit 0.1.0 is `TaskSchedule`'s now.
+        """Make the schedule of a config; the delay of an earlier one is `TaskSchedule`'s now.
 
         Args:
             config: What `get_config` returned.

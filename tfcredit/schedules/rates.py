@@ -63,7 +63,7 @@ class _Rate(_Phases):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "_Rate":
-        """Make the schedule of a config; one of tfcredit 0.1.0 may state that it has no drops.
+        """Make the schedule of a config; an earlier one may state that it has no drops.
 
         Args:
             config: What `get_config` returned.

@@ -11,7 +11,7 @@ import dataclasses
 from benchmarks import products
 from studies import ROOT
 from studies.table import read
-from tfcredit import rules
+from tfcredit import ilsvrc2012, rules
 
 COUNTS = ROOT / "studies" / "results" / "imagenet_counts.csv"
 SIZES = {
@@ -32,7 +32,7 @@ RULES = (
     "feedback_alignment",
     "kolen_pollack",
 )
-IMAGES, EPOCHS, BATCH = 1_281_167, 90, 256
+IMAGES, EPOCHS, BATCH = ilsvrc2012.IMAGES["train"], 90, 256
 BYTES = 4
 DEVICES = {"TPU v3-8": (420e12, 0.4), "H100 SXM": (989e12, 0.3)}
 """Peak FLOP/s in bfloat16 as the makers state it, and the share of it that is assumed."""
@@ -70,11 +70,6 @@ class Cost:
     flops: float
     step_bytes: float
     checkpoint: float
-
-    @property
-    def run_flops(self) -> float:
-        """FLOPs of 90 epochs."""
-        return self.flops * IMAGES * EPOCHS
 
     def images_per_second(self, device: str) -> float:
         """Images that a device trains on in a second, and has to be fed with."""

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis.alignment import angle, feedback_layers
-from tfcredit.analysis.krylov import ROUNDING, extreme_eigenvalues, solution
+from tfcredit.analysis.krylov import ROUNDING, Operator, extreme_eigenvalues
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
 from tfcredit.optimizers.partitioned import PartitionedOptimizer
@@ -73,7 +73,7 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
         "smallest_eigenvalue": smallest,
         "condition_number": largest / smallest if smallest else float("inf"),
     }
-    fixed = solution(operator, -at_zero, steps)
+    fixed = _fixed_point(operator, -at_zero, steps)
     if not fixed.any() or "error" in getattr(layer.rule, "coefficients", {}):
         nothing = ("fixed_point_angle", "fixed_point_ratio", "residual")
         return record | dict.fromkeys(nothing, float("nan"))
@@ -126,6 +126,17 @@ def safe_rates(model: keras.Model, x: Any, optimizer: Any = "sgd", steps: int = 
         record["headroom"] = record["largest_learning_rate"] / rate if rate else float("inf")
         records.append(record)
     return records
+
+
+def _fixed_point(operator: Operator, constant: np.ndarray, steps: int) -> np.ndarray:
+    """Returns the solution of A[b] = c in the Krylov space of c; zero if A does not act on c."""
+    from scipy.sparse.linalg import LinearOperator, cg  # imports slowly, and is needed here only
+
+    if constant @ operator(constant) <= 0:
+        return np.zeros_like(constant)
+    shape = (constant.size, constant.size)
+    matrix = LinearOperator(shape, matvec=operator, dtype=constant.dtype)
+    return cg(matrix, constant, rtol=ROUNDING, maxiter=steps)[0]
 
 
 def _require_descent(layer: FeedbackLayer) -> None:

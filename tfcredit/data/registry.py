@@ -1,13 +1,13 @@
 """Image sets by name."""
 
 import dataclasses
-import difflib
 import inspect
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
+from tfcredit.checks import did_you_mean
 from tfcredit.data import embedded, imagenet, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
@@ -68,11 +68,9 @@ def _check_known(name: str, data_dir: str | os.PathLike | None) -> None:
     if re.fullmatch(r"\w+(/[\w.*-]+)*", name) and tfds_sets.find(name, data_dir) is not None:
         return
     known = names() + tfds_sets.library().list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
     raise UserError(
         f"unknown data set {name!r}, known are {', '.join(names())} and the image sets of "
-        f"TensorFlow Datasets: {hint}"
+        f"TensorFlow Datasets: choose one of them{did_you_mean(name, known)}"
     )
 
 

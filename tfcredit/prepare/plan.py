@@ -1,4 +1,4 @@
-"""What `tfcredit prepare-imagenet` notes beside the shards, so that a killed run can go on."""
+"""The file beside the shards by which a killed `tfcredit prepare-imagenet` goes on."""
 
 import contextlib
 import hashlib
@@ -26,7 +26,7 @@ def plan_of(
         labels: A synset per validation image.
 
     Returns:
-        What JSON can hold.
+        A mapping that JSON can hold.
     """
     return {
         "archive_bytes": {part: path.stat().st_size for part, path in archives.items()},
@@ -67,7 +67,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
 
     Args:
         output: Folder of the shards.
-        plan: What `plan_of` returned.
+        plan: The mapping that `plan_of` returned.
 
     Raises:
         UserError: If the folder was begun with another plan, or holds shards but no plan.
@@ -100,7 +100,7 @@ def write_plan(output: Path, plan: dict[str, Any], images: dict[str, int] | None
 
     Args:
         output: Folder of the shards.
-        plan: What `plan_of` returned.
+        plan: The mapping that `plan_of` returned.
         images: Number of images per part, once all are written.
     """
     content = {"parameters": plan} | ({"images": images} if images else {})

@@ -20,7 +20,7 @@ def shard_names(part: str, shards: int) -> list[str]:
 
     Args:
         part: "train" or "validation".
-        shards: How many there are.
+        shards: Number of shards.
 
     Returns:
         Names such as "train-00000-of-01024", in order.
@@ -50,8 +50,8 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
 
     Args:
         path: The shard.
-        index: Where the images are.
-        rows: Which of its entries to write, in this order.
+        index: Places of the images in the archive.
+        rows: Numbers of the entries to write, in this order, int `[n]`.
         classes: All synsets, in the order of their numbers.
 
     Raises:

@@ -90,5 +90,17 @@ class Error(Primitive):
         return [(scale, product)]
 
 
-decay, amp, null, sparse, self_, error = Decay(), Amp(), Null(), Sparse(), Self(), Error()
+# A statement each: the site's reference reads them.
+decay = Decay()
+"""Draws B to 0."""
+amp = Amp()
+"""Turns B towards the correlation of x and y."""
+null = Null()
+"""Makes what B sends back of y small."""
+sparse = Sparse()
+"""Makes what B makes of x small; runs B forward."""
+self_ = Self()
+"""Turns B towards W, which it reads."""
+error = Error()
+"""Gives B the gradient of W."""
 PRIMITIVES.update((each.name, each) for each in (decay, amp, null, sparse, self_, error))

@@ -1,4 +1,4 @@
-"""Corrupt records: counted, named, and too many of them refused."""
+"""Corrupt records: a log that counts and names them, and refuses too many."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ class CorruptRecord(NamedTuple):
     Attributes:
         file: Its file.
         record: Its number in the file, counted from 0.
-        reason: What is wrong with it.
+        reason: The cause, such as "its image can't be decoded".
     """
 
     file: str
@@ -25,18 +25,18 @@ class CorruptRecord(NamedTuple):
 
 
 class CorruptLog:
-    """The corrupt records that were met so far, each once however often it is read.
+    """A log of the corrupt records that were met so far, each once however often it is read.
 
     Attributes:
         records: The `CorruptRecord`s in the order in which they were met.
-        limit: How many are allowed.
+        limit: Number that is allowed.
     """
 
     def __init__(self, limit: int = 0) -> None:
         """Starts without any.
 
         Args:
-            limit: How many are allowed.
+            limit: Number that is allowed.
 
         Raises:
             UserError: If the limit is negative.
@@ -54,7 +54,7 @@ class CorruptLog:
         Args:
             file: Its file.
             record: Its number in the file, counted from 0.
-            reason: What is wrong with it.
+            reason: The cause, as part of a sentence.
 
         Raises:
             UserError: If there are now more than the limit.
@@ -73,15 +73,15 @@ class CorruptLog:
 
 
 def failure(error: BaseException) -> UserError | None:
-    """The sentence for an error that was raised while batches were read.
+    """Finds the user's mistake in an error that was raised while batches were read.
 
     TensorFlow turns a `UserError` raised in its threads into an error of its own.
 
     Args:
-        error: What iterating over a dataset raised.
+        error: The exception that iterating over a dataset raised.
 
     Returns:
-        What the user can mend, or None if the error is none of the data's.
+        The error with its sentence, or None if the data are not its cause.
     """
     if isinstance(error, UserError):
         return error

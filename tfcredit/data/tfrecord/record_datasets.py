@@ -1,12 +1,12 @@
-"""Records out of TFRecord files, each with its file and number; damage is counted, not lost."""
+"""Datasets of records, each with its file and number; damaged ones are counted."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data.tfrecord import files
-from tfcredit.data.tfrecord.corrupt import CorruptLog
+from tfcredit.data.corrupt_records import CorruptLog
+from tfcredit.data.tfrecord import record_files
 
 Element = tuple[tf.Tensor, ...]
 
@@ -14,28 +14,28 @@ Element = tuple[tf.Tensor, ...]
 def records(
     paths: Sequence[str], order: np.ndarray, log: CorruptLog, parallel: int
 ) -> tf.data.Dataset:
-    """The records of some files, in an order that depends on the arguments alone.
+    """Reads the records of some files, in an order that depends on the arguments alone.
 
-    Of a file that is cut or damaged in its middle, the records before the damage are given and
-    the others reported.
+    Of a file that is cut or damaged in its middle, it gives the records before the damage and
+    reports the others.
 
     Args:
         paths: All files of a part.
         order: int64: which of them to read, by their place in `paths`.
-        log: Where damage is reported.
-        parallel: How many files are read in turns.
+        log: Log of damaged records.
+        parallel: Number of files that are read in turns.
 
     Returns:
-        A dataset of (file, number, record): the file's place in `paths` and the record's in the
-        file, int64, and its content, a string.
+        A dataset of (file, number, record): the file's place in `paths` and the record's place in
+        the file, int64 scalars, and the record's content, a scalar string.
     """
     names = tf.constant(list(paths))
 
     def opened(file: np.int64) -> np.int64:
-        return np.int64(files.size(paths[file]))
+        return np.int64(record_files.size(paths[file]))
 
     def ended(file: np.int64, number: np.int64, place: np.int64) -> np.int64:
-        lost, _ = files.walk(paths[file], int(place))
+        lost, _ = record_files.walk(paths[file], int(place))
         for index in range(number, number + lost):
             log.report(paths[file], int(index), f"the file is cut or damaged at byte {place}")
         return np.int64(0)
@@ -56,7 +56,7 @@ def records(
                 lambda: tf.numpy_function(ended, [file, number, place], tf.int64),
                 lambda: tf.constant(0, tf.int64),
             )
-            place += tf.cast(tf.strings.length(record), tf.int64) + files.FRAME_BYTES
+            place += tf.cast(tf.strings.length(record), tf.int64) + record_files.FRAME_BYTES
             return (number + 1, place), (file, number, record, is_end)
 
         start = tf.constant(0, tf.int64), tf.constant(0, tf.int64)
@@ -75,8 +75,8 @@ def shuffled(elements: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Datas
 
     Args:
         elements: Tuples of tensors.
-        buffer: Elements per block.
-        seed: The seed.
+        buffer: Number of elements per block.
+        seed: Seed of the order.
 
     Returns:
         The same elements in another order.
@@ -100,10 +100,11 @@ def attempted(
     Args:
         elements: Tuples that start with the file, the record's number and its content.
         decode: Takes an element and returns an image of static shape and an int32 label.
-        parallel: How many to decode at a time at most.
+        parallel: Most elements that are decoded at a time.
 
     Returns:
-        A dataset of (image, label, good, file, number), `good` being False where `decode` failed.
+        A dataset of (image, label, good, file, number); the bool `good` is False where `decode`
+        failed.
     """
     image, _ = tf.data.Dataset.map(elements, decode).element_spec
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tfcredit.errors import UserError
 
 FRAME_BYTES = 16
-"""What a record takes beside its content: 8 bytes of length and two checksums of 4."""
+"""Bytes of a record beside its content: 8 of length and two checksums of 4."""
 
 
 def _unreachable(place: str, error: tf.errors.OpError) -> UserError:
@@ -65,8 +65,8 @@ def walk(path: str, place: int = 0) -> tuple[int, bool]:
         place: Byte to start at, the first of a record.
 
     Returns:
-        The number of records from there, and whether the last one is whole; one that is cut off
-        counts.
+        The number of records from there, one that is cut off included, and True if the last one
+        is whole.
 
     Raises:
         UserError: If the file can't be read.
@@ -87,7 +87,7 @@ def count_records(path: str, allow_cut: bool = False) -> int:
 
     Args:
         path: The file.
-        allow_cut: Whether a last record that is cut off counts too instead of being an error.
+        allow_cut: True to count a last record that is cut off too, False to refuse it.
 
     Returns:
         The number of records.

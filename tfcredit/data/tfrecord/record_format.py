@@ -1,4 +1,4 @@
-"""What a record is called inside: the two usual sets of keys of labelled images."""
+"""`RecordFormat`: the keys of image and label in a record, in the two usual formats."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tfcredit.data.tfrecord.files import first_record
+from tfcredit.data.tfrecord.record_files import first_record
 from tfcredit.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordFormat:
-    """How a serialised `tf.train.Example` names the image and its label.
+    """Keys of the image and its label in a serialised `tf.train.Example`.
 
     Attributes:
         image: Key of the encoded image.
@@ -50,13 +50,13 @@ TFDS = RecordFormat("image", "label", first_label=0)
 
 
 LOOKED_AT = 16
-"""How many files `detect` looks into at most."""
+"""Most files that `detect` looks into."""
 
 
 def detect(files: Sequence[str]) -> RecordFormat:
     """Finds out the format of shards by the first records of the first 16 of them.
 
-    Damaged records are passed over here: whether they are allowed is decided when they are read.
+    It passes over damaged records: reading decides if they are allowed.
 
     Args:
         files: TFRecord files.

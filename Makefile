@@ -6,7 +6,7 @@ BENCH_ARGS ?= --output=benchmarks/results/all.json
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow bench lint doclint docs tutorial dataset clean
+.PHONY: help install demo test test-slow bench lint doclint imports docs tutorial dataset clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,19 +27,25 @@ test: .venv/installed  ## run the tests that take minutes at most
 test-slow: .venv/installed  ## run the slow tests alone
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-bench: .venv/installed  ## measure what rules cost, for hours; BENCH_ARGS='bars --rounds=5' asks for less
+bench: .venv/installed  ## measure what rules cost, for hours; BENCH_ARGS='budgets --rounds=5' asks for less
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-lint: .venv/installed doclint  ## check style, formatting and docstrings
+lint: .venv/installed doclint imports  ## check style, formatting, docstrings and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # In an environment of its own: pydoclint's docstring_parser_fork overwrites the docstring_parser that
-# tensorflow-datasets needs.
-doclint:  ## check that docstrings name the arguments of their functions
-	@test -x .venv/doclint/bin/pydoclint || ($(PYTHON) -m venv .venv/doclint && \
-		.venv/doclint/bin/python -m pip install --quiet 'pydoclint>=0.8,<0.13')
-	.venv/doclint/bin/pydoclint --quiet tfcredit
+# tensorflow-datasets needs. Neither tool imports what it reads.
+.venv/lint/installed: Makefile
+	$(PYTHON) -m venv .venv/lint
+	.venv/lint/bin/python -m pip install --quiet 'pydoclint>=0.8,<0.13' 'import-linter>=2.17,<2.18'
+	@touch $@
+
+doclint: .venv/lint/installed  ## check that docstrings name the arguments of their functions
+	.venv/lint/bin/pydoclint --quiet tfcredit
+
+imports: .venv/lint/installed  ## check that imports point one way, as pyproject.toml says
+	.venv/lint/bin/lint-imports --no-cache --no-logo
 
 # In an environment of its own too: it reads docstrings without importing anything.
 docs: .venv/installed  ## build the site of tutorial, pages and reference in build/docs

@@ -8,6 +8,8 @@ variable TFCREDIT_TENSORFLOW chooses it when tfcredit is built, which `pip insta
     TFCREDIT_TENSORFLOW=tensorflow-cpu pip install .    # smaller, without GPU
     TFCREDIT_TENSORFLOW=tensorflow-tpu pip install .
     TFCREDIT_TENSORFLOW=none pip install .              # the one that is there already
+
+An extra such as `.[tpu]` can't choose it: extras add requirements and never take one away.
 """
 
 import os

@@ -1,10 +1,8 @@
-"""What a rule costs over backprop: `python -m benchmarks --help`."""
+"""Benchmarks of what rules cost over backprop: `python -m benchmarks --help`."""
 
 import os
-import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "studies"))  # scripts there import each other by bare names

@@ -1,11 +1,13 @@
-"""What a rule costs over plain Keras layers trained by backprop.
+"""Measures what rules cost over plain Keras layers trained by backprop.
 
     python -m benchmarks [PART ...] [--quick] [--rounds=15] [--output=benchmarks/results/NAME.json]
         [--networks NETWORK ...] [--modes graph xla] [--precisions float32 bfloat16]
         [--series batch depth width replicas steps]
+    python -m benchmarks budgets --against=CHECKOUT
 
-Prints Markdown, with a verdict on each bar of `cases.py`; `--output` also writes the JSON that it
-is made of, and the Markdown beside it. All times of a table are of competitors that took turns.
+Prints Markdown, with a verdict on each budget of `budgets.py`; `--output` also writes the JSON that
+it is made of, and the Markdown beside it. All times of a table are of competitors that took turns.
+With `--against` each rule's step takes turns with that of another checkout of the project.
 """
 
 import argparse
@@ -14,10 +16,12 @@ import datetime
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.parts import MODES, NETWORKS, PARTS, PRECISIONS, SERIES, Plan
+from benchmarks.parts import FORMER_NAMES, PARTS
+from benchmarks.plan import MODES, NETWORKS, PRECISIONS, SERIES, Plan
 from benchmarks.report import Table, markdown
 from benchmarks.worker import call
 
@@ -58,8 +62,17 @@ def _tables(name: str, plan: Plan) -> Iterator[Table]:
         yield Table(name, "failed", f"`{problem}`", [], [])
 
 
+def named(parts: Sequence[str]) -> list[str]:
+    """The parts that are meant: all if none is named, and former names by those of today."""
+    for name in parts:
+        if name in FORMER_NAMES:
+            now = FORMER_NAMES[name]
+            warnings.warn(f"part {name!r} is called {now!r} now", FutureWarning, stacklevel=2)
+    return [FORMER_NAMES.get(name, name) for name in parts] or list(PARTS)
+
+
 def main() -> None:
-    """Runs the parts that are named, all by default."""
+    """Runs the parts that are named."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.split("\n")[0]
     )
@@ -68,20 +81,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None, help="default: 15, or 2 with --quick")
     parser.add_argument("--output", type=Path, help="JSON file; the Markdown goes beside it")
     parser.add_argument("--torch_python", default=sys.executable, help="Python that has PyTorch")
+    words = "of `budgets`: a checkout of the revision to compare step times with"
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help=words)
     chosen = {"networks": (NETWORKS, "steps"), "modes": (MODES, "steps")}
     chosen |= {"precisions": (PRECISIONS, "steps"), "series": (SERIES, "growth")}
     for name, (known, part) in chosen.items():
         options = {"default": [*known], "choices": [*known], "help": f"of `{part}`"}
         parser.add_argument(f"--{name}", nargs="+", **options)
     flags = parser.parse_args()
-    unknown = [name for name in flags.parts if name not in PARTS]
+    names = named(flags.parts)
+    unknown = [name for name in names if name not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}: choose of {', '.join(PARTS)}")
+    if flags.against is not None and names != ["budgets"]:
+        parser.error("--against goes with the part budgets alone: python -m benchmarks budgets ...")
     rounds = flags.rounds or (2 if flags.quick else 15)
     wanted = {name: getattr(flags, name) for name in chosen}
-    plan = Plan(flags.quick, rounds, call, flags.torch_python, **wanted)
+    plan = Plan(flags.quick, rounds, call, flags.torch_python, against=flags.against, **wanted)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
-    print(markdown(run(flags.parts or list(PARTS), plan, command, flags.output)))
+    print(markdown(run(names, plan, command, flags.output)))
 
 
 if __name__ == "__main__":

@@ -1,55 +1,25 @@
-"""Cases: which network is trained how, the rules, and the bar that each has to keep."""
+"""Cases: which network is trained how, and trainings that are ready to take steps."""
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
-from imagenet_model import added_products
 
-from tfcredit import convert, layers, rules
+from benchmarks import products
+from benchmarks.timing import timed
+from tfcredit import convert
 from tfcredit.analysis.alignment import kernel_layers
 from tfcredit.data import ImageData, synthetic
 from tfcredit.data.shard import Shard
-from tfcredit.rules.calibrated import CalibratedRule
-from tfcredit.training import assemble, strategies
+from tfcredit.training import strategies
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.trainer import Trainer
 
 PLAIN = "plain Keras"
 """The baseline: the same network of Keras' own layers, trained by backprop by the same step."""
-
-STEP_BARS = {
-    "backprop": 1.01,
-    "feedback_alignment": 1.02,
-    "frsf": 1.02,
-    "symmetric_alignment": 1.05,
-    "kolen_pollack": 1.05,
-    "calibrated_activation": 1.06,
-    "calibrated_mirror(angle=10)": 1.15,
-    "weight_mirror": 1.30,
-    "activation_alignment": 1.48,
-    "info_alignment": 1.60,
-    "info_alignment(inputs={'fraction': 0.125})": None,
-    "info_alignment(inputs={'fraction': 0.0625})": 1.12,
-}
-"""Rule -> the largest median ratio of step times, at `HEADLINE`; `None` where it is only told."""
-HEADLINE = {"network": "resnet18@224", "batch": 16, "precision": "float32", "mode": "graph"}
-LARGE_BATCH_BARS = {"calibrated_mirror": 1.15}
-"""Likewise, with a batch of `LARGE_BATCH`: its noise costs per step, not per image."""
-LARGE_BATCH = 64
-MEMORY_BAR = 1.05
-"""Peak memory of the process over the baseline's, feedback kernels and optimizer slots apart."""
-TRACING_BAR = 1.5
-"""Time of the first step, less that of a later one, over the baseline's."""
-DENSE_BAR = 1.10
-"""Step time of the dense network with ten steps per execution, over the baseline's times the FLOP
-bound: what the rule adds beside its products."""
-FLATNESS_BAR = 1.10
-"""Largest over smallest ratio where a network, its batch or its replicas grow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +46,8 @@ class Case:
     width: int | None = None
     replicas: int = 1
 
-    def recipe(self, images: ImageData) -> Recipe:
-        """What the runner would be given."""
+    def plan(self, images: ImageData) -> Plan:
+        """The plan that the runner would make."""
         recipe = Recipe(
             model=self.network.split("@")[0],
             dataset="synthetic",
@@ -90,7 +60,7 @@ class Case:
             strategy="mirrored" if self.replicas > 1 else "one_device",
             num_replicas=self.replicas,
         )
-        return assemble.complete(recipe, images)
+        return Plan.of(recipe, images)
 
 
 class Training:
@@ -104,13 +74,14 @@ class Training:
         self.case = case
         size = int(case.network.split("@")[1])
         images = synthetic.build(size, classes=1000 if size > 64 else 10)
-        recipe = case.recipe(images)
+        plan = case.plan(images)
+        recipe = plan.recipe
         cluster = strategies.Cluster(_strategy(recipe.strategy, recipe.num_replicas))
         with cluster.strategy.scope():
-            network = _network(recipe, images)
+            network = _network(plan)
             if case.rule == PLAIN:
                 network = convert.to_backprop(network)
-            network.compile(assemble.optimizer(recipe, steps_per_epoch=1000))
+            network.compile(plan.optimizer())
             self.trainer = Trainer(network, None, recipe.jit_compile, cluster.strategy)
         channels = network.input_shape[-1]
 
@@ -124,10 +95,11 @@ class Training:
 
     def run(self, calls: int = 1) -> float:
         """Seconds per step over some calls."""
-        started = time.perf_counter()
+        return timed(self._advance, calls)() / (calls * self.case.steps)
+
+    def _advance(self, calls: int) -> None:
         for _ in range(calls):
             self.trainer.run(self._batches, self.case.steps)
-        return (time.perf_counter() - started) / (calls * self.case.steps)
 
     def runner(self, calls: int) -> Callable[[], float]:
         """`run` as the timing protocol wants it: behind a step that is not counted.
@@ -144,7 +116,9 @@ class Training:
 
     def bound(self) -> float | None:
         """FLOPs of a step over backprop's, if all that costs are products; `None` if unknown."""
-        counted = [_products(layer, self.case.batch) for layer in kernel_layers(self.network)]
+        counted = [
+            products.of_layer(layer, self.case.batch) for layer in kernel_layers(self.network)
+        ]
         if None in counted:
             return None
         backprop = sum(3 * macs for macs, _ in counted) - counted[0][0]  # no error leaves the first
@@ -162,28 +136,11 @@ def _strategy(name: str, replicas: int) -> tf.distribute.Strategy:
     return strategies.make(Recipe(strategy=name, num_replicas=replicas))
 
 
-def _network(recipe: Recipe, images: ImageData) -> keras.Model:
+def _network(plan: Plan) -> keras.Model:
+    recipe = plan.recipe
     if recipe.model != "vit":
-        return assemble.network(recipe, images)
-    from architectures import vision_transformer
+        return plan.network()
+    from benchmarks.vision_transformer import vision_transformer
 
     keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
     return convert.to_feedback(vision_transformer(), recipe.rule, seed=0)
-
-
-def _products(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
-    """Multiply-adds of a layer's op in a step, and those that its rule adds."""
-    if not isinstance(layer, (layers.Conv2D, layers.Dense)):
-        return None
-    macs = int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
-    rule = layer.rule
-    if isinstance(rule, CalibratedRule):
-        shape = list(layer.kernel.shape)
-        samples = rule.samples(layer.connection.field_size(shape))
-        return batch * macs, 2 * samples * np.prod(shape)
-    teaches = rule.learns or rule.perturbs or rule.renews
-    copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
-    if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):
-        seen = rule.inputs.fraction if isinstance(rule, rules.AlignmentRule) else 1.0
-        return batch * macs, seen * batch * added_products(rule) * macs
-    return None

@@ -1,6 +1,6 @@
 """Images per second and core that the input pipeline prepares.
 
-    python benchmarks/input_pipeline.py [--seconds=10] [--rounds=3]
+    python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3]
 
 Writes noise-textured JPEGs of 500 x 375 pixels and about 88 KB, as ImageNet's are on average, into
 classic shards in a temporary folder, and reads them through `tfcredit.data` as training does.
@@ -16,8 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
@@ -126,7 +124,9 @@ def speeds(seconds: float, rounds: int) -> Iterator[dict]:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.input_pipeline", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What is measured in a process of its own: each function takes and gives plain data."""
+"""Measurements of one process; each function takes and gives plain data."""
 
 import dataclasses
 import gc
@@ -14,11 +14,11 @@ import keras
 import tensorflow as tf
 
 from benchmarks.cases import PLAIN, Case, Training
-from benchmarks.timing import interleave, summary
+from benchmarks.timing import interleave, summary, timed
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.environment import environment
 
-TORCH = Path(__file__).with_name("torch_peers.py")
+TORCH = Path(__file__).with_name("torch_baselines.py")
 
 
 def surroundings() -> dict:
@@ -118,8 +118,8 @@ def checkpoint_times(setting: dict, rules: Sequence[str], rounds: int) -> list[d
             where = Path(folder) / str(number)
             checkpoints = Checkpoints(where, training.trainer.variables, keep=1)
             kept[rule] = training, where
-            runs[rule, "save"] = _timed(checkpoints.save, 1)
-            runs[rule, "restore"] = _timed(checkpoints.restore)
+            runs[rule, "save"] = timed(checkpoints.save, 1)
+            runs[rule, "restore"] = timed(checkpoints.restore)
         seconds = interleave(runs, rounds)
         load = statistics.mean(seconds.pop("load"))
         rows = []
@@ -135,16 +135,7 @@ def checkpoint_times(setting: dict, rules: Sequence[str], rounds: int) -> list[d
         return rows
 
 
-def _timed(function, *arguments):
-    def run() -> float:
-        started = time.perf_counter()
-        function(*arguments)
-        return time.perf_counter() - started
-
-    return run
-
-
-def peer_times(
+def baseline_times(
     setting: dict, rules: Sequence[str], methods: Sequence[str], python: str, rounds: int
 ) -> list[dict]:
     """Times our steps and PyTorch's, in two processes that take turns.
@@ -161,14 +152,14 @@ def peer_times(
     """
     size = setting["network"].split("@")[1]
     command = [python, str(TORCH), str(setting["batch"]), size, *methods]
-    peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    with peer:
-        described = peer.stdout.readline().strip()
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with other:
+        described = other.stdout.readline().strip()
         trainings = {rule: Training(Case(rule=rule, **setting)) for rule in [PLAIN, *rules]}
         runs = {("tfcredit", rule): t.runner(1) for rule, t in trainings.items()}
-        runs |= {("PyTorch", method): _asking(peer, method) for method in methods}
+        runs |= {("PyTorch", method): _asking(other, method) for method in methods}
         seconds = interleave(runs, rounds)
-        peer.stdin.close()
+        other.stdin.close()
     load = statistics.mean(seconds.pop("load"))
     own = {"tfcredit": PLAIN, "PyTorch": methods[0]}
     versions = {"tfcredit": f"Keras {keras.__version__}", "PyTorch": described}
@@ -182,11 +173,11 @@ def peer_times(
     ]
 
 
-def _asking(peer: subprocess.Popen, method: str):
+def _asking(other: subprocess.Popen, method: str):
     def run() -> float:
-        peer.stdin.write(f"{method}\n")
-        peer.stdin.flush()
-        return float(peer.stdout.readline())
+        other.stdin.write(f"{method}\n")
+        other.stdin.flush()
+        return float(other.stdout.readline())
 
     return run
 

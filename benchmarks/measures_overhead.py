@@ -1,13 +1,13 @@
 """Cost of the measures that `MeasureMonitor` takes by default, at its default interval.
 
-    python benchmarks/measures_overhead.py [--models=resnet8,resnet20] [--rule=info_alignment]
+    python -m benchmarks.measures_overhead [--models=resnet8,resnet20] [--rule=info_alignment]
         [--batch=64] [--rounds=15]
 
 Trains on the embedded images through the runner's own step. Each round takes 20 steps without the
-monitor and 20 with it, TensorBoard included; which comes first alternates. The monitor measures
-once in 20 steps, ten times as often as by default, so that its cost stands out from the noise: the
-overhead printed is a tenth of the median of the ratios, less 1. Timed apart are the first
-measurement of a run, which traces, and the drawing of the heat maps at its end.
+monitor and 20 with it, TensorBoard included, in an order of its own. The monitor measures once in
+20 steps, ten times as often as by default, so that its cost stands out from the noise: the overhead
+printed is a tenth of the median of the ratios, less 1. Timed apart are the first measurement of a
+run, which traces, and the drawing of the heat maps at its end.
 """
 
 import argparse
@@ -15,13 +15,11 @@ import os
 import platform
 import statistics
 import tempfile
-import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import tensorflow as tf
 
+from benchmarks.timing import interleave, quartiles, timed
 from tfcredit import data, models, optimizers
 from tfcredit.callbacks import MeasureMonitor
 from tfcredit.training.trainer import Trainer
@@ -30,14 +28,12 @@ STEPS = 20
 SHARE = STEPS / 200  # of the default interval
 
 
-def seconds(trainer: Trainer, batches, callbacks: keras.callbacks.CallbackList) -> float:
-    """Time of `STEPS` steps."""
-    started = time.perf_counter()
+def train(trainer: Trainer, batches, callbacks: keras.callbacks.CallbackList) -> None:
+    """Takes `STEPS` steps."""
     for step in range(STEPS):
         callbacks.on_train_batch_begin(step)
         trainer.run(batches, 1)
         callbacks.on_train_batch_end(step)
-    return time.perf_counter() - started
 
 
 def measure(model: str, rule: str, batch: int, rounds: int) -> str:
@@ -54,32 +50,32 @@ def measure(model: str, rule: str, batch: int, rounds: int) -> str:
         without = keras.callbacks.CallbackList([], model=network)
         with_it = keras.callbacks.CallbackList([monitor], model=network)
         trainer.run(batches, 1)
-        times = []
-        for _ in range(6):
-            started = time.perf_counter()
+
+        def measure_once() -> None:
             monitor.records.clear()  # or it would go on with them
             with_it.on_train_begin()  # measures; the first time it traces
-            times.append(time.perf_counter() - started)
-        ratios, steps = [], []
-        for turn in range(rounds):
-            order = [with_it, without] if turn % 2 else [without, with_it]
-            found = {id(callbacks): seconds(trainer, batches, callbacks) for callbacks in order}
-            ratios.append(found[id(with_it)] / found[id(without)])
-            steps.append(found[id(without)] / STEPS)
-        started = time.perf_counter()
-        with_it.on_train_end()
-        drawing = time.perf_counter() - started
-    step, single = statistics.median(steps), statistics.median(times[1:])
-    low, overhead, high = (SHARE * (q - 1) for q in statistics.quantiles(ratios, n=4))
+
+        first, *later = (timed(measure_once)() for _ in range(6))
+        runs = {
+            "without": timed(train, trainer, batches, without),
+            "with": timed(train, trainer, batches, with_it),
+        }
+        seconds = interleave(runs, rounds)
+        drawing = timed(with_it.on_train_end)()
+    step, single = statistics.median(seconds["without"]) / STEPS, statistics.median(later)
+    ratios = [a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)]
+    low, overhead, high = (SHARE * (ratio - 1) for ratio in quartiles(ratios))
     return (
         f"| `{model}` | `{rule}` | {step * 1000:.0f} ms | {overhead:.1%} | {low:.1%} to {high:.1%} "
-        f"| {single / step:.1f} steps | {times[0]:.1f} s | {drawing:.1f} s |"
+        f"| {single / step:.1f} steps | {first:.1f} s | {drawing:.1f} s |"
     )
 
 
 def main() -> None:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.measures_overhead", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--models", default="resnet8,resnet20")
     parser.add_argument("--rule", default="info_alignment")
     parser.add_argument("--batch", type=int, default=64, help="images per step, and measured")

@@ -25,9 +25,14 @@ class Table:
     rows: list[dict]
 
 
-def judge(row: dict, value: float, bar: float | None) -> dict:
-    """The row with its bar and whether the value keeps it; with `None` for both without a bar."""
-    return row | {"bar": bar, "met": None if bar is None else value <= bar}
+def judge(row: dict, value: float, budget: float | None) -> dict:
+    """The row with its budget, and whether the value keeps to it; `None` for both without one."""
+    return row | {"budget": budget, "met": None if budget is None else value <= budget}
+
+
+def title(setting: dict) -> str:
+    """A setting in words: `network resnet18@224, batch 16`."""
+    return ", ".join(f"{key} {value}" for key, value in setting.items())
 
 
 def _number(pattern: str) -> Callable[[dict, str], str]:
@@ -53,10 +58,10 @@ FORMATS = {
     "spread": _spread,
     "verdict": _verdict,
 }
-"""How a cell is shown: functions of the row and the key."""
+"""Name of a format -> function from the row and the key to the text of a cell."""
 
 RATIO = ("ratio (quartiles)", "ratio", "spread")
-BAR = ("bar", "bar", "ratio")
+BUDGET = ("budget", "budget", "ratio")
 VERDICT = ("verdict", "met", "verdict")
 LOAD = ("load", "load", "number")
 

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: TensorFlow's profiler, its ops summed up by kind, its traces kept.
+"""Profiles of a step: the time of TensorFlow's ops summed up by kind, and the traces kept.
 
     python -m benchmarks.step_profile [RULE ...] [--network=resnet18@224] [--batch=16] [--steps=8]
         [--top=25] [--output=benchmarks/results/profile.md] [--traces=FOLDER]
@@ -24,7 +24,8 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from benchmarks.cases import HEADLINE, PLAIN, Case, Training
+from benchmarks.budgets import HEADLINE
+from benchmarks.cases import PLAIN, Case, Training
 from benchmarks.measures import surroundings
 from benchmarks.report import surroundings_line
 

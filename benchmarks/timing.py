@@ -3,10 +3,34 @@
 import os
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 
-def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def clocked(function: Callable, *arguments: Any) -> Callable[[], tuple[float, float]]:
+    """A competitor for `interleave`: a call that gives the wall-clock and the CPU seconds it took.
+
+    Args:
+        function: What is timed.
+        *arguments: Its arguments.
+    """
+
+    def run() -> tuple[float, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        function(*arguments)
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    return run
+
+
+def timed(function: Callable, *arguments: Any) -> Callable[[], float]:
+    """Likewise, in wall-clock seconds alone."""
+    run = clocked(function, *arguments)
+    return lambda: run()[0]
+
+
+def interleave(runs: Mapping[Hashable, Callable[[], Any]], rounds: int) -> dict[Any, list]:
     """Times competitors in turn, so that other load meets all alike.
 
     Args:
@@ -16,7 +40,8 @@ def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
         rounds: How often each has its turn.
 
     Returns:
-        Name -> seconds of each round, and under "load" the machine's load average at its end.
+        Name -> what the calls of each round gave, and under "load" the machine's load average at
+        its end.
     """
     names, shuffled = list(runs), random.Random(0)
     for name in 2 * names:
@@ -27,6 +52,23 @@ def interleave(runs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
             seconds[name].append(runs[name]())
         seconds["load"].append(os.getloadavg()[0])
     return seconds
+
+
+def median_ratios(
+    runs: Mapping[str, Callable[[], float]], baseline: str, rounds: int = 9
+) -> dict[str, float]:
+    """Times competitors in turn and compares each with one of them.
+
+    Args:
+        runs: As `interleave` takes them.
+        baseline: The name that all are compared with.
+        rounds: How often each has its turn.
+
+    Returns:
+        Name -> median over the rounds of its seconds over the baseline's.
+    """
+    seconds = interleave(runs, rounds)
+    return {name: summary(seconds[name], seconds[baseline])["ratio"] for name in runs}
 
 
 def summary(seconds: Sequence[float], baseline: Sequence[float]) -> dict[str, float]:

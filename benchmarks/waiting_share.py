@@ -1,6 +1,6 @@
 """Share of a training step that is spent waiting for the next batch of images.
 
-    python benchmarks/waiting_share.py [--model=resnet18] [--batch=32] [--steps=8] [--rounds=3]
+    python -m benchmarks.waiting_share [--model=resnet18] [--batch=32] [--steps=8] [--rounds=3]
 
 Trains on the JPEGs of `input_pipeline.py` (500 x 375 pixels) through the runner's own step, and, in
 turn, on one batch that is kept in memory. "Waiting" is the time from asking for a batch until it
@@ -12,18 +12,16 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import tensorflow as tf
-from input_pipeline import write_shards
 
+from benchmarks.input_pipeline import write_shards
+from benchmarks.timing import interleave, timed
 from tfcredit import models, optimizers
-from tfcredit.data import imagenet
+from tfcredit.data import ImageData, imagenet
 from tfcredit.training.trainer import Trainer
 
 
@@ -42,18 +40,58 @@ def run(trainer: Trainer, batches: Iterator, kept: Iterator, steps: int) -> tupl
     Returns:
         Seconds in all, and those of them in which a batch was waited for.
     """
-    waited, started = 0.0, time.perf_counter()
-    for _ in range(steps):
-        asked = time.perf_counter()
-        next(batches)
-        waited += time.perf_counter() - asked
-        trainer.run(kept, 1)
-    return time.perf_counter() - started, waited
+    waits = []
+
+    def train() -> None:
+        for _ in range(steps):
+            waits.append(timed(next, batches)())
+            trainer.run(kept, 1)
+
+    return timed(train)(), sum(waits)
+
+
+def measure(rule: str, model: str, data: ImageData, batch: int, steps: int, rounds: int) -> str:
+    """Trains under a rule, from the files and from memory in turn.
+
+    Args:
+        rule: The rule.
+        model: The network.
+        data: The images.
+        batch: Images per step.
+        steps: Steps per turn.
+        rounds: Turns of each.
+
+    Returns:
+        A line of the table.
+    """
+    network = models.get(model, data.classes, data.input_shape, rule=rule, seed=0)
+    forward = keras.optimizers.SGD(1e-4, momentum=0.9)
+    learns = rule != "backprop"
+    network.compile(optimizers.PartitionedOptimizer(forward, "adam") if learns else forward)
+    trainer = Trainer(network)
+    real = iter(data.train(batch, 0, 0).repeat())
+    kept = iter(tf.data.Dataset.from_tensors(next(real)).repeat())
+    turns = interleave(
+        {
+            "real": lambda: run(trainer, real, kept, steps),
+            "kept": lambda: run(trainer, kept, kept, steps),
+        },
+        rounds,
+    )
+    seconds = statistics.median(total for total, _ in turns["real"]) / steps
+    waiting = statistics.median(waited / total for total, waited in turns["real"])
+    pairs = zip(turns["real"], turns["kept"], strict=True)
+    slower = statistics.median(total / memory for (total, _), (memory, _) in pairs) - 1
+    machine = f"{os.cpu_count()} x {platform.machine()}"
+    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
+    return f"| `{rule}` | {seconds:.2f} | {waiting:.2%} | {slower:.1%} | {machine} | {versions} |"
 
 
 def main() -> None:
     """Prints a line of a Markdown table for each rule."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.waiting_share", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--steps", type=int, default=8, help="per turn")
@@ -65,29 +103,8 @@ def main() -> None:
         print("| rule | s per step | waiting | slower than from memory | machine | versions |")
         print("|---|---|---|---|---|---|")
         for rule in ("backprop", "info_alignment"):
-            network = models.get(flags.model, data.classes, data.input_shape, rule=rule, seed=0)
-            forward = keras.optimizers.SGD(1e-4, momentum=0.9)
-            learns = rule != "backprop"
-            network.compile(optimizers.PartitionedOptimizer(forward, "adam") if learns else forward)
-            trainer = Trainer(network)
-            real = iter(data.train(flags.batch, 0, 0).repeat())
-            kept = iter(tf.data.Dataset.from_tensors(next(real)).repeat())
-            for batches in (real, kept):
-                run(trainer, batches, kept, 2)  # tracing is not counted
-            turns = [
-                (run(trainer, real, kept, flags.steps), run(trainer, kept, kept, flags.steps))
-                for _ in range(flags.rounds)
-            ]
-            seconds = statistics.median(total for (total, _), _ in turns) / flags.steps
-            waiting = statistics.median(waited / total for (total, waited), _ in turns)
-            slower = statistics.median(total / memory for (total, _), (memory, _) in turns) - 1
-            machine = f"{os.cpu_count()} x {platform.machine()}"
-            versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}"
-            print(
-                f"| `{rule}` | {seconds:.2f} | {waiting:.2%} | {slower:.1%} | {machine} | "
-                f"{versions} |",
-                flush=True,
-            )
+            line = measure(rule, flags.model, data, flags.batch, flags.steps, flags.rounds)
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from benchmarks import ROOT
 
 
 def call(name: str, **arguments: Any) -> Any:
-    """What a function of `benchmarks.measures` gives in a process of its own.
+    """Runs a function of `benchmarks.measures` in a process of its own.
 
     Args:
         name: The function's name.
         **arguments: Its arguments, as plain data.
 
     Returns:
-        What it gives.
+        What the function gives.
 
     Raises:
         RuntimeError: The process failed; the message ends with what it wrote.

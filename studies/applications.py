@@ -1,25 +1,23 @@
 """Every family of `keras.applications`: to feedback layers, a training step per rule, and back.
 
-    python studies/applications.py --output=studies/results/applications.csv
+    python -m studies applications
 
 Of each family the smallest network, with drawn weights, 10 classes and the smallest images that it
 takes. Rules that the output file holds for a network are not stepped again.
 """
 
 import argparse
-import os
-import pathlib
+import functools
 import time
 import warnings
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Iterator
 
 import keras
 import numpy as np
-import tabulation
 
+from studies.study import Rows, Study
+from studies.table import Place, markdown, select
 from tfcredit import convert, rules
-from tfcredit.training.environment import environment
 
 FAMILIES = {
     "MobileNet": 32,
@@ -103,49 +101,46 @@ def examine(name: str, names: list[str]) -> dict:
     }
 
 
-def joined(before: dict | None, now: dict) -> dict:
+def joined(one: dict, other: dict) -> dict:
     """One row of two of the same network, for the rules of both."""
-    if before is None:
-        return now
     worst = {
-        name: max(float(before[name]), now[name]) for name in ("difference", "difference_back")
+        name: max(float(one[name]), float(other[name]))
+        for name in ("difference", "difference_back")
     }
-    seconds = int(before["seconds"]) + now["seconds"]
-    return now | worst | {"rules": f"{before['rules']} {now['rules']}", "seconds": seconds}
+    seconds = int(one["seconds"]) + int(other["seconds"])
+    return other | worst | {"rules": f"{one['rules']} {other['rules']}", "seconds": seconds}
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown."""
-    titles = ["network", "converted", "left", "max difference of predictions"]
-    titles += ["after `to_backprop`", "rules stepped"]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
-    for row in rows:
-        shown = row | {"rules": len(row["rules"].split())}
-        lines.append(f"| {' | '.join(str(shown[field]) for field in FIELDS[: len(titles)])} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run what the output file does not hold yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--update", action="store_true", help="write the table into README.md")
-    flags = parser.parse_args()
-    rows = {row["network"]: row for row in tabulation.read(flags.output)}
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Each network with the rules that it was not stepped under yet."""
     for name in FAMILIES:
-        before = rows.get(name)
-        done = before["rules"].split() if before else []
+        done = {rule for row in select(rows, network=name) for rule in row["rules"].split()}
         left = [rule for rule in RULES if rule not in done]
         if left:
-            rows[name] = joined(before, examine(name, left))
-            tabulation.write(flags.output, FIELDS, rows.values())
-            print(rows[name], flush=True)
-    rows = list(rows.values())
-    print(table(rows))
-    print(environment())
-    if flags.update:
-        tabulation.put("applications", table(rows))
+            yield {"network": name, "rules": " ".join(left)}
 
 
-if __name__ == "__main__":
-    main()
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [examine(case["network"], case["rules"].split())]
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown, one for each network."""
+    head = ["network", "converted", "left", "max difference of predictions"]
+    head += ["after `to_backprop`", "rules stepped"]
+    lines = []
+    for name in dict.fromkeys(row["network"] for row in rows):
+        row = functools.reduce(joined, select(rows, network=name))
+        lines.append([*(row[field] for field in FIELDS[:5]), len(row["rules"].split())])
+    return markdown(head, lines)
+
+
+STUDY = Study(
+    "applications",
+    __doc__,
+    [(table, Place("applications", "docs/convert.md"))],
+    FIELDS,
+    cases,
+    measure,
+)

@@ -1,43 +1,27 @@
 """A small vision transformer and a 1-D convolutional net under alignment rules.
 
-    python studies/architectures.py --output=studies/results/architectures.csv
+    python -m studies architectures
 
 Networks of Keras layers, converted; embedded Fashion-MNIST, Adam, no augmentation. A run is a
 network, a rule and a seed; runs that the output file holds are not repeated.
 """
 
 import argparse
-import os
-import pathlib
 import statistics
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Iterator
 
 import keras
 import numpy as np
-import tabulation
 
+from benchmarks.vision_transformer import vision_transformer
+from studies.study import Rows, Study
+from studies.table import Place, markdown, select, spread
 from tfcredit import analysis, convert, optimizers, rules
 from tfcredit.data import embedded
-from tfcredit.training.environment import environment
 
 FIELDS = ["network", "rule", "seed", "epochs", "top1", "mean_angle", "greatest_angle", "seconds"]
 L = keras.layers
-
-
-def vision_transformer(width: int = 32, heads: int = 2, depth: int = 2) -> keras.Model:
-    """Patches of 7 x 7, a bias for each position, pre-normalised blocks, mean over the tokens."""
-    inputs = keras.Input((28, 28, 1))
-    x = L.Reshape((16, width))(L.Conv2D(width, 7, 7, name="patches")(inputs))
-    x = L.EinsumDense("bte,ef->btf", (16, width), bias_axes="tf", name="positions")(x)
-    for index in range(depth):
-        y = L.LayerNormalization()(x)
-        x = L.Add()([x, L.MultiHeadAttention(heads, width // heads, name=f"mha{index}")(y, y)])
-        y = L.Dense(2 * width, "gelu", name=f"mlp{index}_0")(L.LayerNormalization()(x))
-        x = L.Add()([x, L.Dense(width, name=f"mlp{index}_1")(y)])
-    x = L.GlobalAveragePooling1D()(L.LayerNormalization()(x))
-    return keras.Model(inputs, L.Dense(10, name="top")(x))
 
 
 def conv1d() -> keras.Model:
@@ -104,41 +88,37 @@ def train(network: str, rule: str, seed: int, epochs: int, examples: int | None 
     }
 
 
-def table(rows: list[dict]) -> str:
-    """Mean and half range over the seeds of each network and rule, as Markdown."""
-    lines = ["| network | rule | top-1, % | mean angle, degrees |", "|---|---|---|---|"]
-    for network in NETWORKS:
-        for rule in RULES:
-            mine = [row for row in rows if (row["network"], row["rule"]) == (network, rule)]
-            top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
-            angles = [float(row["mean_angle"]) for row in mine if row["mean_angle"] != ""]
-            lines.append(f"| `{network}` | `{rule}` | {top1} | {tabulation.spread(angles)} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run what the output file does not hold yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--update", action="store_true", help="write the table into README.md")
-    options = parser.parse_args()
-    rows = tabulation.read(options.output)
-    done = {(row["network"], row["rule"], int(row["seed"]), int(row["epochs"])) for row in rows}
-    for seed in range(options.seeds):
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every network under every rule, seed by seed."""
+    for seed in range(flags.seeds):
         for network in NETWORKS:
             for rule in RULES:
-                if (network, rule, seed, options.epochs) in done:
-                    continue
-                rows.append(train(network, rule, seed, options.epochs))
-                print(rows[-1], flush=True)
-                tabulation.write(options.output, FIELDS, rows)
-    print(table(rows))
-    print(environment())
-    if options.update:
-        tabulation.put("architectures", table(rows))
+                yield {"network": network, "rule": rule, "seed": seed, "epochs": flags.epochs}
 
 
-if __name__ == "__main__":
-    main()
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [train(**case)]
+
+
+def table(rows: Rows) -> str:
+    """Mean and half range over the seeds of each network and rule, as Markdown."""
+    lines = []
+    for network in NETWORKS:
+        for rule in RULES:
+            mine = select(rows, network=network, rule=rule)
+            top1 = spread([100 * float(row["top1"]) for row in mine])
+            angles = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
+            lines.append([f"`{network}`", f"`{rule}`", top1, angles])
+    return markdown(["network", "rule", "top-1, %", "mean angle, degrees"], lines)
+
+
+STUDY = Study(
+    "architectures",
+    __doc__,
+    [(table, Place("architectures", "docs/results.md"))],
+    FIELDS,
+    cases,
+    measure,
+    flags={"epochs": {"type": int, "default": 10}, "seeds": {"type": int, "default": 3}},
+)

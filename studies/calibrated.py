@@ -4,7 +4,7 @@ Trains four networks of the embedded set for 500 steps under plain `compile("ada
 Markdown table and writes one CSV row per run. The angles are measured at a small learning rate,
 1e-5, where W moves little in the 1/gain steps by which B lags; the accuracies at Adam's 1e-3:
 
-    python studies/calibrated.py --output=studies/results/calibrated.csv
+    python -m studies calibrated
 
 For `calibrated_mirror` with 3, 5, 10 and 20 degrees the table gives the ratio of the angle reached
 to the angle asked for, least and largest layer, over the layers whose noise, a whole number of
@@ -12,13 +12,12 @@ samples, is within a fifth of what the angle needs; for the other rules the mean
 """
 
 import argparse
-import pathlib
+from collections.abc import Iterator
 
-import embedded_runs
-import tabulation
-
+from studies import runs
+from studies.study import Rows, Study
+from studies.table import Place, markdown
 from tfcredit import analysis, rules
-from tfcredit.training.environment import environment
 
 NETWORKS = {
     "fc": ("fc", {}),
@@ -30,21 +29,22 @@ MIRRORS = [rules.CalibratedMirror(angle=angle) for angle in (3.0, 5.0, 10.0, 20.
 OTHERS = [rules.CalibratedActivation(), rules.InformationAlignment(), rules.WeightMirror()]
 RUNS = [(rule, 1e-5) for rule in (*MIRRORS, rules.CalibratedActivation())]
 RUNS += [(rule, 1e-3) for rule in (rules.CalibratedMirror(), *OTHERS)]
+RULES = {repr(rule): rule for rule, _ in RUNS}
 FIELDS = ["network", "rule", "seed", "steps", "learning_rate", "top1", "loss", "mean_angle"]
 FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "seconds"]
 
 
 def within_limits(layer) -> bool:
-    """Whether a layer's noise is what the angle asked for needs, within a fifth."""
-    fan_in = layer.connection.field_size(layer.kernel.shape)
+    """True if a layer draws the noise that the angle asked for needs, within a fifth."""
+    fan_in = layer.connection.axes(layer.kernel.shape).fan_in
     return 0.8 < layer.rule.needed(fan_in) / layer.rule.samples(fan_in) < 1.2
 
 
 def run(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float):
     """One run; returns the network, and how the run ended."""
     name, options = NETWORKS[network]
-    model = embedded_runs.make(name, options, rule, seed, learning_rate)
-    return model, embedded_runs.train(model, seed, steps)
+    model = runs.make(name, options, rule, seed, learning_rate)
+    return model, runs.train(model, seed, steps)
 
 
 def reached(model, angle: float) -> list[tuple]:
@@ -70,47 +70,44 @@ def train(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: 
     }
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown."""
-    lines = ["| network | rule | Adam | top-1 | mean angle | reached / asked | layers | finite |"]
-    lines.append("|" + "---|" * 8)
-    for row in rows:
-        ratio = ""
-        if row["least_ratio"] != "":
-            ratio = f"{float(row['least_ratio']):.2f} to {float(row['largest_ratio']):.2f}"
-        layers = row["layers_within_limits"] if "angle=" in row["rule"] else ""
-        lines.append(
-            f"| {row['network']} | `{row['rule']}` | {row['learning_rate']} "
-            f"| {float(row['top1']):.3f} | {float(row['mean_angle']):.1f} | {ratio} | {layers} "
-            f"| {row['finite']} |"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run what the output file does not hold yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=pathlib.Path, default="studies/results/calibrated.csv")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--update", action="store_true", help="write the table into README.md")
-    flags = parser.parse_args()
-    rows = tabulation.read(flags.output)
-    keys = ("network", "rule", "learning_rate", "seed")
-    done = {tuple(str(row[key]) for key in keys) for row in rows}
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every network under every rule."""
     for network in flags.networks:
         for rule, learning_rate in RUNS:
-            if (network, repr(rule), str(learning_rate), str(flags.seed)) in done:
-                continue
-            rows.append(train(network, rule, flags.seed, flags.steps, learning_rate))
-            tabulation.write(flags.output, FIELDS, rows)
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
-    print(table(rows))
-    print(environment())
-    if flags.update:
-        tabulation.put("calibrated", table(rows))
+            case = {"network": network, "rule": repr(rule), "seed": flags.seed}
+            yield case | {"steps": flags.steps, "learning_rate": learning_rate}
 
 
-if __name__ == "__main__":
-    main()
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [train(**case | {"rule": RULES[case["rule"]]})]
+
+
+def table(rows: Rows) -> str:
+    """The rows as Markdown."""
+    head = ["network", "rule", "Adam", "top-1", "mean angle", "reached / asked", "layers", "finite"]
+    lines = []
+    for row in rows:
+        ratio = ""
+        if row["least_ratio"]:
+            ratio = f"{float(row['least_ratio']):.2f} to {float(row['largest_ratio']):.2f}"
+        layers = row["layers_within_limits"] if "angle=" in row["rule"] else ""
+        line = [row["network"], f"`{row['rule']}`", row["learning_rate"]]
+        line += [f"{float(row['top1']):.3f}", f"{float(row['mean_angle']):.1f}"]
+        lines.append([*line, ratio, layers, row["finite"]])
+    return markdown(head, lines)
+
+
+STUDY = Study(
+    "calibrated",
+    __doc__,
+    [(table, Place("calibrated", "docs/results.md"))],
+    FIELDS,
+    cases,
+    measure,
+    flags={
+        "networks": {"nargs": "+", "default": list(NETWORKS), "choices": NETWORKS},
+        "steps": {"type": int, "default": 500},
+        "seed": {"type": int, "default": 0},
+    },
+)

@@ -1,8 +1,8 @@
 """Alignment at a smaller price: a part of the batch, low precision, every k-th step.
 
-    python studies/cheaper_alignment.py             # train what studies/results does not hold
-    python studies/cheaper_alignment.py --measure   # time steps instead, on a quiet machine
-    python studies/cheaper_alignment.py --update    # put the table into docs/imagenet.md, too
+    python -m studies cheaper_alignment             # train what studies/results does not hold
+    python -m studies cheaper_alignment --measure   # time steps instead, on a quiet machine
+    python -m studies cheaper_alignment --update    # put the table into docs/imagenet.md, too
 
 Trains networks on the embedded images with the command line's defaults but for the flags of each
 variant, seeds 0 to 2. Step costs are measured apart: all variants of a network in turn in one
@@ -11,25 +11,21 @@ which other programs disturb less. Of ResNet-18, on synthetic images, only steps
 """
 
 import argparse
-import os
-import pathlib
 import statistics
 import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Iterator, Sequence
 
 import keras
-import tabulation
 
+from benchmarks.timing import clocked, interleave, summary
+from studies import ROOT
+from studies.study import Rows, Study
+from studies.table import Place, markdown, read, select, spread, write
 from tfcredit import analysis, rules
-from tfcredit.training import assemble
-from tfcredit.training.environment import environment
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.trainer import Trainer
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "imagenet.md"
-RUNS = ROOT / "studies" / "results" / "cheaper_alignment.csv"
 COSTS = ROOT / "studies" / "results" / "cheaper_alignment_steps.csv"
 NETWORKS = {
     "resnet8": ["--dataset=embedded", "--model=resnet8", "--width=8"],
@@ -61,11 +57,12 @@ COST_FIELDS = ["network", "variant", "wall", "cpu", "rounds"]
 def make(network: str, flags: list[str], seed: int, steps: int):
     """The trainer of a run, its images and its batch size."""
     given = parse([*NETWORKS[network], *flags, f"--seed={seed}", f"--steps={steps}"])[0]
-    recipe, images = assemble.with_data(given)
+    plan = Plan.of(given)
     keras.utils.set_random_seed(seed)
-    model = assemble.network(recipe, images)
-    model.compile(assemble.optimizer(recipe, images.steps_per_epoch(recipe.batch_size)))
-    return Trainer(model, alignment_every=recipe.alignment_every), images, recipe.batch_size
+    model = plan.network()
+    model.compile(plan.optimizer())
+    trainer = Trainer(model, alignment_every=plan.recipe.alignment_every)
+    return trainer, plan.images, plan.recipe.batch_size
 
 
 def train(network: str, variant: str, seed: int, steps: int) -> dict:
@@ -82,26 +79,36 @@ def train(network: str, variant: str, seed: int, steps: int) -> dict:
     row = {"network": network, "variant": variant, "seed": seed, "steps": steps}
     row |= {"top1": results["top1"], "loss": results["loss"]}
     row |= {"mean_angle": statistics.mean(angles)}
+    keras.backend.clear_session()
     return row | {"seconds": round(time.process_time() - started, 1)}
 
 
-def measure(network: str, variants: list[str], rounds: int, turn: int) -> list[dict]:
-    """Each variant's time of `turn` steps over backprop's: the medians of the rounds."""
-    trainers, times = {}, {}
-    for name, flags in (BACKPROP | {name: VARIANTS[name] for name in variants}).items():
-        trainers[name], images, batch = make(network, flags, 0, turn)
-        batches = iter(images.train(batch, 0, 0).take(1).cache().repeat())
-        trainers[name].run(batches, turn)  # tracing is not counted
-        times[name] = []
-    for _ in range(rounds):
-        for name, trainer in trainers.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            trainer.run(batches, turn)
-            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every network with every variant, seed by seed; none where steps are measured instead."""
+    trained = [name for name in flags.networks if name in TRAINED and not flags.measure]
+    for seed in range(flags.seeds):
+        for network in trained:
+            for variant in flags.variants:
+                yield {"network": network, "variant": variant, "seed": seed, "steps": flags.steps}
 
-    def ratio(name, clock):
-        pairs = zip(times[name], times["backprop"], strict=True)
-        return f"{statistics.median(mine[clock] / base[clock] for mine, base in pairs):.2f}"
+
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [train(**case)]
+
+
+def costs(network: str, variants: Sequence[str], rounds: int, turn: int) -> list[dict]:
+    """Each variant's time of `turn` steps over backprop's: the medians of the rounds."""
+    turns = {}
+    for name, flags in (BACKPROP | {name: VARIANTS[name] for name in variants}).items():
+        trainer, images, batch = make(network, flags, 0, turn)
+        batches = iter(images.train(batch, 0, 0).take(1).cache().repeat())
+        turns[name] = clocked(trainer.run, batches, turn)
+    seconds = interleave(turns, rounds)
+
+    def ratio(name: str, clock: int) -> str:
+        mine, base = ([both[clock] for both in seconds[one]] for one in (name, "backprop"))
+        return f"{summary(mine, base)['ratio']:.2f}"
 
     return [
         {"network": network, "variant": name, "wall": ratio(name, 0), "cpu": ratio(name, 1)}
@@ -110,58 +117,46 @@ def measure(network: str, variants: list[str], rounds: int, turn: int) -> list[d
     ]
 
 
-def table(rows: list[dict], costs: list[dict]) -> str:
+def finish(flags: argparse.Namespace, rows: Rows) -> None:
+    """Times steps, if that is asked for."""
+    for network in flags.networks if flags.measure else ():
+        fresh = costs(network, flags.variants, flags.rounds, flags.turn)
+        known = {(row["network"], row["variant"]) for row in fresh}
+        kept = [row for row in read(COSTS) if (row["network"], row["variant"]) not in known]
+        write(COSTS, COST_FIELDS, kept + fresh)
+
+
+def table(rows: Rows) -> str:
     """Mean and half range over the seeds, and the costs, as Markdown."""
-    lines = ["| network | alignment | top-1, % | mean angle | step / backprop: wall | CPU |"]
-    lines.append("|" + "---|" * 6)
+    head = ["network", "alignment", "top-1, %", "mean angle", "step / backprop: wall", "CPU"]
+    lines = []
     for network in NETWORKS:
         for variant in VARIANTS:
-            mine, cost = (
-                [row for row in some if (row["network"], row["variant"]) == (network, variant)]
-                for some in (rows, costs)
-            )
+            mine = select(rows, network=network, variant=variant)
+            cost = select(read(COSTS), network=network, variant=variant)
             if mine or cost:
-                top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
-                angle = tabulation.spread([float(row["mean_angle"]) for row in mine])
+                top1 = spread([100 * float(row["top1"]) for row in mine])
+                angle = spread([float(row["mean_angle"]) for row in mine])
                 wall, cpu = (cost[0]["wall"], cost[0]["cpu"]) if cost else "--"
-                lines.append(f"| `{network}` | {variant} | {top1} | {angle} | {wall} | {cpu} |")
-    return "\n".join(lines)
+                lines.append([f"`{network}`", variant, top1, angle, wall, cpu])
+    return markdown(head, lines)
 
 
-def main() -> None:
-    """Run what the file of runs does not hold yet, or measure, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=TRAINED, choices=NETWORKS)
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--steps", type=int, default=470)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--measure", action="store_true", help="time steps anew, train nothing")
-    parser.add_argument("--rounds", type=int, default=9, help="of --measure")
-    parser.add_argument("--turn", type=int, default=8, help="steps of a variant in a round")
-    parser.add_argument("--update", action="store_true", help="write the table into docs")
-    flags = parser.parse_args()
-    rows, costs = tabulation.read(RUNS), tabulation.read(COSTS)
-    done = {(row["network"], row["variant"], int(row["seed"]), int(row["steps"])) for row in rows}
-    trained = [name for name in flags.networks if name in TRAINED and not flags.measure]
-    for seed in range(flags.seeds):
-        for network in trained:
-            for variant in flags.variants:
-                if (network, variant, seed, flags.steps) in done:
-                    continue
-                rows.append(train(network, variant, seed, flags.steps))
-                print(rows[-1], flush=True)
-                tabulation.write(RUNS, FIELDS, rows)
-                keras.backend.clear_session()
-    for network in flags.networks if flags.measure else ():
-        fresh = measure(network, flags.variants, flags.rounds, flags.turn)
-        known = {(row["network"], row["variant"]) for row in fresh}
-        costs = [row for row in costs if (row["network"], row["variant"]) not in known] + fresh
-        tabulation.write(COSTS, COST_FIELDS, costs)
-    print(table(rows, costs))
-    print(environment())
-    if flags.update:
-        tabulation.put("cheaper_alignment", table(rows, costs), PAGE)
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "cheaper_alignment",
+    __doc__,
+    [(table, Place("cheaper_alignment", "docs/imagenet.md"))],
+    FIELDS,
+    cases,
+    measure,
+    finish,
+    flags={
+        "networks": {"nargs": "+", "default": TRAINED, "choices": NETWORKS},
+        "variants": {"nargs": "+", "default": list(VARIANTS), "choices": VARIANTS},
+        "steps": {"type": int, "default": 470},
+        "seeds": {"type": int, "default": 3},
+        "measure": {"action": "store_true", "help": "time steps anew, train nothing"},
+        "rounds": {"type": int, "default": 9, "help": "of --measure"},
+        "turn": {"type": int, "default": 8, "help": "steps of a variant in a round"},
+    },
+)

@@ -2,31 +2,39 @@
 
 Each run is the command line's, from `configs/embedded/RULE.cfg`, in a process of its own:
 
-    python studies/embedded_table.py --output=studies/results/embedded.csv
+    python -m studies embedded_table
 
 Step times are measured apart from the runs: one process takes 10 steps with each rule in turn, 9
 rounds, and gives each rule's median ratio to backprop of the same round. Runs that the output file
-holds are not repeated. `--update` writes the results into README.md and the configs.
+holds are not repeated. `--update` writes the results into the docs and into the configs' comments.
 """
 
 import argparse
 import json
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 
-import tabulation
+from benchmarks.timing import median_ratios, timed
+from studies import ROOT
+from studies.study import Rows, Study
+from studies.table import Place, markdown, select, spread
+from tfcredit import data
+from tfcredit.training.plan import Plan
+from tfcredit.training.recipe import parse
+from tfcredit.training.trainer import Trainer
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs" / "embedded").glob("*.cfg"))}
 CONFIGS = {"backprop": CONFIGS["backprop"], **CONFIGS}
 # Those of another network stand for themselves.
 CONFIGS = {rule: path for rule, path in CONFIGS.items() if "--model" not in path.read_text()}
+# Of `CONFIGS`, those that the README shows, in its order.
+SHOWN = ["backprop", "symmetric_alignment", "calibrated_activation", "calibrated_mirror"]
+SHOWN += ["kolen_pollack", "sign_symmetry", "l_drl", "activation_alignment", "feedback_alignment"]
+SHOWN += ["info_alignment", "weight_mirror"]
 FIELDS = ["rule", "seed", "top1", "mean_angle", "step_ratio", "seconds"]
 
 
@@ -47,99 +55,98 @@ def train(rule: str, seed: int) -> dict:
     }
 
 
-def step_ratios(names: list[str]) -> dict[str, float]:
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every rule, seed by seed."""
+    for seed in range(flags.seeds):
+        for rule in flags.rules:
+            yield {"rule": rule, "seed": seed}
+
+
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [train(**case)]
+
+
+def step_ratios(names: Sequence[str]) -> dict[str, float]:
     """Median over interleaved rounds of each rule's step time over backprop's."""
-    import embedded_runs
-
-    from tfcredit import data
-    from tfcredit.training import assemble
-    from tfcredit.training.recipe import parse
-    from tfcredit.training.trainer import Trainer
-
     images = data.get("embedded", augment=False)
-    trainers, batches = {}, None
+    calls = {}
     for name in names:
-        recipe = assemble.complete(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
-        network = assemble.network(recipe, images)
-        per_epoch = images.steps_per_epoch(recipe.batch_size)
-        network.compile(assemble.optimizer(recipe, per_epoch))
-        trainers[name] = Trainer(network)
+        plan = Plan.of(parse([f"--flagfile={CONFIGS[name]}"])[0], images)
+        network = plan.network()
+        network.compile(plan.optimizer())
         # TensorFlow's iterator: the step would be traced anew for each one of Python's.
-        batches = iter(images.train(recipe.batch_size, 0, 0).take(1).cache().repeat())
-    calls = {
-        name: lambda trainer=trainer: [trainer.run(batches, 1) for _ in range(10)]
-        for name, trainer in trainers.items()
-    }
-    return embedded_runs.step_ratios(calls, "backprop")
+        batches = iter(images.train(plan.recipe.batch_size, 0, 0).take(1).cache().repeat())
+        calls[name] = timed(_ten_steps, Trainer(network), batches)
+    return median_ratios(calls, "backprop")
 
 
-def summary_of(rows: list[dict], rule: str) -> dict[str, str]:
+def _ten_steps(trainer: Trainer, batches: Iterator) -> None:
+    for _ in range(10):
+        trainer.run(batches, 1)
+
+
+def summary_of(rows: Rows, rule: str) -> dict[str, str]:
     """Mean and spread (half range) of a rule's runs, as text."""
-    mine = [row for row in rows if row["rule"] == rule]
+    mine = select(rows, rule=rule)
     return {
-        "top1": tabulation.spread([100 * float(row["top1"]) for row in mine]),
-        "angle": tabulation.spread([float(a) for row in mine if (a := row["mean_angle"]) != ""]),
+        "top1": spread([100 * float(row["top1"]) for row in mine]),
+        "angle": spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]]),
         "ratio": f"{float(mine[0]['step_ratio']):.2f}",
         "seconds": f"{statistics.median(float(row['seconds']) for row in mine):.0f}",
         "runs": str(len(mine)),
     }
 
 
-def table(rows: list[dict]) -> str:
-    """The rows as Markdown."""
-    lines = ["| rule | test top-1, % | mean angle of W and B, degrees | step time / backprop |"]
-    lines.append("|---|---|---|---|")
-    for rule in CONFIGS:
-        if any(row["rule"] == rule for row in rows):
+def table(rows: Rows, names: Iterable[str] = tuple(CONFIGS)) -> str:
+    """The rows of some rules as Markdown."""
+    head = ["rule", "test top-1, %", "mean angle of W and B, degrees", "step time / backprop"]
+    lines = []
+    for rule in names:
+        if select(rows, rule=rule):
             of = summary_of(rows, rule)
-            lines.append(f"| `{rule}` | {of['top1']} | {of['angle']} | {of['ratio']} |")
-    return "\n".join(lines)
+            lines.append([f"`{rule}`", of["top1"], of["angle"], of["ratio"]])
+    return markdown(head, lines)
 
 
-def update(rows: list[dict]) -> None:
-    """Write the results into README.md and the opening lines of the configs."""
-    tabulation.put("embedded", table(rows))
-    for rule in CONFIGS:
-        if all(row["rule"] != rule for row in rows):
-            continue
-        of = summary_of(rows, rule)
-        cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
-        result = f"# Result: test top-1 {of['top1']} %, mean angle {of['angle']} degrees"
-        result += f" (mean +- half range, {of['runs']} seeds)"
-        path = CONFIGS[rule]
-        lines = path.read_text().splitlines()
-        lines = [cost if line.startswith("# Cost:") else line for line in lines]
-        lines = [result if line.startswith("# Result:") else line for line in lines]
-        path.write_text("\n".join(lines) + "\n")
+def shown(rows: Rows) -> str:
+    """The rows of the rules that the README shows."""
+    return table(rows, SHOWN)
 
 
-def main() -> None:
-    """Run what is missing, measure step times, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=ROOT / "studies/results/embedded.csv"
-    )
-    parser.add_argument("--rules", nargs="+", default=list(CONFIGS), choices=CONFIGS)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--update", action="store_true", help="write README.md and configs")
-    flags = parser.parse_args()
-    rows = tabulation.read(flags.output)
-    for seed in range(flags.seeds):
-        for rule in flags.rules:
-            if any(row["rule"] == rule and int(row["seed"]) == seed for row in rows):
-                continue
-            rows.append(train(rule, seed))
-            tabulation.write(flags.output, FIELDS, rows)
-            print(rows[-1], flush=True)
-    if any(row.get("step_ratio", "") in ("", None) for row in rows):
-        ratios = step_ratios([rule for rule in CONFIGS if any(row["rule"] == rule for row in rows)])
+def finish(flags: argparse.Namespace, rows: Rows) -> None:
+    """Measures step times if some are missing, and writes the configs' comments if asked to."""
+    if not all(row.get("step_ratio") for row in rows):
+        ratios = step_ratios([rule for rule in CONFIGS if select(rows, rule=rule)])
         for row in rows:
-            row["step_ratio"] = round(ratios[row["rule"]], 3)
-        tabulation.write(flags.output, FIELDS, rows)
-    print(table(rows))
+            row["step_ratio"] = str(round(ratios[row["rule"]], 3))
     if flags.update:
-        update(rows)
+        for rule, path in CONFIGS.items():
+            if select(rows, rule=rule):
+                update_config(path, summary_of(rows, rule))
 
 
-if __name__ == "__main__":
-    main()
+def update_config(path: pathlib.Path, of: dict[str, str]) -> None:
+    """Writes a rule's results into the opening lines of its config."""
+    cost = f"# Cost: {of['seconds']} s on 2 CPU cores (median of {of['runs']} runs)"
+    result = f"# Result: test top-1 {of['top1']} %, mean angle {of['angle']} degrees"
+    result += f" (mean +- half range, {of['runs']} seeds)"
+    lines = path.read_text().splitlines()
+    lines = [cost if line.startswith("# Cost:") else line for line in lines]
+    lines = [result if line.startswith("# Result:") else line for line in lines]
+    path.write_text("\n".join(lines) + "\n")
+
+
+STUDY = Study(
+    "embedded_table",
+    __doc__,
+    [(table, Place("embedded", "docs/results.md")), (shown, Place("results", "README.md"))],
+    FIELDS,
+    cases,
+    measure,
+    finish,
+    flags={
+        "rules": {"nargs": "+", "default": list(CONFIGS), "choices": CONFIGS},
+        "seeds": {"type": int, "default": 3},
+    },
+)

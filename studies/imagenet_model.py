@@ -6,13 +6,14 @@ images a step, each product takes n * multiply-adds of the layer and moves at le
 numbers. Nothing else is counted: batch norm, activations and L2 come on top of the bytes.
 """
 
-import csv
 import dataclasses
-import pathlib
 
-from tfcredit import rules
+from benchmarks import products
+from studies import ROOT
+from studies.table import read
+from tfcredit import ilsvrc2012, rules
 
-COUNTS = pathlib.Path(__file__).resolve().parent / "results" / "imagenet_counts.csv"
+COUNTS = ROOT / "studies" / "results" / "imagenet_counts.csv"
 SIZES = {
     "resnet18": 224,
     "resnet34": 224,
@@ -31,7 +32,7 @@ RULES = (
     "feedback_alignment",
     "kolen_pollack",
 )
-IMAGES, EPOCHS, BATCH = 1_281_167, 90, 256
+IMAGES, EPOCHS, BATCH = ilsvrc2012.IMAGES["train"], 90, 256
 BYTES = 4
 DEVICES = {"TPU v3-8": (420e12, 0.4), "H100 SXM": (989e12, 0.3)}
 """Peak FLOP/s in bfloat16 as the makers state it, and the share of it that is assumed."""
@@ -41,7 +42,7 @@ SLOTS = {"momentum": 1, "sgd": 0, "adam": 2}
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What is counted in a network; sums are over the layers with a kernel.
+    """Counts of a network; sums are over the layers with a kernel.
 
     Attributes:
         macs: Multiply-adds of op for one image.
@@ -64,38 +65,20 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What training costs: `flops` per image, `step_bytes` and `checkpoint` bytes."""
+    """Costs of training: `flops` per image, `step_bytes` and `checkpoint` bytes."""
 
     flops: float
     step_bytes: float
     checkpoint: float
 
-    @property
-    def run_flops(self) -> float:
-        """FLOPs of 90 epochs."""
-        return self.flops * IMAGES * EPOCHS
-
     def images_per_second(self, device: str) -> float:
-        """What a device trains on, and so has to be fed with."""
+        """Images that a device trains on in a second, and has to be fed with."""
         peak, share = DEVICES[device]
         return peak * share / self.flops
 
     def hours(self, device: str) -> float:
         """Hours of 90 epochs on a device."""
         return IMAGES * EPOCHS / self.images_per_second(device) / 3600
-
-
-def added_products(rule: rules.Rule) -> int:
-    """How many products per layer a rule adds to op, opT and H.
-
-    Args:
-        rule: The rule; amp, null and sparse share one H.
-
-    Returns:
-        0, 1 or 2 for the named rules.
-    """
-    names = set(getattr(rule, "coefficients", ()))
-    return bool(names & {"amp", "null", "sparse"}) + ("null" in names) + ("sparse" in names)
 
 
 def cost(counts: Counts, rule_name: str, batch: int = BATCH) -> Cost:
@@ -110,9 +93,9 @@ def cost(counts: Counts, rule_name: str, batch: int = BATCH) -> Cost:
         The cost.
     """
     rule = rules.get(rule_name)
-    products = 3 + added_products(rule)
-    flops = 2 * (products * counts.macs - counts.first_macs)
-    moved = products * (batch * counts.moved + counts.kernels) - batch * counts.first_moved
+    count = 3 + products.added(rule)
+    flops = 2 * (count * counts.macs - counts.first_macs)
+    moved = count * (batch * counts.moved + counts.kernels) - batch * counts.first_moved
     feedback = counts.kernels if rule.has_feedback_kernel else 0
     slots = 0
     if rule.learns:
@@ -126,6 +109,7 @@ def cost(counts: Counts, rule_name: str, batch: int = BATCH) -> Cost:
 
 def read_counts() -> dict[str, Counts]:
     """The counts in studies/results, per network."""
-    with COUNTS.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {row.pop("network"): Counts(**{k: int(v) for k, v in row.items()}) for row in rows}
+    return {
+        row.pop("network"): Counts(**{name: int(value) for name, value in row.items()})
+        for row in read(COUNTS)
+    }

@@ -1,23 +1,23 @@
 """Local rules without tuning: five networks, three seeds, one set of values for all.
 
-    python studies/local_rules.py --output=studies/results/local_rules.csv
+    python -m studies local_rules
 
 Trains every network under every rule's defaults by plain `compile` and `fit`: one Adam for all
 variables, rate 1e-3 with cosine decay, batch 128, no augmentation. Step times are measured apart:
 all rules of a network in turn in one process, 5 rounds, each rule's median ratio to backprop of the
-same round. Runs that the output file holds are not repeated; `--update` writes the table into
-README.md.
+same round. Runs that the output file holds are not repeated.
 """
 
 import argparse
-import pathlib
+from collections.abc import Iterator
 
-import embedded_runs
 import keras
-import tabulation
 
+from benchmarks.timing import median_ratios
+from studies import runs
+from studies.study import Rows, Study
+from studies.table import Place, markdown, select, spread
 from tfcredit import rules
-from tfcredit.training.environment import environment
 
 NETWORKS = {
     "fc": ("fc", {}),
@@ -36,9 +36,9 @@ def train(network: str, rule: str, seed: int, steps: int) -> dict:
     """One run; returns its row."""
     name, options = NETWORKS[network]
     rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
-    model = embedded_runs.make(name, options, rule, seed, rate)
+    model = runs.make(name, options, rule, seed, rate)
     row = {"network": network, "rule": rule, "seed": seed, "steps": steps}
-    return row | embedded_runs.train(model, seed, steps)
+    return row | runs.train(model, seed, steps)
 
 
 def ratios(network: str) -> dict[str, float]:
@@ -46,9 +46,9 @@ def ratios(network: str) -> dict[str, float]:
     name, options = NETWORKS[network]
     calls = {}
     for rule in RULES:
-        model = embedded_runs.make(name, options, rule, 0, 1e-3)
-        calls[rule] = embedded_runs.fit_steps(model)
-    result = embedded_runs.step_ratios(calls, "backprop", rounds=5)
+        model = runs.make(name, options, rule, 0, 1e-3)
+        calls[rule] = runs.timed_steps(model)
+    result = median_ratios(calls, "backprop", rounds=5)
     keras.backend.clear_session()
     return result
 
@@ -59,57 +59,57 @@ def asked(rule: str) -> str:
     return "-" if angle is None else f"{angle:.0f}"
 
 
-def table(rows: list[dict]) -> str:
-    """Mean and half range over the seeds, as Markdown."""
-    lines = ["| network | rule | top-1, % | angle asked | mean angle reached | diverged | step |"]
-    lines.append("|" + "---|" * 7)
-    for network in NETWORKS:
-        for rule in RULES:
-            mine = [row for row in rows if (row["network"], row["rule"]) == (network, rule)]
-            if not mine:
-                continue
-            top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
-            angles = [float(row["mean_angle"]) for row in mine if row["mean_angle"] != ""]
-            diverged = sum(str(row["finite"]) != "True" for row in mine)
-            lines.append(
-                f"| `{network}` | `{rule}` | {top1} | {asked(rule)} | {tabulation.spread(angles)} "
-                f"| {diverged} of {len(mine)} | {mine[0].get('step_ratio') or '-'} |"
-            )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run what the output file does not hold yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=pathlib.Path, default="studies/results/local_rules.csv")
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--update", action="store_true", help="write the table into README.md")
-    flags = parser.parse_args()
-    rows = tabulation.read(flags.output)
-    done = {(row["network"], row["rule"], int(row["seed"]), int(row["steps"])) for row in rows}
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every network under every rule, seed by seed."""
     for seed in range(flags.seeds):
         for network in flags.networks:
             for rule in RULES:
-                if (network, rule, seed, flags.steps) in done:
-                    continue
-                rows.append(train(network, rule, seed, flags.steps))
-                print(rows[-1], flush=True)
-                tabulation.write(flags.output, FIELDS, rows)
+                yield {"network": network, "rule": rule, "seed": seed, "steps": flags.steps}
+
+
+def measure(case: dict) -> list[dict]:
+    """The row of a case."""
+    return [train(**case)]
+
+
+def finish(flags: argparse.Namespace, rows: Rows) -> None:
+    """Measures the step times of networks that lack some."""
     for network in flags.networks:
-        mine = [row for row in rows if row["network"] == network]
-        if all(row.get("step_ratio") for row in mine):
-            continue
-        measured = ratios(network)
-        for row in mine:
-            row["step_ratio"] = f"{measured[row['rule']]:.2f}"
-        tabulation.write(flags.output, FIELDS, rows)
-    print(table(rows))
-    print(environment())
-    if flags.update:
-        tabulation.put("local_rules", table(rows))
+        mine = select(rows, network=network)
+        if not all(row.get("step_ratio") for row in mine):
+            measured = ratios(network)
+            for row in mine:
+                row["step_ratio"] = f"{measured[row['rule']]:.2f}"
 
 
-if __name__ == "__main__":
-    main()
+def table(rows: Rows) -> str:
+    """Mean and half range over the seeds, as Markdown."""
+    head = ["network", "rule", "top-1, %", "angle asked", "mean angle reached", "diverged", "step"]
+    lines = []
+    for network in NETWORKS:
+        for rule in RULES:
+            mine = select(rows, network=network, rule=rule)
+            if not mine:
+                continue
+            top1 = spread([100 * float(row["top1"]) for row in mine])
+            angles = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
+            diverged = f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
+            line = [f"`{network}`", f"`{rule}`", top1, asked(rule), angles, diverged]
+            lines.append([*line, mine[0].get("step_ratio") or "-"])
+    return markdown(head, lines)
+
+
+STUDY = Study(
+    "local_rules",
+    __doc__,
+    [(table, Place("local_rules", "docs/results.md"))],
+    FIELDS,
+    cases,
+    measure,
+    finish,
+    flags={
+        "networks": {"nargs": "+", "default": list(NETWORKS), "choices": NETWORKS},
+        "steps": {"type": int, "default": 300},
+        "seeds": {"type": int, "default": 3},
+    },
+)

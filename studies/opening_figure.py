@@ -1,6 +1,6 @@
 """The figure that README.md opens with: accuracy and alignment angle over training, rule by rule.
 
-    python studies/opening_figure.py
+    python -m studies opening_figure
 
 Trains a narrow ResNet-8 on the embedded images under each rule, three seeds, with the command
 line's defaults for optimizers and schedule, by plain `fit`. It measures on all test images every 31
@@ -10,26 +10,24 @@ steps. Runs that the output file holds are not repeated; the figure is drawn in 
 import argparse
 import collections
 import functools
-import os
 import pathlib
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Iterator
 
 import keras
 import matplotlib
 import numpy as np
-import tabulation
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from studies import ROOT
+from studies.study import Rows, Study
+from studies.table import markdown, select, spread
 from tfcredit import analysis, callbacks
 from tfcredit.analysis import plots
 from tfcredit.report.figures import COLOURS
-from tfcredit.training import assemble
-from tfcredit.training.environment import environment
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 RULES = ["backprop", "symmetric_alignment", "calibrated_activation", "calibrated_mirror"]
 RULES += ["info_alignment", "weight_mirror", "feedback_alignment"]
 EPOCHS, EVERY = 4, 31
@@ -39,11 +37,11 @@ FIELDS = ["rule", "seed", "step", "top1", "mean_angle"]
 def train(rule: str, seed: int) -> list[dict]:
     """One run; returns a row for each time of measurement."""
     flags = ["--dataset=embedded", "--model=resnet8", "--width=4", f"--epochs={EPOCHS}"]
-    recipe, images = assemble.with_data(parse([*flags, f"--rule={rule}", f"--seed={seed}"])[0])
+    plan = Plan.of(parse([*flags, f"--rule={rule}", f"--seed={seed}"])[0])
+    images = plan.images
     keras.utils.set_random_seed(seed)
-    model = assemble.network(recipe, images)
-    optimizer = assemble.optimizer(recipe, images.steps_per_epoch(recipe.batch_size))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model = plan.network()
+    model.compile(plan.optimizer(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y, _ = (part.numpy() for part in next(iter(images.evaluation(images.test_examples))))
 
     def measure(model: keras.Model) -> list[dict]:
@@ -56,7 +54,7 @@ def train(rule: str, seed: int) -> list[dict]:
         return [record]
 
     monitor = callbacks.MeasureMonitor(x, y, every=EVERY, measures=[measure])
-    epochs = [images.train(recipe.batch_size, seed, epoch) for epoch in range(EPOCHS)]
+    epochs = [images.train(plan.recipe.batch_size, seed, epoch) for epoch in range(EPOCHS)]
     batches = functools.reduce(tf.data.Dataset.concatenate, epochs)
     model.fit(batches, callbacks=[monitor], shuffle=False, verbose=0)
     keras.backend.clear_session()
@@ -95,38 +93,45 @@ def save(rows: list[dict], path: pathlib.Path) -> None:
         draw(rows).savefig(path, metadata={"Date": None})
 
 
-def table(rows: list[dict]) -> str:
-    """Mean and half range over the seeds at the end of training, as Markdown."""
-    last = max(int(row["step"]) for row in rows)
-    lines = ["| rule | test top-1, % | mean angle of W and B, degrees |", "|---|---|---|"]
-    for rule in RULES:
-        mine = [row for row in rows if row["rule"] == rule and int(row["step"]) == last]
-        top1 = tabulation.spread([100 * float(row["top1"]) for row in mine])
-        angles = [float(row["mean_angle"]) for row in mine if row.get("mean_angle")]
-        lines.append(f"| `{rule}` | {top1} | {tabulation.spread(angles)} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Run what the output file does not hold yet, draw, and print how it ends."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    default = ROOT / "studies/results/opening_figure.csv"
-    parser.add_argument("--output", type=pathlib.Path, default=default)
-    parser.add_argument("--figure", type=pathlib.Path, default=ROOT / "docs/opening.svg")
-    parser.add_argument("--seeds", type=int, default=3)
-    flags = parser.parse_args()
-    rows = tabulation.read(flags.output)
-    done = {(row["rule"], int(row["seed"])) for row in rows}
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every rule, seed by seed."""
     for seed in range(flags.seeds):
         for rule in RULES:
-            if (rule, seed) not in done:
-                rows += train(rule, seed)
-                print(rows[-1], flush=True)
-                tabulation.write(flags.output, FIELDS, rows)
+            yield {"rule": rule, "seed": seed}
+
+
+def measure(case: dict) -> list[dict]:
+    """The rows of a case."""
+    return train(**case)
+
+
+def finish(flags: argparse.Namespace, rows: Rows) -> None:
+    """Draws the figure."""
     save(rows, flags.figure)
-    print(table(rows))
-    print(environment())
 
 
-if __name__ == "__main__":
-    main()
+def table(rows: Rows) -> str:
+    """Mean and half range over the seeds at the end of training, as Markdown."""
+    last = max(int(row["step"]) for row in rows)
+    lines = []
+    for rule in RULES:
+        mine = select(rows, rule=rule, step=last)
+        top1 = spread([100 * float(row["top1"]) for row in mine])
+        angles = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
+        lines.append([f"`{rule}`", top1, angles])
+    return markdown(["rule", "test top-1, %", "mean angle of W and B, degrees"], lines)
+
+
+STUDY = Study(
+    "opening_figure",
+    __doc__,
+    [(table, None)],
+    FIELDS,
+    cases,
+    measure,
+    finish,
+    flags={
+        "figure": {"type": pathlib.Path, "default": ROOT / "docs" / "opening.svg"},
+        "seeds": {"type": int, "default": 3},
+    },
+)

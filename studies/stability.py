@@ -1,6 +1,6 @@
 """Do feedback kernels diverge where their eigenvalues say? A phase diagram of linear layers.
 
-    python studies/stability.py --output=studies/results/stability.csv
+    python -m studies stability
 
 `analysis.safe_rates` predicts the largest stable learning rate of B; `fit` of the real layer is
 bisected for the one at which B diverges, from a quarter to three times the prediction, until the
@@ -8,27 +8,23 @@ bracket is 2 % wide. Setting "layer": one linear layer, W held, one batch of 256
 Setting "network": two linear layers, W learning by SGD through B from batches of 100; after 800
 steps at a small rate of B, the prediction is made on 1,000 images, and the training goes on from
 there at each rate. Every `fit` is a row of the output file; boundaries that it holds are not
-measured again; `--update` writes the tables into docs/stability.md, the second of which is what is
-predicted for the networks of `models.get` as drawn, on 32 images.
+measured again. The second table is what is predicted for the networks of `models.get` as drawn, on
+32 images.
 """
 
 import argparse
-import os
-import pathlib
-from collections.abc import Callable
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
-import tabulation
 import tensorflow as tf
 
+from studies.study import Rows, Study
+from studies.table import Place, markdown, select
 from tfcredit import analysis, data, layers, models, rules
 from tfcredit.optimizers import PartitionedOptimizer
-from tfcredit.training.environment import environment
 
-PAGE = tabulation.README.parent / "docs" / "stability.md"
+PAGE = "docs/stability.md"
 RULES = {
     "info_alignment": lambda c: rules.InformationAlignment(null=c),
     "activation_alignment": lambda c: rules.ActivationAlignment(amp=c, sparse=c),
@@ -126,15 +122,27 @@ def bisect(diverges: Callable[[float], bool], predicted: float) -> list[tuple[fl
     return found
 
 
-def measure(case: tuple) -> list[dict]:
+def named(case: tuple) -> dict:
+    """A case as columns."""
+    return dict(zip(FIELDS[:4], case, strict=True))
+
+
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """All cases, as columns."""
+    return map(named, CASES)
+
+
+def measure(case: dict) -> list[dict]:
     """The rows of a case."""
-    setting, model = case[0], make(*case)
+    setting, model = case["setting"], make(**case)
     if setting == "network":
         model.optimizer.feedback.learning_rate = predict(setting, model) / 10
         model.fit(batches(setting), steps_per_epoch=STEPS, shuffle=False, verbose=0)
     predicted = predict(setting, model)
     return [
-        dict(zip(FIELDS, (*case, rate, predicted, rate / predicted, diverged), strict=True))
+        case
+        | {"learning_rate": rate, "predicted": predicted, "ratio": rate / predicted}
+        | {"diverged": diverged}
         for rate, diverged in bisect(trial(setting, model), predicted)
     ]
 
@@ -146,32 +154,24 @@ def boundary(rows: list[dict]) -> float:
     return float(np.sqrt(max(stable) * min(diverged))) if stable and diverged else float("nan")
 
 
-def of_case(rows: list[dict], case: tuple) -> list[dict]:
-    """The rows that belong to a case."""
-    return [row for row in rows if [str(row[name]) for name in FIELDS[:4]] == [*map(str, case)]]
-
-
-def table(rows: list[dict]) -> str:
+def table(rows: Rows) -> str:
     """Predicted and measured boundary of each case, as Markdown."""
-    lines = [
-        "| setting | rule | `null` or `sparse` | optimizer of B | predicted | measured | ratio |"
-    ]
-    lines.append("|" + "---|" * 7)
+    head = ["setting", "rule", "`null` or `sparse`", "optimizer of B", "predicted", "measured"]
+    lines = []
     for case in CASES:
-        mine = of_case(rows, case)
+        mine = select(rows, **named(case))
         if mine:
             predicted, ratio = float(mine[0]["predicted"]), boundary(mine)
-            lines.append(
-                f"| {case[0]} | `{case[1]}` | {case[3]} | {case[2]} | {predicted:.4g} "
-                f"| {ratio * predicted:.4g} | {ratio:.3f} |"
-            )
-    return "\n".join(lines)
+            setting, rule, optimizer, coefficient = case
+            line = [setting, f"`{rule}`", coefficient, optimizer, f"{predicted:.4g}"]
+            lines.append([*line, f"{ratio * predicted:.4g}", f"{ratio:.3f}"])
+    return markdown([*head, "ratio"], lines)
 
 
-def networks_table() -> str:
+def networks_table(rows: Rows) -> str:
     """Predictions for freshly drawn networks, least and largest layer, as Markdown."""
-    lines = ["| network | rule | largest stable rate | \\|B*\\| / \\|W\\| | angle of B*, degrees |"]
-    lines.append("|" + "---|" * 5)
+    head = ["network", "rule", "largest stable rate", r"\|B*\| / \|W\|", "angle of B*, degrees"]
+    lines = []
     x = images()[0][:32].reshape(-1, 28, 28, 1)
     for network in ("fc", "conv", "resnet8"):
         for rule in ("weight_mirror", *RULES):
@@ -182,28 +182,15 @@ def networks_table() -> str:
             for name, digits in DIGITS.items():
                 values = [record[name] for record in records]
                 cells.append(f"{min(values):.{digits}f} to {max(values):.{digits}f}")
-            lines.append(f"| `{network}` | `{rule}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append([f"`{network}`", f"`{rule}`", *cells])
+    return markdown(head, lines)
 
 
-def main() -> None:
-    """Measure what the output file does not hold yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=pathlib.Path, default="studies/results/stability.csv")
-    parser.add_argument("--update", action="store_true", help="write the tables into the page")
-    flags = parser.parse_args()
-    rows = tabulation.read(flags.output)
-    for case in CASES:
-        if not of_case(rows, case):
-            rows += measure(case)
-            print(*case, f"{boundary(of_case(rows, case)):.3f}", flush=True)
-            tabulation.write(flags.output, FIELDS, rows)
-    print(table(rows))
-    print(environment())
-    if flags.update:
-        tabulation.put("stability", table(rows), PAGE)
-        tabulation.put("networks", networks_table(), PAGE)
-
-
-if __name__ == "__main__":
-    main()
+STUDY = Study(
+    "stability",
+    __doc__,
+    [(table, Place("stability", PAGE)), (networks_table, Place("networks", PAGE))],
+    FIELDS,
+    cases,
+    measure,
+)

@@ -8,15 +8,16 @@ import sys
 import keras
 import pytest
 
-from benchmarks import measures, parts, report, step_profile, timing
-from benchmarks.__main__ import run
-from benchmarks.cases import HEADLINE, LARGE_BATCH_BARS, PLAIN, STEP_BARS, Case, Training
+from benchmarks import measures, parts, plan, report, revisions, step_profile, timing
+from benchmarks.__main__ import named, run
+from benchmarks.budgets import HEADLINE, RULES, STEP_BUDGETS
+from benchmarks.cases import PLAIN, Case, Training
 from tests.conftest import ROOT
 from tfcredit import models, rules
 
 SMALL = {"network": "conv@28", "batch": 64}
 GUARD = {"feedback_alignment": 1.5, "symmetric_alignment": 1.7, "info_alignment": 2.5}
-"""Wide margins, half as much again as the bars of a quiet machine."""
+"""Wide margins, half as much again as the budgets of a quiet machine."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,10 +49,10 @@ def test_ratios_are_of_one_round():
 
 
 @pytest.mark.parametrize(
-    "value, bar, verdict", [(1.02, 1.02, "met"), (1.03, 1.02, "**missed**"), (9, None, "-")]
+    "value, budget, verdict", [(1.02, 1.02, "met"), (1.03, 1.02, "**missed**"), (9, None, "-")]
 )
-def test_verdicts(value, bar, verdict):
-    assert report.FORMATS["verdict"](report.judge({}, value, bar), "met") == verdict
+def test_verdicts(value, budget, verdict):
+    assert report.FORMATS["verdict"](report.judge({}, value, budget), "met") == verdict
 
 
 def test_the_baseline_has_none_of_our_layers():
@@ -60,11 +61,11 @@ def test_the_baseline_has_none_of_our_layers():
     assert len(network.layers) == len(Training(Case(rule="backprop", **SMALL)).network.layers)
 
 
-def test_every_bar_is_of_a_rule_and_a_known_case():
-    for rule in [*STEP_BARS, *LARGE_BATCH_BARS, *parts.other_rules()]:
+def test_every_budget_is_of_a_rule_and_a_known_case():
+    for rule in [*RULES, *parts.other_rules()]:
         rules.get(rule)
     grown = [
-        setting for lists in parts.SERIES.values() for settings in lists for setting in settings
+        setting for lists in plan.SERIES.values() for settings in lists for setting in settings
     ]
     for setting in [HEADLINE, *grown]:
         assert Case(**setting).network.split("@")[0] in models.names()
@@ -92,17 +93,22 @@ def test_quick_parts_make_a_report(tmp_path):
         return json.loads(json.dumps(getattr(measures, name)(**arguments)))
 
     output = tmp_path / "results" / "quick.json"
-    plan = parts.Plan(quick=True, rounds=2, call=here)
-    names = ["bars", "footprints", "checkpoints"]
-    run(names, plan, "python -m benchmarks", output)
+    names = ["budgets", "footprints", "checkpoints"]
+    run(names, plan.Plan(quick=True, rounds=2, call=here), "python -m benchmarks", output)
     found = json.loads(output.read_text())
     assert [table["part"] for table in found["tables"]] == [*names[:2], *names[1:]]
     assert {"tensorflow", "keras"} <= set(found["environment"]["versions"])
     for table in found["tables"]:
-        assert [row["rule"] for row in table["rows"]] == [PLAIN, *parts.FOLLOWED]
+        assert [row["rule"] for row in table["rows"]] == [PLAIN, *plan.FOLLOWED]
     text = output.with_suffix(".md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 4 * (2 + 3) and text == report.markdown(found)
+
+
+def test_parts_go_by_their_former_names_too():
+    with pytest.warns(FutureWarning, match="part 'bars' is called 'budgets' now"):
+        assert named(["bars", "others"]) == ["budgets", "others"]
+    assert named([]) == list(parts.PARTS)
 
 
 def test_ratios_of_many_settings_stand_side_by_side():
@@ -125,15 +131,15 @@ def test_ratios_of_many_settings_stand_side_by_side():
     assert "all ratios" not in report.markdown(made)
 
 
-def test_the_readme_quotes_the_last_results():
-    found = json.loads((ROOT / "benchmarks" / "results" / "bars.json").read_text())
-    readme = (ROOT / "README.md").read_text()
+def test_the_docs_quote_the_last_results():
+    found = json.loads((ROOT / "benchmarks" / "results" / "budgets.json").read_text())
+    page = (ROOT / "docs" / "performance.md").read_text()
     rows = [row for table in found["tables"] for row in table["rows"] if row["rule"] != PLAIN]
-    assert {row["rule"] for row in rows} >= {*STEP_BARS, *LARGE_BATCH_BARS}
+    assert {row["rule"] for row in rows} >= set(RULES)
     for row in rows:
         numbers = [f"{row['ratio']:.3f}", f"{row['bound']:.2f}"]
-        numbers.append("-" if row["bar"] is None else f"{row['bar']:.2f}")
-        assert f"| `{row['rule']}` | {row['batch']} | {' | '.join(numbers)} |" in readme
+        numbers.append("-" if row["budget"] is None else f"{row['budget']:.2f}")
+        assert f"| `{row['rule']}` | {row['batch']} | {' | '.join(numbers)} |" in page
 
 
 def test_profiles_name_the_ops_of_a_step():
@@ -162,7 +168,7 @@ def test_the_guard_notices_what_costs_too_much():
 
 @pytest.mark.slow
 def test_the_command_runs_each_part(tmp_path):
-    names = [name for name in parts.PARTS if name != "peers"]  # which needs PyTorch
+    names = [name for name in parts.PARTS if name != "baselines"]  # which needs PyTorch
     command = [sys.executable, "-m", "benchmarks", *names, "--quick"]
     done = subprocess.run(
         [*command, f"--output={tmp_path / 'all.json'}"], cwd=ROOT, capture_output=True, text=True
@@ -174,9 +180,19 @@ def test_the_command_runs_each_part(tmp_path):
 
 
 @pytest.mark.slow
+def test_steps_are_compared_with_those_of_another_checkout(tmp_path):
+    quick = plan.Plan(quick=True, rounds=3, call=None, against=ROOT)
+    (table,) = parts.budgets(quick)
+    assert [row["rule"] for row in table.rows] == plan.FOLLOWED
+    assert all(0.3 < row["ratio"] < 3.0 and row["budget"] == 1.01 for row in table.rows)
+    with pytest.raises(RuntimeError, match="is no checkout of tfcredit"):
+        revisions.compared(quick, tmp_path)
+
+
+@pytest.mark.slow
 def test_rules_cost_about_what_they_should_on_a_larger_network():
-    bars = {rule: bar for rule, bar in STEP_BARS.items() if bar is not None}
-    rows = measures.step_times({"network": "resnet18@64", "batch": 16}, list(bars), 7, calls=1)
-    # Noise costs per step: in small images it is more of one than in those that the bars are for.
-    limits = {row["rule"]: max(1.3 * bars[row["rule"]], row["bound"]) for row in rows[1:]}
+    budgets = {rule: most for rule, most in STEP_BUDGETS.items() if most is not None}
+    rows = measures.step_times({"network": "resnet18@64", "batch": 16}, list(budgets), 7, calls=1)
+    # Noise costs per step: in small images it is more of one than in those of the budgets.
+    limits = {row["rule"]: max(1.3 * budgets[row["rule"]], row["bound"]) for row in rows[1:]}
     assert too_dear(rows, limits) == {}

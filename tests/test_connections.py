@@ -1,7 +1,5 @@
 """The three products of each connection: what they compute, and that they are adjoint."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from tfcredit.connections import (
     EinsumConnection,
     TransposedConnection,
 )
-from tfcredit.errors import UserError
 
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}
 
@@ -159,7 +156,7 @@ def test_products_know_sizes_only_at_run_time(data_format):
     for kernel_shape in [(1, 1, 3, 2), (3, 2, 3, 2)]:
         made = case(connection, shape, kernel_shape)
         assert_adjoint(made, 1e-12)
-        unknown = [None if i != connection._axes[3] else 3 for i in range(4)]
+        unknown = [None if i != connection._places[3] else 3 for i in range(4)]
 
         def products(x, kernel):
             y = connection.op(x, kernel)
@@ -173,37 +170,32 @@ def test_products_know_sizes_only_at_run_time(data_format):
             np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
-@examples(100)
-@given(cases())
-def test_overlaps_are_counts(case):
-    """With ones for x and y, H counts at each tap the positions where it meets the input."""
-    connection, kernel_shape = case.connection, case.kernel.shape.as_list()
-    overlaps = connection.overlaps(case.x.shape.as_list()[1:], kernel_shape)
-    counts = connection.hebbian(tf.ones_like(case.x), tf.ones_like(case.y), kernel_shape)
-    expected = functools.reduce(np.multiply.outer, [each.sum(0) for each in overlaps])
-    expected = len(case.x) * expected.reshape(expected.shape + (1,) * (counts.ndim - expected.ndim))
-    assert (counts.numpy() == expected).all()
-
-
 @examples(60)
 @given(cases())
-def test_channels_are_the_fan_in_of_a_tap(case):
-    """With ones for x and W, each output sums its taps' channels."""
-    ones = tf.ones_like(case.x), tf.ones_like(case.kernel)
-    counts, shape = case.connection.op(*ones).numpy(), case.kernel.shape.as_list()
-    overlaps = case.connection.overlaps(case.x.shape.as_list()[1:], shape)
-    taps = np.prod([each.sum(1).max() for each in overlaps])
-    assert counts.max() == taps * case.connection.channels(shape)
+def test_axes_are_those_that_op_sums_over(case):
+    """With ones for x and W, an output sums its field where every tap meets the input."""
+    connection, shape = case.connection, case.kernel.shape.as_list()
+    counts = connection.op(tf.ones_like(case.x), tf.ones_like(case.kernel)).numpy()
+    axes = connection.axes(shape)
+    assert np.prod(axes.shape) == np.prod(shape)
+    inputs = np.prod([axes.shape[axis] for axis in axes.inputs])
+    assert (counts % inputs == 0).all()
+    assert counts.max() <= inputs * np.prod([axes.shape[axis] for axis in axes.taps])
+    kinds = [*axes.taps, *axes.inputs, *axes.outputs]
+    assert len(kinds) == len(set(kinds)) and set(kinds) <= set(range(len(axes.shape)))
 
 
 @examples(60)
 @given(cases())
 def test_products_of_one_position_are_adjoint(case):
     connection, shape = case.connection, case.kernel.shape.as_list()
-    x = tf.random.stateless_normal((5, connection.field_size(shape)), [0, 1], dtype=tf.float64)
-    y = connection.field_op(x, case.kernel)
+    fields, fan_in = connection.on_fields(shape), connection.axes(shape).fan_in
+    x = tf.random.stateless_normal((5, fan_in), [0, 1], dtype=tf.float64)
+    y = fields.op(x, case.kernel)
     dy = tf.random.stateless_normal(y.shape, [2, 3], dtype=tf.float64)
-    dw = connection.field_hebbian(x, dy, shape)
+    dw = fields.hebbian(x, dy, shape)
+    dx = fields.op_transpose(dy, case.kernel, tf.shape(x))
+    np.testing.assert_allclose(tf.reduce_sum(y * dy), tf.reduce_sum(dx * x), atol=1e-9)
     assert dw.shape == case.kernel.shape and y.shape[1] * x.shape[1] == tf.size(dw)
     np.testing.assert_allclose(tf.reduce_sum(y * dy), tf.reduce_sum(dw * case.kernel), atol=1e-9)
 
@@ -230,48 +222,21 @@ def fields(x, groups=1):
     ids=["dense", "conv", "groups", "depthwise", "transposed", "einsum"],
 )
 def test_the_product_of_one_position_is_op_on_one(connection, kernel_shape, image):
-    size = connection.field_size(kernel_shape)
-    taps = 6 if len(kernel_shape) == 4 and len(connection.summed(kernel_shape)) > 1 else 1
+    axes = connection.axes(kernel_shape)
+    size = axes.fan_in
+    taps = 6 if len(kernel_shape) == 4 and len(axes.field) > 1 else 1
     kernel = tf.random.stateless_normal(kernel_shape, [0, 1], dtype=tf.float64)
     x = tf.random.stateless_normal((3, taps, size // taps), [2, 3], dtype=tf.float64)
     expected = connection.op(image(x), kernel)
-    found = connection.field_op(tf.reshape(x, [3, size]), kernel)
+    found = connection.on_fields(kernel_shape).op(tf.reshape(x, [3, size]), kernel)
     np.testing.assert_allclose(found, tf.reshape(expected, [3, -1]), atol=1e-12)
-
-
-@examples(40)
-@given(conv_settings())
-def test_overlaps_follow_the_output(setting):
-    arguments, shape, kernel_shape = setting
-    made = case(ConvConnection(*arguments), shape, kernel_shape)
-    overlaps = made.connection.overlaps(shape, kernel_shape)
-    assert [len(each) for each in overlaps] == list(made.connection.space(made.y.shape[1:]))
-
-
-@pytest.mark.parametrize("shape, positions", [((5,), 1), ((3, 5), 3), ((2, 3, 5), 6)])
-def test_overlaps_of_a_dense_layer_are_its_positions(shape, positions):
-    (overlaps,) = DenseConnection().overlaps(shape, (5, 4))
-    assert overlaps.tolist() == [[1.0]] * positions
-
-
-@pytest.mark.parametrize(
-    "connection, shape, kernel_shape",
-    [
-        (DenseConnection(), (None, 5), (5, 4)),
-        (ConvConnection(), (None, 8, 3), (3, 3, 3, 4)),
-        (ConvConnection(data_format="channels_first"), (3, 8, None), (3, 3, 3, 4)),
-    ],
-)
-def test_overlaps_need_known_sizes(connection, shape, kernel_shape):
-    with pytest.raises(UserError, match="full input shape"):
-        connection.overlaps(shape, kernel_shape)
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_fans_are_those_of_keras_initializers(name):
     """The variance of a Glorot kernel that Keras draws is 2 / (fan-in + fan-out)."""
     made, _ = layer(name, "feedback_alignment")
-    fan_in, fan_out = made.connection.fans(made.kernel.shape.as_list())
+    fan_in, fan_out = made.connection.axes(made.kernel.shape.as_list()).fans
     greatest = np.abs(made.kernel.numpy()).max()
     limit = np.sqrt(6 / (fan_in + fan_out))  # of a uniform draw
     assert 0.7 * limit < greatest <= limit

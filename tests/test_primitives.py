@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from tests.connection_cases import case, cases, examples
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
-from tfcredit.primitives import PRIMITIVES, amp, decay, error, null, self_, value_and_gradient
-from tfcredit.rules import AlignmentInputs
-from tfcredit.rules.objective import objective
+from tfcredit.primitives import (
+    PRIMITIVES,
+    Seen,
+    amp,
+    decay,
+    error,
+    null,
+    self_,
+    value_and_gradient,
+)
+from tfcredit.rules.objective import AlteredSeen, objective
 
 NAMES = ["decay", "amp", "null", "sparse", "self"]
 SUMS = st.dictionaries(st.sampled_from(NAMES), st.floats(0, 2), min_size=1)
@@ -57,9 +65,13 @@ def assert_close(actual, expected, tolerance=1e-11):
 
 
 def closed_form(made, coefficients):
-    return value_and_gradient(
-        made.connection, coefficients, made.x, made.y, made.kernel, made.feedback
-    )
+    return value_and_gradient(coefficients, seen(made))
+
+
+def seen(made, cls=Seen, **changes):
+    """What R sees of a case."""
+    tensors = {"x": made.x, "y": made.y, "w": made.kernel, "b": made.feedback}
+    return cls(made.connection, **(tensors | changes))
 
 
 @examples(30)
@@ -71,18 +83,7 @@ def test_closed_form_equals_automatic_differentiation(made, coefficients):
     assert_close(gradient, expected[1])
     # The differentiable R that options without a closed form fall back on is the same R.
     differentiable = by_autodiff(
-        lambda b: objective(
-            made.connection,
-            coefficients,
-            AlignmentInputs(),
-            made.x,
-            made.y,
-            made.kernel,
-            b,
-            None,
-            None,
-        ),
-        made.feedback,
+        lambda b: objective(coefficients, seen(made, AlteredSeen, b=b)), made.feedback
     )
     assert_close(differentiable[0], expected[0])
     assert_close(differentiable[1], expected[1])
@@ -121,13 +122,20 @@ def test_half_precision_activity_gives_results_in_the_kernels_dtype(half):
     full = case(DenseConnection(), (6,), (6, 4), "float32", batch=4)
     x, y = tf.cast(full.x, half), tf.cast(full.y, half)
     coefficients = dict.fromkeys(NAMES, 0.5)
-    value, gradient = value_and_gradient(
-        full.connection, coefficients, x, y, full.kernel, full.feedback
-    )
+    value, gradient = value_and_gradient(coefficients, seen(full, x=x, y=y))
     assert value.dtype == gradient.dtype == tf.float32
     expected = closed_form(full, coefficients)
     assert_close(value, expected[0], 0.03)
     assert_close(gradient, expected[1], 0.03)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_primitive_is_complete_in_itself(name):
+    """Its own value and gradient, which sums fuse, are the definition's."""
+    made = case(ConvConnection((2, 1), "same"), (4, 4, 2), (2, 2, 2, 3), batch=3)
+    expected = by_autodiff(lambda b: regularisation(made, {name: 1.0}, b), made.feedback)
+    assert_close(PRIMITIVES[name].value(seen(made)), expected[0])
+    assert_close(PRIMITIVES[name].gradient(seen(made)), expected[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +156,7 @@ def test_value_of_activity_smaller_than_the_kernel(names):
 
     @tf.function(input_signature=[tf.TensorSpec([None, n], tf.float64) for n in (6, 4)])
     def of_unknown_size(x, y):
-        return value_and_gradient(made.connection, coefficients, x, y, made.kernel, made.feedback)
+        return value_and_gradient(coefficients, seen(made, x=x, y=y))
 
     value, gradient = closed_form(made, coefficients)
     expected = of_unknown_size(made.x, made.y)
@@ -174,8 +182,7 @@ def test_activity_that_is_the_product_is_compared_in_the_kernels(
 
     def of(y, **options):
         coefficients = {"amp": 0.5, "sparse": 0.2, "decay": 0.1}
-        arguments = (made.x, y, made.kernel, made.feedback)
-        return value_and_gradient(connection, coefficients, *arguments, **options)
+        return value_and_gradient(coefficients, seen(made, y=y, **options))
 
     y = connection.op(made.x, made.kernel)
     value, gradient = of(y, y_is_product=True)
@@ -205,7 +212,7 @@ def test_gradient_reads_what_is_stated(name):
     tensors = {"x": made.x, "y": made.y, "W": made.kernel, "B": made.feedback}
 
     def gradient(x, y, w, b):
-        return value_and_gradient(made.connection, {name: 1.0}, x, y, w, b)[1].numpy()
+        return value_and_gradient({name: 1.0}, Seen(made.connection, x, y, w, b))[1].numpy()
 
     before = gradient(*tensors.values())
     changed = {
@@ -234,14 +241,8 @@ class Counting(Connection):
         self.counts["hebbian"] += 1
         return self.inner.hebbian(*arguments)
 
-    def channels(self, kernel_shape):
-        return self.inner.channels(kernel_shape)
-
-    def overlaps(self, *arguments):
-        return self.inner.overlaps(*arguments)
-
-    def summed(self, kernel_shape):
-        return self.inner.summed(kernel_shape)
+    def axes(self, kernel_shape):
+        return self.inner.axes(kernel_shape)
 
 
 COSTS = {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.pages import ROOT, code, commands, prose, table
 from tfcredit import data, models, rules
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe, parse
 
 README = ROOT / "README.md"
@@ -118,8 +118,7 @@ def test_a_config_makes_a_run(path):
     if path.parent.name == "embedded":
         assert recipe.rule == path.stem
     images = data.get(recipe.dataset, augment=False)
-    recipe = assemble.complete(recipe, images)
-    per_epoch = images.steps_per_epoch(recipe.batch_size)
-    assert isinstance(assemble.rule_of(recipe, per_epoch), rules.Rule)
-    assert recipe.model in models.names()
-    assert isinstance(assemble.optimizer(recipe, per_epoch), keras.optimizers.Optimizer)
+    plan = Plan.of(recipe, images)
+    assert isinstance(plan.rates.scheduled(plan.rule), rules.Rule)
+    assert plan.recipe.model in models.names()
+    assert isinstance(plan.optimizer(), keras.optimizers.Optimizer)

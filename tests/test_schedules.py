@@ -17,10 +17,11 @@ STEPS, RATE_STEPS = VALUES["steps"], VALUES["rate_steps"]
 
 EXAMPLES = [
     schedules.WarmupStepDecay(0.1, 10),
-    schedules.WarmupStepDecay(0.1, 10, 2.5, (6.0,), (0.3,), delay_epochs=1.3),
-    schedules.WarmupStepDecay(0.1, 10, alternate_steps=1, drop_offset_epochs=3),
-    schedules.TaskRate(0.5, 10, 2.0, 3, (4.0,), (0.1,)),
-    schedules.AlignmentRate(2.0, 10, 2.0, 3, (4.0,), (0.1,)),
+    schedules.WarmupStepDecay(0.1, 10, 2.5, (6.0,), (0.3,)),
+    schedules.TaskSchedule(schedules.WarmupStepDecay(0.1, 10), 10, delay_epochs=1.3),
+    schedules.TaskSchedule(schedules.WarmupStepDecay(0.1, 10, 2), 10, 1.0, alternate_steps=3),
+    schedules.TaskRate(0.5, 10, 2.0, 3),
+    schedules.AlignmentRate(2.0, 10, 2.0, 3),
     schedules.CoefficientSchedule(0.4, 10, 9),
     schedules.CoefficientSchedule(0.4, 10, 9, 0.1, 0.8, "linear", -0.1, 2.0),
     schedules.CoefficientSchedule(0.4, 10, 9, 0.1, 0.8, "exponential", 0.2),
@@ -30,34 +31,36 @@ IDS = [f"{type(schedule).__name__}{index}" for index, schedule in enumerate(EXAM
 
 def learning_rate(case):
     """The authors' options in our words."""
-    drops = {"boundaries": (), "factors": ()} if case["constant_lr"] else {}
+    rate, epoch = case["learning_rate"], case["num_batches_per_epoch"]
     if case.get("rescale_lr"):
-        case["learning_rate"] = schedules.scale_learning_rate(
-            case["learning_rate"], case["train_batch_size"], case["base_batch_size"]
+        rate = schedules.scale_learning_rate(
+            rate, case["train_batch_size"], case["base_batch_size"]
         )
-    return schedules.WarmupStepDecay(
-        case["learning_rate"],
-        case["num_batches_per_epoch"],
-        warmup_epochs=0 if case["constant_lr"] else case.get("warmup_epochs", 5),
-        delay_epochs=case.get("delay_epochs", 0),
-        alternate_steps=case.get("alternate_step_freq", 0),
-        drop_offset_epochs=case.get("delay_epochs_offset", 0),
-        **drops,
-    )
+    if case["constant_lr"]:
+        return schedules.WarmupStepDecay(rate, epoch, 0, (), ())
+    # They stretch the schedule as if each task step took `alternate_step_freq + 1` steps.
+    stretched = epoch * (case.get("alternate_step_freq", 0) + 1)
+    # An offset delays the drops of an alignment, which has no warm-up.
+    offset = case.get("delay_epochs_offset", 0)
+    warmup = 0 if offset else case["warmup_epochs"]
+    boundaries = [boundary + offset for boundary in (30, 60, 80)]
+    schedule = schedules.WarmupStepDecay(rate, stretched, warmup, boundaries)
+    delay = case.get("delay_epochs", 0)
+    return schedules.TaskSchedule(schedule, epoch, delay) if delay else schedule
 
 
 def rates(case):
-    drops = {} if case.get("constant_rate", True) else {"boundaries": (30, 60, 80)}
+    epoch = case["num_batches_per_epoch"]
     common = {
-        "steps_per_epoch": case["num_batches_per_epoch"],
+        "steps_per_epoch": epoch,
         "delay_epochs": case.get("delay_epochs", 0),
         "alternate_steps": case.get("alternate_step_freq", 0),
-        **({**drops, "factors": (0.1, 0.01, 0.001)} if drops else {}),
     }
-    return (
-        schedules.TaskRate(case.get("loss_rate", 1.0), **common),
-        schedules.AlignmentRate(case.get("alignment_rate", 1.0), **common),
-    )
+    drops = () if case.get("constant_rate", True) else (30, 60, 80)
+    dropped = schedules.WarmupStepDecay(1.0, epoch, 0, drops, (0.1, 0.01, 0.001)[: len(drops)])
+    kinds = (schedules.TaskRate, "loss_rate"), (schedules.AlignmentRate, "alignment_rate")
+    made = [kind(case.get(name, 1.0), **common) for kind, name in kinds]
+    return [rate(RATE_STEPS) * dropped(RATE_STEPS) for rate in made]
 
 
 def coefficient(case):
@@ -77,7 +80,7 @@ def coefficient(case):
 def test_golden(name):
     case = dict(CASES[name])
     if name.startswith("rate"):
-        values = np.stack([rate(RATE_STEPS) for rate in rates(case)], axis=1)
+        values = np.stack(rates(case), axis=1)
     else:
         values = (learning_rate if name.startswith("lr") else coefficient)(case)(STEPS)
     np.testing.assert_allclose(values, VALUES[name], rtol=1e-5, atol=1e-6)
@@ -116,11 +119,35 @@ def test_phases_share_every_step():
     assert task[:20].sum() == 0 and task[20:].sum() == 45
 
 
-def test_drops_of_rates():
-    steps = np.array([29, 30, 49, 50])
+@pytest.mark.parametrize("delay", [0, 1.3, 2])
+@pytest.mark.parametrize("alternate", [0, 1, 3])
+def test_the_task_schedule_moves_in_steps_of_the_task_only(delay, alternate):
+    phases = {"steps_per_epoch": 10, "delay_epochs": delay, "alternate_steps": alternate}
+    acts = schedules.TaskRate(1.0, **phases)(np.arange(80)).numpy()
+    taken = np.concatenate([[0], np.cumsum(acts)[:-1]])
+    inner = schedules.WarmupStepDecay(0.1, 10, 2, (3, 5), (0.1, 0.01))
+    values = schedules.TaskSchedule(inner, **phases)(np.arange(80))
+    np.testing.assert_array_equal(values, inner(taken.astype(int)))
+    counted = schedules.TaskRate(1.0, **phases).task_steps(np.arange(80))
+    np.testing.assert_array_equal(counted, taken)
+
+
+def test_earlier_configs_load():
+    config = {"learning_rate": 0.1, "steps_per_epoch": 10, "warmup_epochs": 5.0}
+    config |= {"boundaries": [30.0], "factors": [0.1]}
+    config |= {"delay_epochs": 0.0, "alternate_steps": 0, "drop_offset_epochs": 0.0}
+    inner = schedules.WarmupStepDecay(0.1, 10, 5.0, (30,), (0.1,))
+    load = schedules.WarmupStepDecay.from_config
+    assert load(config) == inner
+    assert load(config | {"delay_epochs": 3.0}) == schedules.TaskSchedule(inner, 10, 3.0)
+    with pytest.raises(UserError, match="no alternate_steps=2 any more"):
+        load(config | {"alternate_steps": 2})
+    config = {"rate": 1.0, "steps_per_epoch": 10, "delay_epochs": 1.0, "alternate_steps": 2}
     for kind in (schedules.TaskRate, schedules.AlignmentRate):
-        rate = kind(2.0, 10, boundaries=(3, 5), factors=(0.5, 0.1))
-        np.testing.assert_allclose(rate(steps), [2.0, 1.0, 1.0, 0.2])
+        made = kind.from_config(config | {"boundaries": [], "factors": []})
+        assert made == kind(**config)
+        with pytest.raises(UserError, match="no boundaries and factors any more"):
+            kind.from_config(config | {"boundaries": [3.0], "factors": [0.1]})
 
 
 def test_boundaries_are_exact_steps():
@@ -131,26 +158,25 @@ def test_boundaries_are_exact_steps():
 
 
 BAD = [
-    (schedules.WarmupStepDecay, {"warmup_epochs": -1.0}, "warmup_epochs is -1.0"),
-    (schedules.WarmupStepDecay, {"delay_epochs": -1}, "delay_epochs is -1"),
-    (schedules.WarmupStepDecay, {"learning_rate": math.nan}, "learning_rate is nan"),
-    (schedules.WarmupStepDecay, {"learning_rate": "fast"}, "learning_rate is 'fast'"),
-    (schedules.WarmupStepDecay, {"steps_per_epoch": 0}, "steps_per_epoch is 0"),
+    (schedules.WarmupStepDecay, {"warmup_epochs": -1.0}, "warmup_epochs=-1.0"),
+    (schedules.WarmupStepDecay, {"learning_rate": math.nan}, "learning_rate=nan"),
+    (schedules.WarmupStepDecay, {"learning_rate": "fast"}, "learning_rate='fast'"),
+    (schedules.WarmupStepDecay, {"steps_per_epoch": 0}, "steps_per_epoch=0"),
     (schedules.WarmupStepDecay, {"boundaries": (3.0, 6.0)}, "2 boundaries"),
     (schedules.WarmupStepDecay, {"boundaries": (30, 20, 40)}, "each later than the last"),
     (schedules.WarmupStepDecay, {"boundaries": 30}, "give a sequence"),
-    (schedules.WarmupStepDecay, {"factors": (0.1, math.inf, 0.0)}, "factors is inf"),
-    (schedules.WarmupStepDecay, {"alternate_steps": 1.5}, "alternate_steps is 1.5"),
-    (schedules.WarmupStepDecay, {"delay_epochs": 1, "drop_offset_epochs": 1}, "exclude each other"),
-    (schedules.TaskRate, {"delay_epochs": -3}, "delay_epochs is -3"),
-    (schedules.AlignmentRate, {"alternate_steps": -1}, "alternate_steps is -1"),
-    (schedules.AlignmentRate, {"rate": math.inf}, "rate is inf"),
-    (schedules.CoefficientSchedule, {"change": "cubic"}, "change is 'cubic'"),
+    (schedules.WarmupStepDecay, {"factors": (0.1, math.inf, 0.0)}, "factors=inf"),
+    (schedules.TaskRate, {"alternate_steps": 1.5}, "alternate_steps=1.5"),
+    (schedules.TaskSchedule, {"schedule": None, "delay_epochs": -1}, "delay_epochs=-1"),
+    (schedules.TaskRate, {"delay_epochs": -3}, "delay_epochs=-3"),
+    (schedules.AlignmentRate, {"alternate_steps": -1}, "alternate_steps=-1"),
+    (schedules.AlignmentRate, {"rate": math.inf}, "rate=inf"),
+    (schedules.CoefficientSchedule, {"change": "cubic"}, "change='cubic'"),
     (schedules.CoefficientSchedule, {"start": 0.5, "stop": 0.2}, "no window"),
     (schedules.CoefficientSchedule, {"stop": 1.5}, "no window"),
-    (schedules.CoefficientSchedule, {"cycle": -1.0, "change": "linear"}, "cycle is -1.0"),
+    (schedules.CoefficientSchedule, {"cycle": -1.0, "change": "linear"}, "cycle=-1.0"),
     (schedules.CoefficientSchedule, {"rate": 0.1}, "only on a changing coefficient"),
-    (schedules.CoefficientSchedule, {"epochs": None}, "epochs is None"),
+    (schedules.CoefficientSchedule, {"epochs": None}, "epochs=None"),
 ]
 
 
@@ -167,5 +193,5 @@ def test_bad_values(kind, change, message):
 def test_scale_learning_rate():
     assert schedules.scale_learning_rate(0.1, 1024) == pytest.approx(0.4)
     assert schedules.scale_learning_rate(0.1, 32, 64) == pytest.approx(0.05)
-    with pytest.raises(UserError, match="batch_size is 0"):
+    with pytest.raises(UserError, match="batch_size=0"):
         schedules.scale_learning_rate(0.1, 0)

@@ -86,7 +86,7 @@ def made(method):
     return rules.register("wrong")(Wrong)()
 
 
-METHODS = ["update", "gradient", "error_gradient", "loss"]
+METHODS = ["update", "gradient", "loss"]
 WRONG = {
     "shape": (lambda b: b[:1], r"update of rule 'wrong' gave a tensor of shape \(1, 4\)"),
     "float": (lambda b: 0.5, r"update of rule 'wrong' gave 0.5 in"),
@@ -102,17 +102,14 @@ def test_a_wrong_value_is_told(method, name):
     def update(self, state):
         return values(state.feedback_kernel)
 
-    def gradient(self, state, dy):
+    def gradient(self, state, dy, dw):
         return values(state.feedback_kernel)
-
-    def error_gradient(self, state, dw):
-        return values(dw)
 
     def loss(self, state):
         total = values(state.feedback_kernel)
         return tf.reduce_sum(total) if name == "nan" else total
 
-    methods = {each.__name__: each for each in (update, gradient, error_gradient, loss)}
+    methods = {each.__name__: each for each in (update, gradient, loss)}
     with pytest.raises(UserError, match=message.replace("update", method)):
         check_rule(made(methods[method]))
 
@@ -120,7 +117,7 @@ def test_a_wrong_value_is_told(method, name):
 @pytest.mark.parametrize("name", ["shape", "float"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_layer_tells_wrong_values_too(method, name):
-    def call(self, state, dy=None):
+    def call(self, state, dy=None, dw=None):
         return WRONG[name][0](state.feedback_kernel)
 
     call.__name__ = method
@@ -143,7 +140,7 @@ def test_keras_callback_stops_at_nan(method, batches):
             return fails * tf.nn.l2_loss(state.feedback_kernel)
         return fails * state.feedback_kernel
 
-    def call(self, state, dy=None):
+    def call(self, state, dy=None, dw=None):
         return value(state)
 
     call.__name__ = method
@@ -225,9 +222,9 @@ def test_a_function_equals_the_rule_that_it_states(name, wrap, scale):
 
 
 def test_a_primitive_of_ones_own():
-    @primitives.register("quartic", degree=4, formula="1/4 |B|^4", reads="B")
-    def quartic(connection, x, y, w, b):
-        return b**3
+    @primitives.register("quartic", degree=4, reads="B")
+    def quartic(seen):
+        return seen.b**3
 
     layer = layers.Dense(3, rule="0.5*quartic + 0.1*decay", seed=1)
     layer.build((None, 4))
@@ -251,12 +248,12 @@ def test_a_primitive_of_ones_own():
 )
 def test_wrong_primitives_are_refused(name, degree, message):
     with pytest.raises(UserError, match=message):
-        primitives.register(name, degree=degree, formula="")
+        primitives.register(name, degree=degree)
 
 
 def test_a_primitive_of_another_shape_is_refused():
-    @primitives.register("bad", degree=1, formula="none")
-    def bad(connection, x, y, w, b):
+    @primitives.register("bad", degree=1)
+    def bad(seen):
         return 0.5
 
     with pytest.raises(UserError, match=r"gradient of primitive 'bad' is 0.5: .* \(6, 4\)"):
@@ -278,7 +275,7 @@ for rule in ("info_alignment", "product_feedback_alignment", "calibrated_mirror"
 
 @rules.register("unlike")
 class Unlike(rules.Rule):
-    counts_steps = True
+    noise = "per_replica"
 
     def update(self, state):
         return state.feedback_kernel + state.noise(state.kernel.shape, state.kernel.dtype)
@@ -297,4 +294,4 @@ except UserError as problem:
 """)
     *ours, wrong = printed.splitlines()
     assert ours == ["several devices: as one"] * 5
-    assert wrong.startswith("rule 'unlike' leaves other weights on two devices than on one")
+    assert wrong.startswith("rule 'unlike' leaves another B on each of two devices")

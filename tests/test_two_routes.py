@@ -1,6 +1,5 @@
 """The studies of the paper's claims: small runs of all, statistics and verdicts on made-up rows."""
 
-import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -9,13 +8,25 @@ import keras
 import numpy as np
 import pytest
 
-from studies.two_routes import __main__ as command
-from studies.two_routes import defaults, depth, mirror, noise, nonlocal_rules, sensitivity, transfer
-from studies.two_routes.runs import Table, trial
+from studies.__main__ import main
+from studies.table import read
+from studies.two_routes import (
+    defaults,
+    depth,
+    factor_mirror,
+    mirror,
+    noise,
+    nonlocal_rules,
+    sensitivity,
+    transfer,
+)
+from studies.two_routes.claim import FAILS, HOLDS, OPEN, gaps, interval
+from studies.two_routes.command import CLAIMS
 from studies.two_routes.scales import SCALES
-from studies.two_routes.study import FAILS, HOLDS, OPEN, gaps, interval
+from studies.two_routes.trials import Table, trial
 from tfcredit import layers, models, testing
-from tfcredit.training import assemble, recipe
+from tfcredit.training import recipe
+from tfcredit.training.rule_flags import rule_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LAPTOP = SCALES["laptop"]
@@ -23,21 +34,16 @@ LAPTOP = SCALES["laptop"]
 
 def run(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "studies.two_routes", *map(str, arguments)],
+        [sys.executable, "-m", "studies", "two_routes", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
 
 
-def read(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 @pytest.mark.parametrize(
     "names",
-    [("robustness",), pytest.param(tuple(command.STUDIES), marks=pytest.mark.slow)],
+    [("robustness",), pytest.param(tuple(CLAIMS), marks=pytest.mark.slow)],
     ids=["one", "all"],
 )
 def test_studies_run_small_and_are_not_repeated(names, tmp_path):
@@ -48,7 +54,7 @@ def test_studies_run_small_and_are_not_repeated(names, tmp_path):
     page = (folder / "README.md").read_text()
     scale = SCALES["smoke"]
     for name in names:
-        asked = command.STUDIES[name].trials(scale, lambda other: read(folder / f"{other}.csv"))
+        asked = CLAIMS[name].trials(scale, lambda other: read(folder / f"{other}.csv"))
         rows = read(folder / f"{name}.csv")
         assert sorted(row["flags"] for row in rows) == sorted(one.key for one in asked)
         assert all(0 <= float(row["top1"]) <= 1 for row in rows if row["finite"] == "True")
@@ -67,30 +73,31 @@ def test_studies_run_small_and_are_not_repeated(names, tmp_path):
     ],
 )
 def test_bad_input(arguments, words, tmp_path, capsys):
-    assert command.main([*arguments, f"--results={tmp_path}"]) == 2
+    assert main(["two_routes", *arguments, f"--results={tmp_path}"]) == 2
     assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_flags_of_every_run_are_known(scale):
-    mirror.register_rule()
+    factor_mirror.register_rule()
     rows = [
         {"rule": rule, "number": str(number), "top1": "0.5", "finite": "True"}
         for rule in sensitivity.SPACES
         for number in range(scale.trials)
     ]
     keys = set()
-    for study in command.STUDIES.values():
+    for study in CLAIMS.values():
         for one in study.trials(scale, lambda name: rows):
             known, _ = recipe.parse(list(one.flags))
             assert known.model in models.names()
-            assemble.base_rule(known)
+            rule_of(known)
             keys.add(one.key)
     assert len(keys) > 40
 
 
 def test_the_list_of_commands(capsys, tmp_path):
-    assert command.main(["nonlocal", "--scale=imagenet", "--list", f"--results={tmp_path}"]) == 0
+    flags = ["--scale=imagenet", "--list", f"--results={tmp_path}"]
+    assert main(["two_routes", "nonlocal", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 * 5 * 3 and not list(tmp_path.iterdir())
     assert lines[0].startswith("python run_imagenet.py --dataset=imagenet")
@@ -204,8 +211,8 @@ def test_effects_of_the_mirrors_factors():
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_mirror_of_factors_by_hand(calibrated, centred):
-    mirror.register_rule()
-    rule = mirror.FactorMirror(calibrated=calibrated, centred=centred)
+    factor_mirror.register_rule()
+    rule = factor_mirror.FactorMirror(calibrated=calibrated, centred=centred)
     report = testing.check_rule(rule)
     assert report.local and report.reads >= {"x", "B"}
     layer = layers.Dense(2, use_bias=False, rule=rule)
@@ -216,9 +223,9 @@ def test_the_mirror_of_factors_by_hand(calibrated, centred):
     model.fit(x, np.zeros((5, 2)), batch_size=5, verbose=0)
     seen = x - x.mean(0) if centred else x
     product = seen.T @ (seen @ w) / 5
-    expected = mirror.DECAY * b - mirror.AMP * product
+    expected = factor_mirror.DECAY * b - factor_mirror.AMP * product
     if calibrated:
-        expected = mirror.DECAY * (b - product / np.mean(seen**2))
+        expected = factor_mirror.DECAY * (b - product / np.mean(seen**2))
     assert np.allclose(layer.feedback_kernel, b - expected, rtol=1e-4, atol=1e-6)
 
 

@@ -4,6 +4,7 @@ Subpackages are imported when they are first used, so that `tfcredit --help` nee
 """
 
 import importlib
+import pkgutil
 import sys
 import types
 
@@ -20,8 +21,11 @@ def _register(module: types.ModuleType) -> None:
 
     Called when Keras or a subpackage has been imported, so that every process that has both Keras
     and tfcredit can load models, in whichever order it imports them. A subpackage that imports
-    Keras itself is not whole yet when Keras is: then its own call does it.
+    Keras itself is not whole yet when Keras is: then its own call does it. Modules of `convert` do
+    so too, as `convert` itself is lazy: its command parses flags without Keras.
     """
+    if "keras" not in sys.modules:
+        return
     unfinished = [
         name
         for name, other in sys.modules.items()
@@ -32,5 +36,6 @@ def _register(module: types.ModuleType) -> None:
             importlib.import_module(f"tfcredit.{name}")
 
 
-for _name in ("keras", *(f"tfcredit.{name}" for name in __all__)):
+_LAZY = [f"convert.{part.name}" for part in pkgutil.iter_modules([f"{__path__[0]}/convert"])]
+for _name in ("keras", *(f"tfcredit.{name}" for name in [*__all__, *_LAZY])):
     wrapt.when_imported(_name)(_register)

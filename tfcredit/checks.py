@@ -121,7 +121,7 @@ def _is_real(value: Any) -> bool:
 def _bounds(above=None, at_least=None, below=None, at_most=None) -> list[tuple]:
     """A test and its words for each bound that is given."""
     tests = [
-        (above, lambda value: value > above, f"above {above}"),
+        (above, lambda value: value > above, "positive" if above == 0 else f"above {above}"),
         (at_least, lambda value: value >= at_least, f">= {at_least}"),
         (below, lambda value: value < below, f"below {below}"),
         (at_most, lambda value: value <= at_most, f"at most {at_most}"),
@@ -130,7 +130,10 @@ def _bounds(above=None, at_least=None, below=None, at_most=None) -> list[tuple]:
 
 
 def _refuse(name: str, value: Any, kind: str, bounds: list[tuple]):
+    words = [words for _, words in bounds]
+    if "positive" in words:
+        kind = f"positive {kind}"
+        words.remove("positive")
     article = "an" if kind == "integer" else "a"
-    words = " and ".join(words for _, words in bounds)
-    expected = f"{article} {kind} {words}".rstrip()
-    raise UserError(f"{name}={value!r} is out of range: give {expected}.")
+    expected = " ".join(filter(None, [article, kind, " and ".join(words)]))
+    raise UserError(f"{name}={value!r} must be {expected}.")

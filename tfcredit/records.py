@@ -3,31 +3,38 @@
 import csv
 import os
 import pathlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from tfcredit.errors import UserError
+from tfcredit.files import written
+
+WORDS = ("layer", "rule", "matrix")
+"""Columns whose values are words, even if one looks like a number."""
 
 
-def write_csv(records: Iterable[dict], path: str | os.PathLike) -> None:
-    """Records as a table: a column for each name that one of them has.
+def write_csv(records: Iterable[dict], path: str | os.PathLike, columns: Iterable[str] = ()):
+    """Write records as a table, with a column for each name that one of them has.
 
     Args:
-        records: Flat dictionaries.
+        records: Flat dictionaries; `None` stands for no value.
         path: The file; one that is there is replaced, and stays whole until then.
+        columns: Names of the first columns, in this order.
+
+    Raises:
+        OSError: The file can't be written.
     """
-    records, path = list(records), pathlib.Path(path)
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    partial = path.with_name(f".{path.name}")
-    with partial.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns)
+    records = list(records)
+    names = dict.fromkeys([*columns, *(name for record in records for name in record)])
+    with written(path) as partial, partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(names))
         table.writeheader()
         table.writerows(records)
-    os.replace(partial, path)
 
 
 def read_csv(path: str | os.PathLike) -> list[dict]:
-    """The records of a table that `write_csv` wrote.
+    """Read the records of a table that `write_csv` wrote.
 
     Args:
         path: The file.
@@ -51,6 +58,6 @@ def read_csv(path: str | os.PathLike) -> list[dict]:
 
 
 def _value(name: str, text: str) -> Any:
-    if name in ("layer", "rule", "matrix"):
+    if name in WORDS:
         return text
-    return int(text) if name in ("step", "index") else float(text)
+    return int(text) if re.fullmatch(r"-?\d+", text) else float(text)

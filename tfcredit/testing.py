@@ -1,7 +1,7 @@
 """Checks for rules of your own: what is wrong with them, what they read, and what they cost."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -10,14 +10,14 @@ import tensorflow as tf
 from tfcredit import layers, rules
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.errors import UserError
-from tfcredit.rules.base import checked
+from tfcredit.rules.state import checked
 
 _CASES = {
     "dense": (DenseConnection(), (6,), (6, 4)),
     "conv": (ConvConnection((2, 1), "same"), (5, 4, 3), (3, 2, 3, 4)),
 }
 _BATCH = 5
-_LOCAL_NAMES = {"W": "W itself", "op(.; B)": "B run forward", "opT(.; W)": "W run backward"}
+_NONLOCAL_READS = {"W": "W itself", "op(.; B)": "B run forward", "opT(.; W)": "W run backward"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,7 @@ class RuleReport:
         products: Product -> how many samples it is run on per sample of the batch, for the
             teaching of B alone; the layer's own three products count 1 each.
         strategies: Whether a step on several devices was compared with one device's, which can't
-            be where each replica perturbs its own samples (`Rule.perturbation`) or draws numbers
-            of its own (`Rule.draws_for_each_replica`).
+            be where each replica draws noise of its own (`Rule.noise` is `"per_replica"`).
     """
 
     rule: rules.Rule
@@ -49,7 +48,7 @@ class RuleReport:
 
     def __str__(self) -> str:
         order = [name for name in ("x", "y", "dy", "W", "B") if name in self.reads]
-        why = ", ".join(_LOCAL_NAMES[name] for name in self.nonlocal_reads)
+        why = ", ".join(_NONLOCAL_READS[name] for name in self.nonlocal_reads)
         products = ", ".join(f"{count:g} {name}" for name, count in self.products.items() if count)
         return "\n".join(
             [
@@ -66,9 +65,10 @@ def check_rule(rule: Any) -> RuleReport:
     """Puts a rule to the test, on a dense and a convolutional layer.
 
     Checked are: shapes and finiteness of what it gives; that the gradient of `loss` is that of its
-    value (finite differences in float64); that the same seed and step give the same; that its
-    config makes an equal rule; a step in float32, mixed_bfloat16 and mixed_float16; and, where
-    TensorFlow has several logical devices, that the mean of the replicas' steps is one device's.
+    value (finite differences in float64); that what it states of itself is so (`noise`,
+    `counts_steps`, `linear_in_error`); that the same seed and step give the same; that its config
+    makes an equal rule; a step in float32, mixed_bfloat16 and mixed_float16; and, where TensorFlow
+    has several logical devices, that the mean of the replicas' steps is one device's.
 
     Args:
         rule: Anything that `tfcredit.rules.get` takes, with a feedback kernel.
@@ -88,28 +88,22 @@ def check_rule(rule: Any) -> RuleReport:
     if not rule.has_feedback_kernel:
         raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
     for name, (connection, shape, kernel_shape) in _CASES.items():
-        state, dy = _synapse(connection, shape, kernel_shape)
-        state = _perturbed(rule, state, f"a {name} layer")
-        effect = _effect(rule, state, dy, f"a {name} layer")
-        again = _effect(rule, state, dy, f"a {name} layer")
-        if not all(np.array_equal(one, two) for one, two in zip(effect, again, strict=True)):
-            raise UserError(
-                f"rule {rule.name!r} gives other values for the same seed and step: draw with "
-                "LayerState.noise, and let counts_steps be True."
-            )
-        _check_loss(rule, state, f"a {name} layer")
+        where = f"a {name} layer"
+        state, dy = _state(rule, connection, shape, kernel_shape)
+        _check_statements(rule, state, dy, where)
+        _check_loss(rule, _perturbed(rule, state, where), where)
     for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
         _check_step(rule, policy)
     _check_saving(rule)
     reads, reasons, products = _measured(rule)
     devices = tf.config.list_logical_devices("CPU")
-    compared = len(devices) > 1 and not (rule.perturbs or rule.draws_for_each_replica)
-    if compared:
-        _check_replicas(rule, [device.name for device in devices[:2]])
+    compared = len(devices) > 1 and rule.noise != "per_replica"
+    if len(devices) > 1:
+        _check_replicas(rule, [device.name for device in devices[:2]], compared)
     return RuleReport(rule, reads, reasons, products, compared)
 
 
-def _synapse(connection, shape, kernel_shape, seed=0):
+def _state(rule, connection, shape, kernel_shape, seed=0):
     random = np.random.default_rng(seed)
     x, w, b = (
         tf.constant(random.normal(size=size))
@@ -118,9 +112,10 @@ def _synapse(connection, shape, kernel_shape, seed=0):
     y = connection.op(x, w)
     dy = tf.constant(random.normal(size=y.shape))
     bias = tf.zeros(kernel_shape[-1], x.dtype)
-    step = tf.constant(3)
+    step = tf.constant(3) if rule.counts_steps else None
     linear = keras.activations.linear
-    return rules.LayerState(connection, x, y, w, b, bias, linear, 7, step), dy
+    state = rules.LayerState(connection, x, y, w, b, bias, linear, 7, step)
+    return dataclasses.replace(state, noise_kind=rule.noise), dy
 
 
 def _perturbed(rule, state, where) -> rules.LayerState:
@@ -144,12 +139,9 @@ def _effect(rule, state, dy, where) -> list[np.ndarray]:
     if loss is not None:
         found = tape.gradient(loss, state.feedback_kernel)
         db += 0.0 if found is None else tf.cast(found, db.dtype)
-    follows = rule.error_gradient(state, state.connection.hebbian(state.x, dy, shape))
-    if rule.teaches_by_error:
-        found = _checked(rule, "gradient", rule.gradient(state, dy), shape, where)
-        db += tf.cast(found, db.dtype)
-    elif follows is not None:
-        db += tf.cast(_checked(rule, "error_gradient", follows, shape, where), db.dtype)
+    found = rule.gradient(state, dy, state.connection.hebbian(state.x, dy, shape))
+    if found is not None:
+        db += tf.cast(_checked(rule, "gradient", found, shape, where), db.dtype)
     renewed = rule.update(state)
     if renewed is None:
         return [db.numpy(), np.zeros(shape)]
@@ -161,6 +153,47 @@ def _checked(rule, method, value, shape, where) -> tf.Tensor:
     if not np.isfinite(value.numpy()).all():
         raise UserError(f"{method} of rule {rule.name!r} gave NaN or infinity in {where}.")
     return value
+
+
+class _CountingState(rules.LayerState):
+    """A state that counts the draws of all states made of it."""
+
+    draws: ClassVar[list] = []
+
+    def _drawing_seed(self, *arguments):
+        self.draws.append(self.seed)
+        return super()._drawing_seed(*arguments)
+
+
+def _check_statements(rule, state, dy, where):
+    """That what the rule states of itself is what it does."""
+    state = _CountingState(**vars(state))
+    _CountingState.draws.clear()
+    seen = _perturbed(rule, state, where)
+    one, two = (_effect(rule, seen, dy, where) for _ in range(2))
+    if not all(np.array_equal(a, b) for a, b in zip(one, two, strict=True)):
+        raise UserError(
+            f"rule {rule.name!r} gives other values for the same seed and step in {where}: draw "
+            "with LayerState.noise, and state noise = 'shared' or 'per_replica'."
+        )
+    if rule.noise is not None and not state.draws:
+        raise UserError(
+            f"rule {rule.name!r} states noise={rule.noise!r} and draws none in {where}: state what "
+            "it draws with LayerState.noise."
+        )
+    if rule.noise not in (None, "shared", "per_replica"):
+        raise UserError(
+            f"rule {rule.name!r} states noise={rule.noise!r}: state None, 'shared' or "
+            "'per_replica'."
+        )
+    dw = state.connection.hebbian(state.x, dy, state.kernel.shape)
+    taught = rule.gradient(seen, dy, dw)
+    if rule.linear_in_error and taught is not None:
+        if not np.allclose(rule.gradient(seen, 3.0 * dy, 3.0 * dw), 3.0 * taught):
+            raise UserError(
+                f"rule {rule.name!r} states linear_in_error, but three times the error does not "
+                f"give three times its gradient in {where}: leave the statement out."
+            )
 
 
 def _check_loss(rule, state, where, step=1e-6):
@@ -257,48 +290,36 @@ class _Watch(Connection):
         self.samples["hebbian"] += len(x) / _BATCH
         return self.inner.hebbian(x, y, kernel_shape)
 
-    def field_op(self, x, kernel):
-        return self.inner.field_op(x, self._forward(x, kernel))
+    def axes(self, kernel_shape):
+        return self.inner.axes(kernel_shape)
 
-    def field_hebbian(self, x, y, kernel_shape):
-        self.samples["hebbian"] += len(x) / _BATCH
-        return self.inner.field_hebbian(x, y, kernel_shape)
-
-    def overlaps(self, input_shape, kernel_shape):
-        return self.inner.overlaps(input_shape, kernel_shape)
-
-    def summed(self, kernel_shape):
-        return self.inner.summed(kernel_shape)
+    def on_fields(self, kernel_shape):
+        fields = _Watch(self.inner.on_fields(kernel_shape), self.w, self.shown)
+        fields.samples, fields.reasons = self.samples, self.reasons
+        return fields
 
     def _forward(self, x, kernel):
         """The kernel that a forward product of this one really has."""
+        if np.ptp(kernel) == 0:  # counts positions (`rules.geometry`): neither W nor B
+            return kernel
         self.samples["op"] += len(x) / _BATCH
         if np.array_equal(kernel, self.shown):
             return self.w
         self.reasons.add("op(.; B)")
         return kernel
 
-    def channels(self, kernel_shape):
-        return self.inner.channels(kernel_shape)
-
-    def fans(self, kernel_shape):
-        return self.inner.fans(kernel_shape)
-
-    def outputs(self, kernel_shape):
-        return self.inner.outputs(kernel_shape)
-
 
 def _measured(rule):
     """What changes the effect, why it is not local, and the products that it took."""
     connection, shape, kernel_shape = _CASES["dense"]
-    state, dy = _synapse(connection, shape, kernel_shape)
-    other, other_dy = _synapse(connection, shape, kernel_shape, seed=5)
+    state, dy = _state(rule, connection, shape, kernel_shape)
+    other, other_dy = _state(rule, connection, shape, kernel_shape, seed=5)
 
     def run(dy=dy, **changes):
         watch = _Watch(connection, state.kernel, changes.get("kernel", state.kernel))
         seen = dataclasses.replace(state, connection=watch, **changes)
         seen = _perturbed(rule, seen, "a dense layer")
-        watch.samples = dict.fromkeys(watch.samples, 0.0)  # That product is the layer's.
+        watch.samples.update(dict.fromkeys(watch.samples, 0.0))  # That product is the layer's.
         return _effect(rule, seen, dy, "a dense layer"), watch
 
     base, watch = run()
@@ -320,16 +341,27 @@ def _measured(rule):
     return reads, tuple(reasons), products
 
 
-def _check_replicas(rule, devices):
-    """The mean of what two replicas learn of half a batch each, against one device and a batch."""
+def _check_replicas(rule, devices, compared):
+    """Two replicas with half a batch each: one B on both, and that of one device and a batch."""
     x, y = _batch()
-    single, several = _trained(rule, None, x, y), _trained(rule, devices, x, y)
-    for one, other in zip(single, several, strict=True):
+    model = _trained(rule, devices, x, y)
+    for layer in model.layers:
+        b = getattr(layer, "feedback_kernel", None)
+        copies = [] if b is None else [copy.numpy() for copy in b.value.values]
+        if any(not np.array_equal(copies[0], copy) for copy in copies):
+            raise UserError(
+                f"rule {rule.name!r} leaves another B on each of two devices: draw the noise of "
+                "`update` alike, with noise = 'shared', and let it be the same on all replicas."
+            )
+    if not compared:
+        return
+    alone = _trained(rule, None, x, y)
+    for one, other in zip(alone.get_weights(), model.get_weights(), strict=True):
         if not np.allclose(one, other, rtol=1e-3, atol=1e-5):
             raise UserError(
                 f"rule {rule.name!r} leaves other weights on two devices than on one (by "
-                f"{np.abs(one - other).max():.2g}): draw noise with alike=True in `update`, and "
-                "let `loss` and `gradient` be means or sums over samples as the task's loss is."
+                f"{np.abs(one - other).max():.2g}): let `loss` and `gradient` be means or sums "
+                "over samples as the task's loss is, or state noise = 'per_replica'."
             )
 
 
@@ -345,4 +377,4 @@ def _trained(rule, devices, x, y):
     with strategy.scope():
         model = _compiled(rule)
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
-    return model.get_weights()
+    return model

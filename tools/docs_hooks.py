@@ -33,10 +33,10 @@ def public_names(package: pathlib.Path) -> dict[str, list[str]]:
         are those of `tfcredit.__all__` and three more.
     """
     found = {}
-    for module in [*_all_of(package / "__init__.py"), "connections", "errors", "report"]:
+    for module in [*_all_of(package), "connections", "errors", "report"]:
         path = package / module
         if path.is_dir():
-            found[f"tfcredit.{module}"] = _all_of(path / "__init__.py")
+            found[f"tfcredit.{module}"] = _all_of(path)
         else:
             names = [_defined(node) for node in ast.parse(path.with_suffix(".py").read_text()).body]
             found[f"tfcredit.{module}"] = [name for name in names if name and name[0] != "_"]
@@ -50,7 +50,10 @@ def _defined(node: ast.stmt) -> str:
     return getattr(node, "name", "")
 
 
-def _all_of(path: pathlib.Path) -> list[str]:
+def _all_of(package: pathlib.Path) -> list[str]:
+    """Returns `__all__` of a package, of its stub where it imports its names lazily."""
+    stub = package / "__init__.pyi"
+    path = stub if stub.exists() else package / "__init__.py"
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return ast.literal_eval(node.value)

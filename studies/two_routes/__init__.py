@@ -1,1 +1,1 @@
-"""The claims of Kunin et al. 2020 tested again, each by one study at three scales."""
+"""The claims of Kunin et al. 2020 tested again, and some beyond them, each at three scales."""

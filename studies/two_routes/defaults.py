@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, select, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     angles,
     diverged,
     gaps,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
 
 COMPARED = tuple(rule for rule in rules.ALL if rule != "backprop")
@@ -44,7 +44,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 def expected_angle(layer) -> float:
     """The angle that `calibrated_mirror` settles at with the layer's number of samples, degrees."""
-    fan_in = layer.connection.field_size(layer.kernel.shape)
+    fan_in = layer.connection.axes(layer.kernel.shape).fan_in
     averaging = layer.rule.gain / (2.0 - layer.rule.gain)
     squared = averaging * (fan_in - 1) / layer.rule.samples(fan_in)
     return math.degrees(math.atan(math.sqrt(squared)))
@@ -113,7 +113,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "setting", "test top-1, %")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "defaults",
     "Beyond the paper: with their defaults alone the calibrated rules match backprop whatever the "
     "depth, width, normalisation and noise of the updates.",

@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 
+from studies.table import markdown
 from studies.two_routes import figures, rules, sensitivity
-from studies.two_routes.runs import Trial, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     angles,
     differences,
     diverged,
     gaps,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 
 LOCAL = ("info_alignment", "weight_mirror")
 
@@ -74,6 +74,6 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "network", "test top-1, %")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "depth", "The gap of the local rules to backprop widens with depth.", trials, conclude, draw
 )

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.two_routes import rules
-from studies.two_routes.study import Interval
+from studies.two_routes.claim import Interval
 from tfcredit.analysis.plots import GREY, blank
 
 COLOURS = colormaps["tab10"].colors

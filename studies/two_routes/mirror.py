@@ -6,78 +6,30 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, accuracy, select, trial
-from studies.two_routes.scales import Flags, Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Interval,
     Rows,
-    Study,
     diverged,
     interval,
-    markdown,
 )
+from studies.two_routes.factor_mirror import DECAY
+from studies.two_routes.scales import Flags, Scale
+from studies.two_routes.trials import Trial, accuracy, trial
 from tfcredit import analysis, models
-from tfcredit.rules import Rule, register
-from tfcredit.rules.geometry import geometry
 
-AMP, DECAY = 1e-3, 2e-3  # the defaults of weight_mirror
 FACTORS = ("noise", "calibrated", "centred", "adaptive")
 RESPONSES = {
     "top-1, points": "top1",
     "mean angle, degrees": "mean_angle",
     "norm ratio from 1, decades": "log_ratio",
 }
-
-
-class FactorMirror(Rule):
-    """Weight mirror, amp + decay, with three of its choices open.
-
-    Known by name once `register_rule` was called.
-
-    Args:
-        noise: Whether R sees unit noise in place of the layer's input.
-        calibrated: Whether B forgets towards an unbiased estimate of W for white inputs,
-            H(x, y) / (count * mean square of x), as the calibrated rules do; otherwise amp and
-            decay have the defaults of `weight_mirror`.
-        centred: Whether the batch mean is subtracted from x.
-    """
-
-    feedback_optimizer = ("adam", 1e-3)
-    counts_steps = True
-
-    def __init__(self, noise: bool = False, calibrated: bool = False, centred: bool = False):
-        self.noise, self.calibrated, self.centred = noise, calibrated, centred
-
-    def gradient(self, synapse, dy):
-        """See `Rule.gradient`."""
-        connection, b = synapse.connection, synapse.feedback_kernel
-        x = tf.cast(synapse.x, b.dtype)
-        if self.noise:
-            x = tf.ensure_shape(synapse.noise(tf.shape(x), x.dtype), synapse.x.shape)
-        if self.centred:
-            x = x - tf.reduce_mean(x, 0, keepdims=True)
-        product = connection.hebbian(x, connection.op(x, synapse.kernel), b.shape)
-        examples = tf.cast(tf.shape(x)[0], b.dtype)
-        if not self.calibrated:
-            return DECAY * b - AMP * product / examples
-        counts = geometry(connection, synapse.x.shape[1:], synapse.kernel.shape.as_list()).counts
-        power = tf.reduce_mean(tf.square(x))
-        return DECAY * (b - product / (examples * tf.constant(counts, b.dtype) * power))
-
-    def get_config(self) -> dict:
-        """See `Rule.get_config`."""
-        return {name: getattr(self, name) for name in ("noise", "calibrated", "centred")}
-
-
-def register_rule() -> None:
-    """Make the rule known as `factor_mirror`, as its runs need; not by importing this module."""
-    register("factor_mirror")(FactorMirror)
 
 
 def flags_of(noise: bool, calibrated: bool, centred: bool, adaptive: bool) -> Flags:
@@ -107,7 +59,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 
 def measure(folder: pathlib.Path, scale: Scale, one: Trial) -> dict:
-    """How far |B| / |W| is from 1, in decades, mean over the layers."""
+    """Distance of |B| / |W| from 1 in decades, mean over the layers."""
     if one.factors["rule"] == "backprop":
         return {}
     records = analysis.alignment(models.load(folder / "model.keras"))
@@ -168,7 +120,7 @@ def _precise(found: Interval) -> str:
     return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
-STUDY = Study(
+CLAIM = Claim(
     "mirror",
     "The mirror fails for causes that can be told apart: one factor carries the misalignment, one "
     "the instability.",

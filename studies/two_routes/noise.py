@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 
+from studies.table import markdown
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, trial
-from studies.two_routes.scales import Flags, Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     differences,
     diverged,
     gaps,
-    markdown,
 )
+from studies.two_routes.scales import Flags, Scale
+from studies.two_routes.trials import Trial, trial
 
 COMPARED = ("backprop", *rules.NON_LOCAL, *rules.LOCAL, *rules.CALIBRATED)
 MARGIN = 5.0
@@ -101,7 +101,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "variance of the noise", "test top-1, %")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "noise",
     "Symmetric and activation alignment stay effective under noisy updates.",
     trials,

@@ -2,23 +2,23 @@
 
 from collections.abc import Sequence
 
+from studies.table import markdown
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     angles,
     diverged,
     gaps,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 
 MARGIN = 2.0
 
@@ -71,7 +71,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "network", "test top-1, %")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "nonlocal",
     "Non-local rules (symmetric alignment, activation alignment, Kolen-Pollack) match backprop on "
     "deep networks.",

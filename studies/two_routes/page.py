@@ -5,15 +5,16 @@ from collections.abc import Mapping
 
 import matplotlib
 
-from studies.two_routes.runs import Table
+from studies.table import markdown
+from studies.two_routes.claim import Claim
 from studies.two_routes.scales import Scale
-from studies.two_routes.study import Study, markdown
+from studies.two_routes.trials import Table
 from tfcredit.training.environment import environment
 
 HEAD = """# Two routes, tested again: scale `{scale}`
 
 Claims of Kunin et al. 2020 (and some beyond them), each with what was measured. Written by
-`python -m studies.two_routes --scale={scale}`; all runs are in the CSV files beside this page, with
+`python -m studies two_routes --scale={scale}`; all runs are in the CSV files beside this page, with
 the flags that repeat each. Intervals are 95 % (Student's t, over seeds or paired differences); runs
 that diverged count as chance, {chance:.1%}. Base flags: `{base}`.
 
@@ -21,11 +22,11 @@ that diverged count as chance, {chance:.1%}. Base flags: `{base}`.
 """
 
 
-def write(studies: Mapping[str, Study], scale: Scale, results: pathlib.Path) -> str:
+def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> str:
     """Write `README.md` and a figure for each study that has rows.
 
     Args:
-        studies: By name.
+        claims: By the names of their studies.
         scale: The scale.
         results: Folder with a folder for each scale.
 
@@ -39,17 +40,17 @@ def write(studies: Mapping[str, Study], scale: Scale, results: pathlib.Path) -> 
     base = " ".join(scale.base)
     parts = [HEAD.format(scale=scale.name, chance=scale.chance, base=base, environment=about)]
     verdicts = []
-    for name, study in studies.items():
+    for name, claim in claims.items():
         rows = Table(name, scale.name, results).rows
         if not rows:
             continue
-        found = study.conclude(rows, scale)
-        verdicts.append([f"`{name}`", study.claim, f"**{found.verdict}**", len(rows)])
+        found = claim.conclude(rows, scale)
+        verdicts.append([f"`{name}`", claim.sentence, f"**{found.verdict}**", len(rows)])
         # The same bytes from the same rows.
         with matplotlib.rc_context({"svg.hashsalt": name}):
-            study.draw(rows, scale).savefig(folder / f"{name}.svg", metadata={"Date": None})
+            claim.draw(rows, scale).savefig(folder / f"{name}.svg", metadata={"Date": None})
         parts.append(
-            f"## {name}: {found.verdict}\n\n**{study.claim}** {found.text}\n\n{found.table}\n\n"
+            f"## {name}: {found.verdict}\n\n**{claim.sentence}** {found.text}\n\n{found.table}\n\n"
             f"![{name}]({name}.svg)\n"
         )
     (folder / "README.md").write_text("\n".join(parts))

@@ -6,24 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, select, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Interval,
     Rows,
-    Study,
     accuracies,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
 from tfcredit.data import embedded, preprocessing
-from tfcredit.training import assemble
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 
 EPSILONS = {"1/255": 1 / 255, "4/255": 4 / 255, "8/255": 8 / 255}
@@ -43,9 +43,9 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 @functools.cache
 def _images(flags: pathlib.Path, count: int) -> tuple[np.ndarray, np.ndarray, dict]:
     """Test images in [0, 1], their labels, and how the network wants them normalised."""
-    recipe, images = assemble.with_data(parse(flags.read_text().splitlines())[0])
-    source = embedded if recipe.dataset == "embedded" else preprocessing
-    batches = images.evaluation(min(count, 500)).take(-(-count // 500)).as_numpy_iterator()
+    plan = Plan.of(parse(flags.read_text().splitlines())[0])
+    source = embedded if plan.recipe.dataset == "embedded" else preprocessing
+    batches = plan.images.evaluation(min(count, 500)).take(-(-count // 500)).as_numpy_iterator()
     normalised, labels, _ = (np.concatenate(part) for part in zip(*batches, strict=True))
     raw = np.clip(normalised * np.float32(source.STD) + np.float32(source.MEAN), 0.0, 1.0)
     return raw[:count], labels[:count], {"mean": source.MEAN, "std": source.STD}
@@ -137,7 +137,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.lines(series, "largest change of a pixel (PGD)", words)
 
 
-STUDY = Study(
+CLAIM = Claim(
     "robustness",
     "Rules differ in robustness to white-box attacks.",
     trials,

@@ -1,4 +1,4 @@
-"""What a study trains at each scale, as flags of `run_imagenet.py`."""
+"""The three scales: networks and lengths of runs, as flags of `run_imagenet.py`."""
 
 import dataclasses
 

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies.table import markdown, select
 from studies.two_routes import figures, rules
-from studies.two_routes.runs import Trial, accuracy, select, trial
-from studies.two_routes.scales import Flags, Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     diverged,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Flags, Scale
+from studies.two_routes.trials import Trial, accuracy, trial
 from tfcredit.errors import UserError
 
 # Log-uniform; each reaches two decades to both sides of the rule's default, or as far as the value
@@ -79,11 +79,11 @@ def tuned_flags(rule: str, scale: Scale, rows_of: Rows) -> Flags:
     Raises:
         UserError: The search has not been run to its end at this scale.
     """
-    mine = select(rows_of(STUDY.name), rule=rule)
+    mine = select(rows_of(CLAIM.name), rule=rule)
     if len(mine) < scale.trials:
         raise UserError(
             f"the search of {rule} has {len(mine)} of {scale.trials} trials at scale {scale.name}: "
-            f"run the study {STUDY.name} first."
+            f"run the study {CLAIM.name} first."
         )
     best = max(mine, key=lambda row: accuracy(row, scale))
     return draw_flags(rule, int(best["number"]))
@@ -142,7 +142,7 @@ def _values(rows: Sequence[dict], rule: str, scale: Scale) -> list[float]:
     return [accuracy(row, scale) for row in select(rows, rule=rule)]
 
 
-STUDY = Study(
+CLAIM = Claim(
     "sensitivity",
     "Weight mirror works, but is sensitive to its metaparameters.",
     trials,

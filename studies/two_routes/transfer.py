@@ -2,23 +2,23 @@
 
 from collections.abc import Sequence
 
+from studies.table import markdown
 from studies.two_routes import figures, rules, sensitivity
-from studies.two_routes.runs import Trial, trial
-from studies.two_routes.scales import Scale
-from studies.two_routes.study import (
+from studies.two_routes.claim import (
     FAILS,
     HOLDS,
     OPEN,
+    Claim,
     Conclusion,
     Rows,
-    Study,
     accuracies,
     differences,
     diverged,
     gaps,
     interval,
-    markdown,
 )
+from studies.two_routes.scales import Scale
+from studies.two_routes.trials import Trial, trial
 
 TUNED = rules.LOCAL
 COMPARED = (*TUNED, "calibrated_mirror")
@@ -98,7 +98,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     return figures.bars(series, "points of top-1 below backprop")
 
 
-STUDY = Study(
+CLAIM = Claim(
     "transfer",
     "The mirror's tuned values do not transfer across architectures; information alignment's "
     "transfer better.",

@@ -6,17 +6,16 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tabulation
 import tensorflow as tf
 
-from studies import stability
+from studies import stability, table
 from studies.stability import bisect
 from tests.conformance.descriptors import LAYERS
 from tests.conformance.descriptors import layer as layer_of_kind
 from tfcredit import analysis, layers, rules
 from tfcredit.errors import UserError
 from tfcredit.optimizers import PartitionedOptimizer
-from tfcredit.primitives import value_and_gradient
+from tfcredit.primitives import Seen, value_and_gradient
 
 PAGE = Path(__file__).parents[2] / "docs" / "stability.md"
 X = np.random.default_rng(0).normal(size=(40, 6)) * np.linspace(0.3, 1.5, 6)
@@ -78,7 +77,9 @@ def test_every_kind_of_layer_has_the_spectrum_of_its_matrix(kind):
     y = layer.connection.op(x, layer.kernel.value)
     c = {"null": 2e-3, "decay": 2e-3}
     columns = [
-        value_and_gradient(layer.connection, c, x, y, None, tf.reshape(column, layer.kernel.shape))
+        value_and_gradient(
+            c, Seen(layer.connection, x, y, None, tf.reshape(column, layer.kernel.shape))
+        )
         for column in np.eye(np.prod(layer.kernel.shape), dtype="float32")
     ]
     matrix = np.stack([np.ravel(gradient) for _, gradient in columns])
@@ -270,14 +271,15 @@ def test_the_page_of_stability_is_true():
 
 
 def test_the_phase_diagram_is_as_predicted():
-    rows = tabulation.read(stability.PAGE.parents[1] / "studies" / "results" / "stability.csv")
-    for case in stability.CASES:
-        assert stability.boundary(stability.of_case(rows, case)) == pytest.approx(1.0, abs=0.1)
+    rows = table.read(PAGE.parents[1] / "studies" / "results" / "stability.csv")
+    for case in map(stability.named, stability.CASES):
+        assert stability.boundary(table.select(rows, **case)) == pytest.approx(1.0, abs=0.1)
     assert stability.table(rows) in PAGE.read_text()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", ["layer", "network"])
 def test_the_study_measures_what_is_predicted(setting):
-    rows = stability.measure((setting, "activation_alignment", "SGD", 2e-3))
+    case = (setting, "activation_alignment", "SGD", 2e-3)
+    rows = stability.measure(stability.named(case))
     assert stability.boundary(rows) == pytest.approx(1.0, abs=0.1)

@@ -86,9 +86,10 @@ QUICK_FIRST = crossed(RULES, quick=QUICK.__contains__)
 def mechanism(name):
     """What a rule does with B: the methods that are its own, and whose optimizer B has."""
     rule = rules.get(RULES[name])
-    methods = ("loss", "error_coefficient", "error_gradient", "gradient", "perturbation", "update")
+    methods = ("loss", "gradient", "perturbation", "update", "initial")
     own = [each for each in methods if getattr(type(rule), each) is not getattr(rules.Rule, each)]
-    return rule.has_feedback_kernel, rule.sends_error, rule.follows_forward, *own
+    facts = rule.has_feedback_kernel, rule.sends_error, rule.follows_forward
+    return *facts, rule.linear_in_error, *own
 
 
 ONE_OF_EACH = {*QUICK, *{mechanism(rule): rule for rule in [*RULES, *QUICK]}.values()}

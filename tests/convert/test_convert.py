@@ -149,9 +149,9 @@ def test_the_seed_decides_the_feedback_kernels():
 def test_rules_by_pattern_and_function():
     plain = branched()
     names = {r["layer"] for r in convert.report(plain)}
-    some = convert.to_feedback(plain, "usf", layers=["nested/*", "one"])
+    some = convert.to_feedback(plain, "usf", layers=["nested/.*", "one"])
     assert set(learned(some)) == {"nested/inner", "one"}
-    each = {"block/*": "weight_mirror(amp=0.5)", "two": None, "*": "feedback_alignment"}
+    each = {"block/.*": "weight_mirror(amp=0.5)", "two": None, ".*": "feedback_alignment"}
     found = {r["layer"]: r["rule"] for r in convert.report(convert.to_feedback(plain, layers=each))}
     assert [rule for path, rule in found.items() if path.startswith("block")] == 3 * [
         "weight_mirror"

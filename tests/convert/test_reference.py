@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.convert.reference_writer import STEP, authors_values, write_checkpoint
 from tests.crossing import crossed
 from tests.models.golden_resnet import GOLDEN, NETWORKS, made_up_weights, weights_by_path
-from tests.training.test_cli import full_disk
+from tests.test_cli import full_disk
 from tfcredit import convert, models
 from tfcredit.cli import main
 from tfcredit.convert.reference import is_transposed, our_path
@@ -300,7 +300,7 @@ def test_the_commands_output_is_whole_or_not_there(written, values, tmp_path, ca
     error = capsys.readouterr().err
     assert "can't be written" in error and "Traceback" not in error
     assert not any(tmp_path.iterdir())
-    (tmp_path / ".made.partial.keras").write_bytes(b"PK")  # what a killed process leaves
+    (tmp_path / ".partial-made.keras").write_bytes(b"PK")  # what a killed process leaves
     assert main(flags) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["made.keras"]
     assert_loaded(models.load(output), values)

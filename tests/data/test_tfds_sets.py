@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfcredit import data
 from tfcredit.data import imagenet
-from tfcredit.data.tfrecord import formats
+from tfcredit.data.tfrecord import record_format
 from tfcredit.errors import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -149,7 +149,7 @@ def test_imagenet_reads_files_of_tensorflow_datasets(prepared, tmp_path):
         shutil.copy(path, tmp_path)
     found = data.get("imagenet", tmp_path)
     assert (found.train_examples, found.test_examples, found.classes) == (12, 5, 1000)
-    assert found.source.record_format == formats.TFDS
+    assert found.source.record_format == record_format.TFDS
     ((_, labels, _),) = found.evaluation(5)
     assert labels.numpy().tolist() == [0, 1, 2, 3, 0]
     assert imagenet.locate(tmp_path) == str(tmp_path)

@@ -32,7 +32,7 @@ def test_product_and_gradients_equal_the_authors(case, dtype):
     with tf.GradientTape() as tape:
         tape.watch([x, w, b])
         y = connection.op(x, w)
-        y = route_error(connection, x, w, b, y, (lambda dw: dw) if tied else None)
+        y = route_error(connection, x, w, b, y, (lambda dy, dw: dw) if tied else None)
     dx, dw, db = tape.gradient(y, [x, w, b], output_gradients=tf.constant(golden["dy"]))
     assert_golden(y, golden["y"], to_scale=True)
     assert_golden(dx, golden["dx"], to_scale=True)

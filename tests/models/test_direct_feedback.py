@@ -222,9 +222,11 @@ def test_conversion_and_back(tmp_path):
 
 
 def test_conversion_of_some_layers():
-    model = convert.to_feedback(plain_net(), layers={"top": DFA, "*": "feedback_alignment"}, seed=1)
+    model = convert.to_feedback(
+        plain_net(), layers={"top": DFA, ".*": "feedback_alignment"}, seed=1
+    )
     assert kernels(model)[0].shape == (3, 64)
-    model = convert.to_feedback(plain_net(), layers={"top": "usf", "*": DFA}, seed=1)
+    model = convert.to_feedback(plain_net(), layers={"top": "usf", ".*": DFA}, seed=1)
     assert not any(isinstance(layer, layers.DirectFeedback) for layer in model.layers)
 
 
@@ -302,7 +304,7 @@ def test_layers_of_several_kernels_are_refused():
     plain = sequential(L.SeparableConv2D(4, 3), L.Flatten(), L.Dense(3), shape=(6, 6, 2))
     with pytest.raises(UserError, match="SeparableConv2D has several kernels"):
         convert.to_feedback(plain, DFA)
-    convert.to_feedback(plain, layers={"separable*": None, "*": DFA})
+    convert.to_feedback(plain, layers={"separable.*": None, ".*": DFA})
 
 
 def test_direct_feedback_inside_is_not_taken_away():

@@ -259,7 +259,7 @@ MISTAKES = {
     "half a class": ({"classes": 2.5}, "classes=2.5"),
     "negative l2": ({"l2": -1e-4}, "l2=-0.0001"),
     "unknown rule": ({"rule": "weight_miror"}, "weight_mirror"),
-    "unmatched": ({"rule": {"conv": "backprop"}}, "'conv' matches no layer.*'conv0' or 'dense'"),
+    "unmatched": ({"rule": {"conv": "backprop"}}, "'conv' fits no layer.*'conv0' or 'dense'"),
     "no regex": ({"rule": {"conv(": "backprop"}}, "no regular expression"),
     "no width": ({"width": 0}, "width=0"),
     "widths and depth": ({"name": "fc", "widths": [3, 4], "depth": 3}, "states 2 hidden layers"),

@@ -64,6 +64,6 @@ def run(source: Path, output: Path, *more: str) -> None:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Contents by name, without the lock's empty file."""
+    """Contents by name, without the lock's file."""
     paths = (path for path in folder.iterdir() if path.name != ".prepare.lock")
     return {path.name: path.read_bytes() for path in paths}

@@ -164,10 +164,10 @@ def test_a_killed_run_is_continued(source, output, tmp_path):
     expected, killed = files(output), tmp_path / "killed"
     slow = (
         "import sys, time\n"
-        "from tfcredit.data import prepare, prepare_shards\n"
-        "record = prepare_shards._record\n"
-        "prepare_shards._record = lambda *rest: (time.sleep(0.02), record(*rest))[1]\n"
-        "prepare.main(sys.argv[1:])\n"
+        "from tfcredit.prepare import command, shards\n"
+        "record = shards._record\n"
+        "shards._record = lambda *rest: (time.sleep(0.02), record(*rest))[1]\n"
+        "command.main(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", slow, *flags(source, killed, "--train_shards=21")]
     chance = random.Random(0)

@@ -23,7 +23,7 @@ def noise(seed, step, shape, distribution, index=None):
     given = state(step=step)
     object.__setattr__(given, "seed", seed)
     index = None if index is None else tf.constant(index)
-    return given.noise(shape, tf.float32, distribution, alike=True, index=index).numpy()
+    return given.noise(shape, tf.float32, distribution, index=index).numpy()
 
 
 def expected(b, w, bias, step, seed, options):
@@ -74,7 +74,7 @@ def test_phases_equal_numpy(changes, wrap):
 def test_convolutions_sum_over_positions():
     rule = rules.AkroutMirror(samples=2, first_steps=1, rescale=None)
     given = state("conv", step=0)
-    xi = 0.0289 * given.noise((2, 4, 4, 2), tf.float64, "uniform", True, tf.constant(0))
+    xi = 0.0289 * given.noise((2, 4, 4, 2), tf.float64, "uniform", index=tf.constant(0))
     y = tf.tanh(given.connection.op(xi, given.kernel) + given.bias)
     product = given.connection.hebbian(xi, y, given.kernel.shape)
     change = rule.update(given) - given.feedback_kernel
@@ -124,7 +124,7 @@ def test_b_turns_towards_w(make, shape):
         "stddev=0": "stddev=0 must be a positive",
         "rate=None": "rate=None must be a positive",
         "rescale='none'": "rescale='none' must be a positive",
-        "decay=1": "decay=1 is out of range",
+        "decay=1": "decay=1 must be a finite number >= 0 and below 1",
         "distribution='pink'": "distribution='pink' is unknown",
         "activation='sigmod'": "activation='sigmod' is unknown",
     }.items(),

@@ -13,7 +13,13 @@ from tfcredit import primitives, rules
 from tfcredit.connections import ConvConnection, DenseConnection
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentInputs, AlignmentRule, LayerState
-from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
+from tfcredit.rules.objective import (
+    AlteredSeen,
+    alter_input,
+    alter_output,
+    batch_center,
+    objective,
+)
 
 SUMS = [
     {"amp": 0.3, "decay": 0.2},
@@ -86,7 +92,8 @@ def test_options_keep_the_closed_form(options, coefficients, layer):
     centred = batch_center(x) if inputs.batch_center_backward_input else None
     expected = by_autodiff(
         lambda b: objective(
-            given.connection, coefficients, inputs, x, y, given.kernel, b, None, None, centred
+            coefficients,
+            AlteredSeen(given.connection, x, y, given.kernel, b, inputs=inputs, x_backward=centred),
         ),
         given.feedback_kernel,
     )
@@ -175,7 +182,7 @@ def test_schedules_follow_the_step():
         ):
             assert_close(actual, expected, 1e-6)
     scheduled = AlignmentRule({"error": ramp})
-    assert float(scheduled.error_coefficient(tf.constant(5))) == 0.5
+    assert float(scheduled.gradient(state(step=5), None, tf.ones([]))) == 0.5
     assert rules.get(rules.serialize(rule)).get_config() == rule.get_config()
 
 
@@ -231,7 +238,7 @@ REFUSED = {
     "weight_mirror(inputs={'nose': 'normal'})": "'nose' is no option",
     "weight_mirror(inputs={'stddev': 0})": "stddev=0",
     "weight_mirror(inputs={'stddev': 'a'})": "stddev='a'",
-    "weight_mirror(inputs={'fraction': 0})": "fraction=0 must be a number above 0 and at most 1",
+    "weight_mirror(inputs={'fraction': 0})": "fraction=0 must be a positive finite number and at most 1",
     "weight_mirror(inputs={'fraction': 1.5})": "fraction=1.5",
     "weight_mirror(inputs={'fraction': True})": "fraction=True",
     "weight_mirror(inputs={'precision': 'int8'})": "precision='int8'.*float32, bfloat16, float16",

@@ -58,7 +58,7 @@ class Learner:
 
     def __init__(self, layer, rule):
         self.connection, self.shape, kernel_shape = layer
-        self.rule, self.fan_in = rule, self.connection.field_size(kernel_shape)
+        self.rule, self.fan_in = rule, self.connection.axes(kernel_shape).fan_in
         self.samples = rule.samples(self.fan_in)
         rng = np.random.default_rng(0)
         self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))

@@ -1,27 +1,15 @@
 """The calibrated rules' promises on whole networks; what `studies/calibrated.py` tabulates."""
 
-import importlib.util
-import pathlib
-
 import pytest
 
+from studies import calibrated as study
 from tfcredit import rules
-
-STUDY = pathlib.Path(__file__).resolve().parents[2] / "studies" / "calibrated.py"
-
-
-@pytest.fixture(scope="module")
-def study():
-    spec = importlib.util.spec_from_file_location("calibrated_study", STUDY)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("angle", [3.0, 5.0, 10.0, 20.0])
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
-def test_the_mirror_settles_at_the_angle_asked_for(study, network, angle):
+def test_the_mirror_settles_at_the_angle_asked_for(network, angle):
     """Each layer whose whole number of samples is within a fifth of what the angle needs.
 
     That fifth makes up to a tenth of the angle. The fan_in (fan_in - 1) / 2 independent errors of
@@ -32,20 +20,20 @@ def test_the_mirror_settles_at_the_angle_asked_for(study, network, angle):
     model, results = study.run(network, rules.CalibratedMirror(angle=angle), 0, 500, 1e-6)
     assert results["finite"]
     for layer, ratio in study.reached(model, angle):
-        fan_in = layer.connection.field_size(layer.kernel.shape)
+        fan_in = layer.connection.axes(layer.kernel.shape).fan_in
         assert abs(ratio - 1) < 0.15 + 3 / fan_in, layer.name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
-def test_calibrated_activation_ends_below_two_degrees(study, network):
+def test_calibrated_activation_ends_below_two_degrees(network):
     row = study.train(network, rules.CalibratedActivation(), 0, 500, 1e-5)
     assert row["finite"] and row["mean_angle"] < 2.0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["fc", "conv", "resnet8", "resnet20"])
-def test_calibrated_rules_are_at_least_as_accurate(study, network):
+def test_calibrated_rules_are_at_least_as_accurate(network):
     calibrated = [rules.CalibratedMirror(), rules.CalibratedActivation()]
     others = [rules.InformationAlignment(), rules.WeightMirror()]
     top1 = {r.name: study.train(network, r, 0, 500, 1e-3)["top1"] for r in (*calibrated, *others)}

@@ -78,10 +78,10 @@ def test_concordance_is_the_share_of_equal_signs(concordance, variant):
 @pytest.mark.parametrize(
     "rule, message",
     {
-        "sign_symmetry(concordance=1.1)": "concordance=1.1 is out of range",
-        "frsf(concordance='all')": "concordance='all' is out of range",
-        "soft_alignment(angle=200)": "angle=200 is out of range",
-        "soft_alignment(angle=None)": "angle=None is out of range",
+        "sign_symmetry(concordance=1.1)": "concordance=1.1 must be a finite number >= 0",
+        "frsf(concordance='all')": "concordance=.all. must be a finite number",
+        "soft_alignment(angle=200)": "angle=200 must be .* degrees >= 0 and at most 180",
+        "soft_alignment(angle=None)": "angle=None must be a finite number of degrees",
     }.items(),
 )
 def test_wrong_arguments_are_refused(rule, message):

@@ -118,7 +118,7 @@ def test_activity_that_says_nothing_leaves_b(batch):
 
 @pytest.mark.parametrize("arguments", ["angle=0.0", "angle=90.0", "gain=0.0", "gain=1.5"])
 def test_values_out_of_range_are_refused(arguments):
-    with pytest.raises(UserError, match="out of range"):
+    with pytest.raises(UserError, match="must be a (positive )?finite number"):
         rules.get(f"phase_free_mirror({arguments})")
 
 

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from tests.conftest import ROOT
-from tests.training.test_cli import full_disk
+from tests.test_cli import full_disk
 from tfcredit import cli
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs

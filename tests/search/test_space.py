@@ -8,8 +8,8 @@ from tfcredit import rules
 from tfcredit.errors import UserError
 from tfcredit.search import space
 from tfcredit.search.space import Parameter
-from tfcredit.training import assemble
 from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.rule_flags import rule_of
 
 NAMES = sorted(set(rules.names()) - {"alignment"})  # which has no default
 
@@ -90,7 +90,7 @@ def test_arguments_of_the_rule(text, tmp_path):
     assert space.get(str(path), recipe, {"rule"}) == {"rule.angle": Parameter(1.0, 80.0)}
     made = space.apply({"rule.angle": 7.5, "learning_rate": 0.3}, recipe, "--seed=3")
     assert made.learning_rate == 0.3 and made.seed == 3 and made.augment is False
-    assert assemble.base_rule(made) == rules.CalibratedMirror(angle=7.5, gain=0.5)
+    assert rule_of(made) == rules.CalibratedMirror(angle=7.5, gain=0.5)
 
 
 # space file -> words that the sentence must hold

@@ -12,8 +12,9 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 
 from tfcredit import data
-from tfcredit.training import assemble, strategies
+from tfcredit.training import strategies
 from tfcredit.training.loop import evaluate
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.run import Run
 
@@ -27,14 +28,13 @@ def main(output, *arguments):
         name, _, flags = case.partition(":")
         run = Run.__new__(Run)
         recipe, _ = parse([*shared, *filter(None, flags.split(";"))])
-        run.cluster, (run.recipe, run.data) = cluster, assemble.with_data(recipe)
-        run.steps_per_epoch = run.data.steps_per_epoch(run.recipe.batch_size)
-        run.total_steps = recipe.steps
+        run.cluster, run.plan = cluster, Plan.of(recipe)
+        run.recipe = run.plan.recipe
         trainer = run._build()
 
         def batches(host, hosts, replicas, run=run):
             shard = data.Shard(host, hosts, replicas * run.recipe.accumulation_steps)
-            return run.data.train(run.recipe.batch_size, 0, 0, 0, shard)
+            return run.plan.images.train(run.recipe.batch_size, 0, 0, 0, shard)
 
         iterator = iter(cluster.distribute(batches))
         taken, most = 0, run.recipe.steps_per_execution
@@ -43,8 +43,7 @@ def main(output, *arguments):
             assert trainer.run(iterator, count, first=taken) == (count, False, False)
             taken += count
         metrics = trainer.results() | {
-            f"test_{k}": v
-            for k, v in evaluate(trainer, run.data, run.recipe.batch_size, cluster).items()
+            f"test_{k}": v for k, v in evaluate(trainer, run.plan, cluster).items()
         }
         for key, value in metrics.items():
             results[f"{name}|metric|{key}"] = value

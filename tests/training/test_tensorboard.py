@@ -20,8 +20,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tests.browsing import chromium, needs_driver, tensorboard
 from tfcredit import cli, rules
 from tfcredit.training import tensorboard as dashboards
+from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.run_directory import FREE
 
 RULES = ["info_alignment", "calibrated_mirror", "backprop"]
 SMALL = ["--dataset=embedded", "--model=fc", "--batch_size=500", "--epochs=4", "--seed=3"]
@@ -58,13 +58,13 @@ def test_a_run_writes_its_flags_as_hyperparameters(events):
     assert written["learning_rate"].number_value == pytest.approx(0.003)
     assert written["feedback_learning_rate"].number_value == pytest.approx(0.005)
     assert written["deterministic"].HasField("bool_value")
-    assert not FREE & set(written)
+    assert set(written) <= set(of_scope(Recipe, "run"))
 
 
 def test_every_flag_of_a_run_has_a_column_and_five_are_shown(events):
     experiment = plugin_data(events, "_hparams_/experiment").experiment
     columns = {info.name: info for info in experiment.hparam_infos}
-    assert set(columns) == set(vars(Recipe())) - FREE
+    assert set(columns) == set(of_scope(Recipe, "run"))
     assert len(columns) == len(experiment.hparam_infos)
     shown = {name for name, info in columns.items() if info.differs}
     assert shown == {"rule", "model", "learning_rate", "batch_size", "seed"}

@@ -16,7 +16,7 @@ LABELS = np.arange(8) % 3
 class Hebb(rules.Rule):
     """Learns from the error that reaches its layer."""
 
-    def gradient(self, state, dy):
+    def gradient(self, state, dy, dw):
         return tf.matmul(state.x, tf.tanh(dy), transpose_a=True)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfcredit.convert.places import with_one_kernel
+from tfcredit.analysis.places import with_one_kernel
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
 

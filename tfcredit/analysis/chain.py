@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfcredit import rules
 from tfcredit.connections.dense import DenseConnection
-from tfcredit.primitives import value_and_gradient
+from tfcredit.primitives import Seen, value_and_gradient
 
 
 def joint_eigenvalues(
@@ -56,7 +56,7 @@ def joint_eigenvalues(
         new_ws, new_bs = [], []
         for w, b, below, above in list(zip(ws, bs, activity, activity[1:], strict=False))[::-1]:
             dw = dense.hebbian(below, dy, w.shape)
-            _, db = value_and_gradient(dense, coefficients, below, above, w, b)
+            _, db = value_and_gradient(coefficients, Seen(dense, below, above, w, b))
             new_ws.insert(0, w - learning_rate * (dw + weight_decay * w))
             new_bs.insert(0, b - feedback_rate * (db + error * dw))
             dy = dense.op_transpose(dy, b, tf.shape(below))

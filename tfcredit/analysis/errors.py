@@ -1,4 +1,4 @@
-"""How the errors that a rule sends compare with those of backprop."""
+"""Angles and spectra of the errors that a rule sends, beside those of backprop."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Extreme eigenvalues, and solutions, of a symmetric operator without a matrix."""
+"""Extreme eigenvalues of a symmetric operator without a matrix."""
 
 from collections.abc import Callable
 
@@ -34,28 +34,3 @@ def extreme_eigenvalues(operator: Operator, start: np.ndarray, steps: int) -> tu
         before, vector = vector, image / beside[-1]
     values = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside[:-1], -1))
     return float(values[0]), float(values[-1])
-
-
-def solution(operator: Operator, constant: np.ndarray, steps: int) -> np.ndarray:
-    """The solution of A[b] = c in the Krylov space of c, by conjugate gradients.
-
-    Args:
-        operator: A, without negative eigenvalues, as a function of a vector.
-        constant: c.
-        steps: Most applications of A.
-
-    Returns:
-        b; zero if A[c] is.
-    """
-    b, residual = np.zeros_like(constant), constant
-    direction, square = residual, residual @ residual
-    for _ in range(steps):
-        image = operator(direction)
-        curvature = direction @ image
-        if curvature <= 0 or np.sqrt(square) <= ROUNDING * np.linalg.norm(constant):
-            break
-        b = b + square / curvature * direction
-        residual = residual - square / curvature * image
-        square, last = residual @ residual, square
-        direction = residual + square / last * direction
-    return b

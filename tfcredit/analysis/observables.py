@@ -1,5 +1,6 @@
 """The observables of Nayebi et al. 2020, from which a learning rule may be told."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from tfcredit.analysis.batch import BatchMeasure
 
 FUNCTIONS = {"raw": lambda v: v, "sq": np.square, "abs": np.abs}
-"""What is applied to a quantity before its statistics."""
+"""Functions of a quantity, whose statistics are taken."""
 
 
 class Observables(BatchMeasure):
@@ -28,7 +29,7 @@ class Observables(BatchMeasure):
 
     Args:
         x: The model's inputs, arrays or tensors with `n` samples each.
-        training: Whether the model is called as in training. Default: not.
+        training: True to call the model as in training.
 
     Raises:
         UserError: As `BatchMeasure`.
@@ -72,10 +73,12 @@ class Observables(BatchMeasure):
 
 def _statistics(samples: np.ndarray) -> dict[str, np.ndarray]:
     """Their statistics of each row of `[n, values]`."""
+    from scipy.stats import kurtosis  # imports slowly, and is needed here only
+
     mean, variance = samples.mean(1), samples.var(1)
     # TensorFlow's percentile, which they use, takes the nearest value.
     median, third = np.percentile(samples, [50, 75], axis=1, method="nearest")
-    with np.errstate(divide="ignore", invalid="ignore"):  # of constant values they are NaN
+    with warnings.catch_warnings(action="ignore"):  # skew and kurtosis of constant values are NaN
         return {
             "norm": np.linalg.norm(samples, axis=1),
             "mean": mean,
@@ -83,5 +86,5 @@ def _statistics(samples: np.ndarray) -> dict[str, np.ndarray]:
             "thirdquartile": third,
             "var": variance,
             "skew": 3 * (mean - median) / np.sqrt(variance),
-            "kurtosis": ((samples - mean[:, None]) ** 4).mean(1) / variance**2,
+            "kurtosis": kurtosis(samples, axis=1, fisher=False),
         }

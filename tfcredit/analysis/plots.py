@@ -34,7 +34,7 @@ def curves(records: Sequence[dict], name: str = "angle", transparent: bool = Tru
     Args:
         records: With `step`, `layer` and `name`, as those of `MeasureMonitor`; others are left out.
         name: The measure.
-        transparent: Whether the figure has no background; otherwise it is white.
+        transparent: True for no background, False for a white one.
 
     Returns:
         A matplotlib figure. Values that are not finite are gaps, and a note says so.
@@ -68,7 +68,7 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     Args:
         records: As `curves` has them.
         name: The measure. Angles are coloured from 0 (blue) over 90 (white) to 180 degrees (red).
-        transparent: Whether the figure has no background; otherwise it is white.
+        transparent: True for no background, False for a white one.
 
     Returns:
         A matplotlib figure. Values that are not finite are hatched, and a note says so.
@@ -114,7 +114,7 @@ def blank(width: float, height: float, transparent: bool = True) -> tuple[Figure
     Args:
         width: In inches.
         height: In inches.
-        transparent: Whether the figure has no background; otherwise it is white, with black axes.
+        transparent: True for no background; False for a white one, with black axes.
 
     Returns:
         The figure and its axes.

@@ -63,16 +63,16 @@ def robust_accuracy(
         labels: Integers `[n]` or `[n, 1]`.
         epsilons: Largest changes of a pixel in units of its range: in (0, 1], such as 8 / 255.
         attacks: Any of `"fgsm"` and `"pgd"`.
-        mean: What is subtracted of the pixels in 0 to 1, a number or one per channel, before the
-            model is called.
-        std: What they are then divided by.
-        loss: What the attacker increases: `"cross_entropy"`, or `"margin"`, the largest wrong logit
-            less the right one, which has a gradient where float32 leaves cross-entropy none.
+        mean: Value that is subtracted of the pixels in 0 to 1, a number or one per channel, before
+            the model is called.
+        std: Value that the difference is divided by, likewise.
+        loss: Loss that the attacker increases: `"cross_entropy"`, or `"margin"`, the largest wrong
+            logit less the right one, which has a gradient where float32 leaves cross-entropy none.
         steps: Steps of PGD.
         step_size: Change of a pixel per step of PGD, epsilon at most. Default: 2.5 epsilon /
             `steps`, enough to reach any point of the ball.
         seed: Seed of PGD's random start.
-        batch_size: How many images are attacked together.
+        batch_size: Number of images that are attacked together.
 
     Returns:
         Records with `attack`, `epsilon` and `accuracy`: first that without an attack (`"none"`,

@@ -69,11 +69,12 @@ def effective_rank(values: Any) -> float:
     Returns:
         A number of dimensions, at least 1; NaN if all values are zero or one is not finite.
     """
+    from scipy.stats import entropy  # imports slowly, and is needed here only
+
     values = np.asarray(values, np.float64)
     if not np.isfinite(values).all() or not values.any():
         return float("nan")
-    shares = values[values > 0] / values.sum()
-    return float(np.exp(-np.sum(shares * np.log(shares))))
+    return float(np.exp(entropy(values)))
 
 
 def spectra(model: keras.Model) -> list[dict]:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis.alignment import angle, feedback_layers, labels
-from tfcredit.analysis.krylov import ROUNDING, extreme_eigenvalues, solution
+from tfcredit.analysis.krylov import ROUNDING, Operator, extreme_eigenvalues
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
 from tfcredit.optimizers.partitioned import PartitionedOptimizer
@@ -73,8 +73,8 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
         "smallest_eigenvalue": smallest,
         "condition_number": largest / smallest if smallest else float("inf"),
     }
-    fixed = solution(operator, -at_zero, steps)
-    if not fixed.any() or layer.rule.error_coefficient(tf.constant(0)) is not None:
+    fixed = _fixed_point(operator, -at_zero, steps)
+    if not fixed.any() or "error" in getattr(layer.rule, "coefficients", {}):
         nothing = ("fixed_point_angle", "fixed_point_ratio", "residual")
         return record | dict.fromkeys(nothing, float("nan"))
     kernel = keras.ops.convert_to_numpy(layer.kernel).astype(np.float64).ravel()
@@ -128,9 +128,20 @@ def safe_rates(model: keras.Model, x: Any, optimizer: Any = "sgd", steps: int = 
     return records
 
 
+def _fixed_point(operator: Operator, constant: np.ndarray, steps: int) -> np.ndarray:
+    """Returns the solution of A[b] = c in the Krylov space of c; zero if A does not act on c."""
+    from scipy.sparse.linalg import LinearOperator, cg  # imports slowly, and is needed here only
+
+    if constant @ operator(constant) <= 0:
+        return np.zeros_like(constant)
+    shape = (constant.size, constant.size)
+    matrix = LinearOperator(shape, matvec=operator, dtype=constant.dtype)
+    return cg(matrix, constant, rtol=ROUNDING, maxiter=steps)[0]
+
+
 def _require_descent(layer: FeedbackLayer) -> None:
     rule = layer.rule
-    if not rule.has_feedback_kernel or not rule.learns or rule.renews or rule.teaches_by_error:
+    if not rule.has_feedback_kernel or not rule.learns or rule.renews or rule.scales_errors:
         bound = "; it is stable for every gain below 2" if rule.name == "calibrated_mirror" else ""
         raise UserError(
             f"B of layer {layer.name!r} does not descend an R under rule {rule.name!r}{bound}: "

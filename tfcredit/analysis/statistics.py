@@ -1,4 +1,4 @@
-"""How sure a mean is."""
+"""Confidence intervals of means."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def bootstrap_mean(
         values: Numbers, such as one per seed or sample; NaN are left out. Intervals of less than
             some ten are too narrow.
         confidence: Level of the interval, in (0, 1).
-        resamples: How many samples are drawn.
+        resamples: Number of samples that are drawn.
         seed: Seed of the draws.
 
     Returns:

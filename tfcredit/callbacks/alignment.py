@@ -25,8 +25,8 @@ class AlignmentMonitor(keras.callbacks.Callback):
         log_dir: Folder of the event files.
         probe: A batch of inputs `[n, ...]` as the model takes them, on which R is measured, or
             `None`.
-        histograms: Whether to write histograms of both kernels.
-        angles: Whether to write angles and norm ratios; not where a `MeasureMonitor` does, since
+        histograms: True to write histograms of both kernels.
+        angles: True to write angles and norm ratios; not where a `MeasureMonitor` does, since
             TensorBoard would join the two series to one that runs back and forth.
     """
 

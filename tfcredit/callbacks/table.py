@@ -1,12 +1,12 @@
 """The callback that keeps the table of epochs."""
 
-import csv
-import os
 import pathlib
 from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
+
+from tfcredit.records import read_csv, write_csv
 
 
 class EpochTable(keras.callbacks.Callback):
@@ -15,7 +15,10 @@ class EpochTable(keras.callbacks.Callback):
     Args:
         path: The CSV file; rows of an earlier part of the run are kept.
         log_dir: Folder of the event files, or `None`.
-        columns: Names in the order of the columns; the rest of the epoch's logs follows.
+        columns: Names of the first columns, in this order; the other logs of the epoch follow.
+
+    Raises:
+        UserError: The table that is there can't be read.
     """
 
     def __init__(self, path: str, log_dir: str | None = None, columns: Iterable[str] = ()):
@@ -29,25 +32,14 @@ class EpochTable(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **(logs or {})}
         if "step" in row:  # Keras hands all logs over as floats.
             row["step"] = int(row["step"])
-        names = [*self._columns, *(name for name in row if name not in self._columns)]
-        rows = [r for r in self._rows() if int(r["epoch"]) < row["epoch"]]
-        partial = self._path.with_name(f".{self._path.name}")  # a kill leaves the old table
-        with partial.open("w", newline="") as file:
-            table = csv.DictWriter(file, names, extrasaction="ignore")
-            table.writeheader()
-            table.writerows([*rows, row])
-        os.replace(partial, self._path)
+        earlier = read_csv(self._path) if self._path.exists() else []
+        rows = [before for before in earlier if before["epoch"] < row["epoch"]]
+        write_csv([*rows, row], self._path, self._columns)
         if self._writer is not None:
             with self._writer.as_default(int(row.get("step", row["epoch"]))):
                 for name, value in row.items():
                     tf.summary.scalar(_tag(name), value)
             self._writer.flush()
-
-    def _rows(self) -> list[dict]:
-        if not self._path.exists():
-            return []
-        with self._path.open(newline="") as file:
-            return list(csv.DictReader(file))
 
 
 def _tag(name: str) -> str:

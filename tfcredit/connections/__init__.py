@@ -1,4 +1,4 @@
-"""What differs between kinds of layer: three products, nothing else.
+"""What differs between kinds of layer: three products and what the kernel's axes stand for.
 
 A layer computes `y = op(x; W)`. The two other products are the adjoints of `op`:
 
@@ -8,6 +8,7 @@ Everything above this package (primitives, rules, layers) is written in terms of
 kind of layer is one new `Connection`.
 """
 
+from tfcredit.connections.axes import KernelAxes
 from tfcredit.connections.base import Connection
 from tfcredit.connections.convolution import ConvConnection
 from tfcredit.connections.dense import DenseConnection
@@ -21,5 +22,6 @@ __all__ = [
     "DenseConnection",
     "DepthwiseConnection",
     "EinsumConnection",
+    "KernelAxes",
     "TransposedConnection",
 ]

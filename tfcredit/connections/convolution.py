@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfcredit.connections.base import Connection, require_static
+from tfcredit.connections.axes import KernelAxes
+from tfcredit.connections.base import Connection
 
 Padding = str | Sequence[Sequence[int]]
 
@@ -39,7 +39,7 @@ class ConvConnection(Connection):
         self.channels_first = data_format == "channels_first"
         # The axes of batch, space and channels.
         space = [i + (2 if self.channels_first else 1) for i in range(self.rank)]
-        self._axes = [0, *space, 1 if self.channels_first else self.rank + 1]
+        self._places = [0, *space, 1 if self.channels_first else self.rank + 1]
 
     def op(self, x, kernel):
         """See `Connection.op`: Keras' own, so that outputs are the Keras layer's bit for bit."""
@@ -85,57 +85,15 @@ class ConvConnection(Connection):
         )
         return product[0] if self.rank == 1 else product
 
-    def overlaps(self, input_shape, kernel_shape):
-        """See `Connection.overlaps`."""
-        sizes = self.space(input_shape)
-        require_static(sizes)
-        readings = self.readings(sizes, kernel_shape)
-        return [
-            ((0 <= read) & (read < size)).astype(float)
-            for read, size in zip(readings, sizes, strict=True)
-        ]
-
-    def channels(self, kernel_shape):
-        """See `Connection.channels`."""
-        return kernel_shape[-2]
-
-    def summed(self, kernel_shape):
-        """See `Connection.summed`: taps and channels."""
-        return list(range(self.rank + 1))
-
-    def outputs(self, kernel_shape):
-        """See `Connection.outputs`."""
+    def axes(self, kernel_shape):
+        """See `Connection.axes`."""
         *rest, filters = kernel_shape
-        return [*rest, self.groups, filters // self.groups], [len(kernel_shape)]
+        shape = (*rest, self.groups, filters // self.groups)
+        return KernelAxes(shape, (self.rank,), (self.rank + 2,), taps=tuple(range(self.rank)))
 
     def space(self, shape: Sequence[int | None]) -> Sequence[int | None]:
         """The spatial sizes in the shape of one sample."""
         return shape[1:] if self.channels_first else shape[:-1]
-
-    def readings(self, sizes: Sequence[int], kernel_shape: Sequence[int]) -> list[np.ndarray]:
-        """The input index that each tap reads for each output.
-
-        Args:
-            sizes: The input's spatial sizes.
-            kernel_shape: Shape of the kernel.
-
-        Returns:
-            Integers `[positions, taps]` per axis; those outside the input are padding.
-        """
-        result = []
-        for axis, size in enumerate(sizes):
-            taps, stride, dilation = (
-                kernel_shape[axis],
-                self.strides[axis],
-                self.dilation_rate[axis],
-            )
-            before, after = self._margins(axis, size, taps)
-            reach = (taps - 1) * dilation + 1
-            positions = (size + before + after - reach) // stride + 1
-            result.append(
-                np.arange(positions)[:, None] * stride + np.arange(taps) * dilation - before
-            )
-        return result
 
     def _margins(self, axis: int, size: int, taps: int) -> tuple[int, int]:
         """How many zeros stand before and after an input of this size."""
@@ -157,7 +115,7 @@ class ConvConnection(Connection):
         return tf.pad(x, self.per_axis((0, 0), self.pads, (0, 0))) if self._is_padded else x
 
     def _as_plane(self, x):
-        return tf.expand_dims(x, self._axes[1]) if self.rank == 1 else x
+        return tf.expand_dims(x, self._places[1]) if self.rank == 1 else x
 
     # Strided 1x1 convolutions (ResNets' projection shortcuts) read only every stride-th pixel. H
     # runs as an unstrided one on those pixels: the same mathematics, and the only way round a fault
@@ -198,7 +156,7 @@ class ConvConnection(Connection):
         if self._is_padded:
             sizes += self.per_axis(0, [sum(p) for p in self.pads], 0)
         if self.rank == 1:
-            sizes = tf.concat([sizes[: self._axes[1]], [1], sizes[self._axes[1] :]], 0)
+            sizes = tf.concat([sizes[: self._places[1]], [1], sizes[self._places[1] :]], 0)
         x = self._run(
             "BackpropInput",
             self.strides,
@@ -207,7 +165,7 @@ class ConvConnection(Connection):
             out_backprop=self._as_plane(y),
         )
         if self.rank == 1:
-            x = tf.squeeze(x, self._axes[1])
+            x = tf.squeeze(x, self._places[1])
         if self._is_padded:
             x = tf.slice(x, self.per_axis(0, [before for before, _ in self.pads], 0), input_shape)
         return x

@@ -1,9 +1,9 @@
 """The matrix product."""
 
-import numpy as np
 import tensorflow as tf
 
-from tfcredit.connections.base import Connection, require_static
+from tfcredit.connections.axes import KernelAxes
+from tfcredit.connections.base import Connection
 
 
 class DenseConnection(Connection):
@@ -24,18 +24,9 @@ class DenseConnection(Connection):
         """See `Connection.hebbian`."""
         return tf.matmul(_rows(x), _rows(y), transpose_a=True)
 
-    def overlaps(self, input_shape, kernel_shape):
-        """See `Connection.overlaps`: one "tap", met at every position."""
-        require_static(input_shape[:-1])
-        return [np.ones((int(np.prod(input_shape[:-1])), 1))]
-
-    def channels(self, kernel_shape):
-        """See `Connection.channels`."""
-        return kernel_shape[0]
-
-    def summed(self, kernel_shape):
-        """See `Connection.summed`."""
-        return [0]
+    def axes(self, kernel_shape):
+        """See `Connection.axes`."""
+        return KernelAxes(tuple(kernel_shape), inputs=(0,), outputs=(1,))
 
 
 def _rows(x: tf.Tensor) -> tf.Tensor:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfcredit.connections.base import Connection
+from tfcredit.connections.axes import KernelAxes
 from tfcredit.connections.convolution import ConvConnection
 
 
@@ -36,17 +36,10 @@ class DepthwiseConnection(ConvConnection):
         """See `Connection.hebbian`."""
         return tf.reshape(super().hebbian(x, y, _grouped(kernel_shape)), kernel_shape)
 
-    def channels(self, kernel_shape):
-        """See `Connection.channels`."""
-        return 1
-
-    def summed(self, kernel_shape):
-        """See `Connection.summed`: taps."""
-        return list(range(self.rank))
-
-    def outputs(self, kernel_shape):
-        """See `Connection.outputs`: each channel is a group."""
-        return Connection.outputs(self, kernel_shape)
+    def axes(self, kernel_shape):
+        """See `Connection.axes`: each channel is a group."""
+        taps = tuple(range(self.rank))
+        return KernelAxes(tuple(kernel_shape), (), outputs=(self.rank + 1,), taps=taps)
 
 
 def _grouped(kernel_shape) -> list[int]:

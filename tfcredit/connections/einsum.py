@@ -1,13 +1,12 @@
 """Tensor products in Einstein's notation."""
 
-import math
 import string
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfcredit.connections.base import Connection, require_static
+from tfcredit.connections.axes import KernelAxes
+from tfcredit.connections.base import Connection
 from tfcredit.errors import UserError
 
 
@@ -57,30 +56,11 @@ class EinsumConnection(Connection):
         """See `Connection.hebbian`."""
         return tf.einsum(f"{self._inputs},{self._output}->{self._kernel}", x, y)
 
-    def overlaps(self, input_shape, kernel_shape):
-        """See `Connection.overlaps`: one "tap", met at every position."""
-        sizes = zip(self._inputs[1:], input_shape, strict=True)
-        positions = [size for axis, size in sizes if axis not in self._kernel]
-        require_static(positions)
-        return [np.ones((math.prod(positions), 1))]
-
-    def channels(self, kernel_shape):
-        """See `Connection.channels`."""
-        return self.field_size(kernel_shape)
-
-    def summed(self, kernel_shape):
-        """See `Connection.summed`: axes that the output lacks."""
-        return [i for i, axis in enumerate(self._kernel) if axis not in self._output]
-
-    def fans(self, kernel_shape):
-        """See `Connection.fans`: the axes summed over, and the others."""
-        fan_in = self.field_size(kernel_shape)
-        return fan_in, math.prod(kernel_shape) // fan_in
-
-    def outputs(self, kernel_shape):
-        """See `Connection.outputs`: axes that the input has too, and the output, are groups."""
-        kept = [i for i, axis in enumerate(self._kernel) if axis not in self._inputs]
-        return list(kernel_shape), kept
+    def axes(self, kernel_shape):
+        """See `Connection.axes`: axes that only one of input and output shares with the kernel."""
+        inputs = tuple(i for i, axis in enumerate(self._kernel) if axis not in self._output)
+        outputs = tuple(i for i, axis in enumerate(self._kernel) if axis not in self._inputs)
+        return KernelAxes(tuple(kernel_shape), inputs, outputs)
 
     def _refuse(self, why: str):
         raise UserError(

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from tfcredit.connections.base import Connection, require_static
+from tfcredit.connections.axes import KernelAxes
+from tfcredit.connections.base import Connection
 from tfcredit.connections.convolution import ConvConnection
 
 
@@ -36,28 +36,10 @@ class TransposedConnection(Connection):
         """See `Connection.hebbian`."""
         return self.inner.hebbian(y, x, kernel_shape)
 
-    def overlaps(self, input_shape, kernel_shape):
-        """See `Connection.overlaps`."""
-        sizes = self.inner.space(input_shape)
-        require_static(sizes)
-        sizes = self._output_sizes(sizes, kernel_shape)
-        written = self.inner.readings(sizes, kernel_shape)
-        return [
-            (np.arange(size)[:, None, None] == each).any(1).astype(float)
-            for size, each in zip(sizes, written, strict=True)
-        ]
-
-    def channels(self, kernel_shape):
-        """See `Connection.channels`."""
-        return kernel_shape[-1]
-
-    def summed(self, kernel_shape):
-        """See `Connection.summed`: a pixel's channels."""
-        return [len(kernel_shape) - 1]
-
-    def outputs(self, kernel_shape):
-        """See `Connection.outputs`."""
-        return list(kernel_shape), [len(kernel_shape) - 2]
+    def axes(self, kernel_shape):
+        """See `Connection.axes`."""
+        *taps, outputs, inputs = range(len(kernel_shape))
+        return KernelAxes(tuple(kernel_shape), (inputs,), (outputs,), taps, scatters=True)
 
     def _output_sizes(self, sizes, kernel_shape):
         """The output's spatial sizes, as Keras has them."""

@@ -5,12 +5,11 @@ Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=sym
 """
 
 import argparse
-import contextlib
-import os
 from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
+from tfcredit.files import written
 from tfcredit.startup import import_tensorflow
 
 
@@ -40,18 +39,14 @@ def main(arguments: list[str], program: str = "tfcredit import-reference") -> No
         convert.load_reference_checkpoint(model, options.checkpoint, scope=options.scope),
         flush=True,
     )
-    partial = output.with_name(f".{output.stem}.partial.keras")
     try:
-        model.save(partial)
-        os.replace(partial, output)
+        with written(output) as partial:
+            model.save(partial)
     except OSError as problem:
         raise UserError(
             f"{output} can't be written ({problem.strerror or problem}): give a file in a folder "
             "that is there, that you may write to and whose disk is not full."
         ) from None
-    finally:
-        with contextlib.suppress(OSError):  # nothing is there after `replace`, or in no folder
-            partial.unlink()
     print(f"Wrote {output}: tfcredit.models.load({str(output)!r})")
 
 

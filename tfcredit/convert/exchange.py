@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from tfcredit.convert.places import Place, walk
+from tfcredit.analysis.places import Place, walk
 from tfcredit.convert.rebuild import copy_forward_weights, renew_angles
 from tfcredit.errors import UserError
 

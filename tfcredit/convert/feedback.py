@@ -1,6 +1,5 @@
 """Keras networks to networks of feedback layers."""
 
-import fnmatch
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +8,14 @@ from typing import Any
 import keras
 
 from tfcredit import rules
+from tfcredit.analysis.places import Place
 from tfcredit.convert.exchange import exchange
-from tfcredit.convert.places import Place, with_kernels
+from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer, twins
 from tfcredit.models import wire
+from tfcredit.patterns import LayerPatterns, accept_wildcards
 from tfcredit.seeding import default_seed, derive
 
 Choice = str | Sequence[str] | Mapping[str, object] | Callable[[keras.Layer], object] | None
@@ -40,11 +41,11 @@ def to_feedback(
     Args:
         model: A built functional or sequential model, or a subclassed one with a config.
         rule: The rule of the chosen layers: anything that `tfcredit.rules.get` takes.
-        layers: Which layers: None for all; a pattern of names with the wildcards of `fnmatch`, or
-            several; a mapping of patterns to rules, of which the first that fits counts (its rule
-            may be None: backprop); or a function of the layer that gives True for `rule`, another
-            rule, or None or False for backprop. Patterns fit a layer's name or its path behind the
-            names of what it is in, such as `encoder/dense`.
+        layers: Layers to convert: None for all; a regular expression, or several; a mapping of
+            regular expressions to rules, of which the first that fits counts (its rule may be None:
+            backprop); or a function of the layer that gives True for `rule`, another rule, or None
+            or False for backprop. An expression fits a layer whose whole name or path it matches. A
+            path has the names of what the layer is in before its own, such as `encoder/dense`.
         strict: Whether a layer with a kernel that has no feedback layer is an error.
         feedback_initializer: Of all feedback kernels; see `tfcredit.layers.FeedbackLayer`.
         seed: Integer seed from which each layer's own is derived. Default: drawn from Python's
@@ -153,7 +154,7 @@ def _checked(model) -> list[Place]:
 def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
     """Path -> rule of the layers that get one."""
     if choice is None:
-        choice = {"*": rule}
+        choice = {".*": rule}
     elif isinstance(choice, str):
         choice = {choice: rule}
     elif not isinstance(choice, Mapping) and not callable(choice):
@@ -162,24 +163,10 @@ def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
         answers = {place.path: choice(place.layer) for place in places}
         answers = {path: rule if answer is True else answer for path, answer in answers.items()}
     else:
-        fits = {
-            pattern: {
-                place.path
-                for place in places
-                if fnmatch.fnmatchcase(place.path, pattern)
-                or fnmatch.fnmatchcase(place.layer.name, pattern)
-            }
-            for pattern in choice
-        }
-        for pattern, paths in fits.items():
-            if not paths:
-                raise UserError(
-                    f"pattern {pattern!r} fits no layer that can get a feedback kernel; there are "
-                    f"{', '.join(place.path for place in places)}."
-                )
-        answers = {
-            path: choice[pattern] for pattern in reversed(fits) for path in sorted(fits[pattern])
-        }
+        patterns = LayerPatterns(accept_wildcards(choice))
+        names = {place.path: (place.path, place.layer.name) for place in places}
+        patterns.check(names.values())
+        answers = {path: patterns.first(*each) for path, each in names.items()}
     chosen = {
         path: rules.get(answer)
         for path, answer in answers.items()

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfcredit.analysis.places import is_own_code
+
 _PRODUCTS = ("MatMul", "Einsum", "Conv", "Mul", "Call", "While", "If", "Case")
 """Parts of the names of operations that multiply, or may do so inside."""
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
@@ -69,7 +71,6 @@ def foreign_products(
 
 
 def _may_multiply(layer: keras.Layer) -> bool:
-    own = type(layer).__module__.split(".")[0] not in ("keras", "tfcredit")
     kinds = keras.layers.Lambda, keras.layers.ReversibleEmbedding
     operations = getattr(layer, "operations", ())
     return (

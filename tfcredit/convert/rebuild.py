@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from tfcredit.convert.places import is_own_code
+from tfcredit.analysis.places import is_own_code
 from tfcredit.convert.states import copy_states
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import keras
 
-from tfcredit.convert.places import Place, with_kernels
+from tfcredit.analysis.places import Place
+from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import forward_weights
 
 

@@ -9,10 +9,10 @@ for images, labels in data.train(batch_size=128, seed=0, epoch=0):
 """
 
 from tfcredit.data.arrays import check_images, check_labels
+from tfcredit.data.corrupt_records import CorruptRecord, failure
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.registry import get, names
+from tfcredit.data.registry import choose, get, names
 from tfcredit.data.shard import Shard
-from tfcredit.data.tfrecord.corrupt import CorruptRecord, failure
 
 __all__ = [
     "CorruptRecord",
@@ -20,6 +20,7 @@ __all__ = [
     "Shard",
     "check_images",
     "check_labels",
+    "choose",
     "failure",
     "get",
     "names",

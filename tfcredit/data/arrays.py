@@ -63,7 +63,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
 
     Args:
         images: uint8 (0 to 255) or floating point array of shape (n, h, w, c).
-        name: What to call it in an error.
+        name: Name of the array, for errors.
 
     Returns:
         The array, uint8 or float32.
@@ -95,9 +95,9 @@ def as_labels(labels: np.ndarray, examples: int, classes: int, name: str) -> np.
 
     Args:
         labels: Whole numbers of shape (n,) or (n, 1), as `keras.datasets` gives them.
-        examples: How many there must be.
+        examples: Number of images, which is the number of labels expected.
         classes: Number of classes.
-        name: What to call it in an error.
+        name: Name of the array, for errors.
 
     Returns:
         int32 labels of shape (n,).
@@ -131,11 +131,11 @@ class ArraySource:
         Args:
             train: Images (n, h, w, c), uint8 or float32, and int32 labels (n,).
             test: Images (m, h, w, c) and labels (m,) likewise.
-            mean: What is subtracted of each channel, after uint8 pixels are divided by 255. The
+            mean: Value per channel that is subtracted, after uint8 pixels are divided by 255. The
                 training images' own by default.
-            std: What each channel is then divided by. The training images' own by default; a
-                constant channel counts as 1.
-            augment: Whether training images are flipped left to right (half of them) and moved by
+            std: Value per channel that the difference is divided by. The training images' own by
+                default; a constant channel counts as 1.
+            augment: True to flip training images left to right (half of them) and to move them by
                 up to `MAX_SHIFT` pixels, with zero pixels moving in.
 
         Raises:
@@ -167,7 +167,7 @@ class ArraySource:
     ) -> tf.data.Dataset:
         """Batches of one epoch; see `ImageData.train`.
 
-        A batch holds the same images however it is shared.
+        A batch holds the same images on any number of hosts.
         """
         size = shard.piece_size(batch_size)
         steps = self._examples // batch_size
@@ -234,7 +234,7 @@ def shift_and_flip(images: tf.Tensor, flips: tf.Tensor, shifts: tf.Tensor) -> tf
 
     Args:
         images: Shape (n, h, w, c).
-        flips: Shape (n,), bool: whether to mirror the image left to right.
+        flips: Shape (n,), bool: True to mirror the image left to right.
         shifts: Shape (n, 2), int32: top and left of the crop out of the image after padding it
             with `MAX_SHIFT` zero pixels on each side; `MAX_SHIFT` leaves the image in place.
 

@@ -51,7 +51,7 @@ def build(augment: bool = True) -> ImageData:
     """Builds the set.
 
     Args:
-        augment: Whether training images are flipped left to right and shifted by up to 2 pixels.
+        augment: True to flip training images left to right and shift them by up to 2 pixels.
 
     Returns:
         The set, of 28 x 28 x 1 images in 10 classes.

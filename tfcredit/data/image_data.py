@@ -1,4 +1,4 @@
-"""`ImageData`: what the rest of the package knows of a set of images."""
+"""`ImageData`: a set of labelled images, and its batches for training and evaluation."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.arrays import ArraySource, as_images, as_labels
+from tfcredit.data.corrupt_records import CorruptRecord
 from tfcredit.data.shard import Shard
-from tfcredit.data.tfrecord.corrupt import CorruptRecord
 from tfcredit.errors import UserError
 
 WHOLE = Shard()
-"""The share of a host that is alone: whole batches."""
+"""The shard of a host that is alone: whole batches in one piece."""
 
 
 class Source(Protocol):
-    """Where batches come from. `ImageData` has checked the arguments."""
+    """A source of batches. `ImageData` has checked the arguments."""
 
     def train(
         self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
@@ -35,14 +35,14 @@ class ImageData:
     """Labelled images for training and evaluation.
 
     Attributes:
-        name: What the set is called.
+        name: Name of the set, for messages.
         classes: Number of classes.
         input_shape: Height, width and channels of the images that `train` and `evaluation` give.
         train_examples: Number of training images.
         test_examples: Number of test images.
-        source: Where the batches come from.
+        source: Source of the batches.
         chosen_because: A sentence that says which set this is and why it was taken.
-        corrupt: The corrupt records that were left out so far, each with file, number and reason.
+        corrupt: Corrupt records that were left out so far, each with file, number and reason.
     """
 
     name: str
@@ -78,11 +78,11 @@ class ImageData:
             x_test: Test images (m, h, w, c).
             y_test: Labels of shape (m,) or (m, 1).
             classes: Number of classes.
-            name: What to call the set.
+            name: Name of the set, for messages.
             mean: Subtracted per channel, after uint8 was divided by 255; by default the training
                 images' own.
             std: Divided by per channel; by default the training images' own.
-            augment: Whether to flip and shift training images. Off by default, because a mirrored
+            augment: True to flip and shift training images. False by default, because a mirrored
                 digit or letter is another sign.
             corrupt: Records that were left out when the arrays were read.
 
@@ -153,8 +153,8 @@ class ImageData:
             seed: Seed of order and augmentation.
             epoch: Number of the epoch; each has an order of its own.
             start_step: Batches to leave out at the start, without decoding them.
-            shard: Which part of every batch to give, and in how many pieces; all of it in one
-                piece by default.
+            shard: Part of every batch to give, and number of pieces it is cut into; all of it in
+                one piece by default.
 
         Returns:
             A dataset of `steps_per_epoch(batch_size) - start_step` times `shard.pieces` pieces,
@@ -181,8 +181,8 @@ class ImageData:
 
         Args:
             batch_size: Images per batch of all hosts together.
-            shard: Which part of every batch to give, and in how many pieces; all of it in one
-                piece by default.
+            shard: Part of every batch to give, and number of pieces it is cut into; all of it in
+                one piece by default.
 
         Returns:
             A dataset of pieces of n = `shard.piece_size(batch_size)` normalised float32 images

@@ -4,15 +4,15 @@ import os
 import re
 from pathlib import Path
 
-from tfcredit.data import preprocessing as preprocessings
+from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.tfrecord import files, formats
-from tfcredit.data.tfrecord.corrupt import CorruptLog
-from tfcredit.data.tfrecord.source import RecordSource
+from tfcredit.data.tfrecord import record_files
+from tfcredit.data.tfrecord.record_format import detect
+from tfcredit.data.tfrecord.source import from_files
 from tfcredit.errors import UserError
+from tfcredit.ilsvrc2012 import CLASSES, IMAGES
 
-CLASSES = 1000
-KNOWN_COUNTS = {("train", 1024): 1_281_167, ("validation", 128): 50_000}
+KNOWN_COUNTS = {("train", 1024): IMAGES["train"], ("validation", 128): IMAGES["validation"]}
 """Records in the shards of the whole ImageNet, by part and number of shards."""
 
 
@@ -31,7 +31,7 @@ def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
     """
     folder = os.fspath(data_dir)
     pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?")
-    found = files.list_files(os.path.join(folder, f"*{part}*-*"))
+    found = record_files.list_files(os.path.join(folder, f"*{part}*-*"))
     matches = {path: pattern.fullmatch(os.path.basename(path)) for path in found}
     shards = {path: match for path, match in matches.items() if match}
     totals = {int(match[1]) for match in shards.values() if match[1]}
@@ -44,7 +44,7 @@ def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
 
 
 def has_shards(data_dir: str | os.PathLike) -> bool:
-    """Whether a folder holds training and validation shards.
+    """Looks for training and validation shards in a folder.
 
     Args:
         data_dir: The folder, local or `gs://`.
@@ -67,7 +67,7 @@ def has_shards(data_dir: str | os.PathLike) -> bool:
 
 
 def default_dirs() -> list[str]:
-    """Where ImageNet is looked for when nobody says where it is.
+    """Lists the folders that ImageNet is looked for in by default.
 
     Returns:
         `imagenet2012` under the folder that TFDS_DATA_DIR names, if any, and under
@@ -78,7 +78,7 @@ def default_dirs() -> list[str]:
 
 
 def candidates(data_dir: str | os.PathLike | None) -> list[str]:
-    """The folders in which shards are looked for.
+    """Lists the folders that shards are looked for in.
 
     Args:
         data_dir: The one folder to look in, or None for `default_dirs`.
@@ -125,9 +125,9 @@ def build(
         preprocessing: "resnet" or "inception"; see `tfcredit.data.preprocessing`.
         image_size: Height and width of the images to give, in pixels; by default 224 for "resnet"
             and 299 for "inception".
-        augment: Whether training images are cropped and flipped at random.
-        shuffle_buffer: How many undecoded records (about 110 KB each) are held to be shuffled.
-        max_corrupt_records: How many corrupt records are left out before one is an error.
+        augment: True to crop and flip training images at random.
+        shuffle_buffer: Number of undecoded records (about 110 KB each) held to be shuffled.
+        max_corrupt_records: Number of corrupt records that are left out before one is an error.
 
     Returns:
         The set, of colour images in 1000 classes.
@@ -151,64 +151,21 @@ def build(
     }
     log = CorruptLog(max_corrupt_records)
     counts = [count(part, shards, log) for part, shards in parts.items()]
-    layout = formats.detect(parts["train"])
-    return assemble("imagenet", CLASSES, list(parts.values()), counts, layout, log, **options)
-
-
-def assemble(
-    name: str,
-    classes: int,
-    parts: list[list[str]],
-    counts: list[int],
-    layout: formats.RecordFormat,
-    log: CorruptLog,
-    *,
-    preprocessing: str,
-    image_size: int | None,
-    augment: bool,
-    shuffle_buffer: int,
-) -> ImageData:
-    """Puts a set together whose files are known.
-
-    Args:
-        name: What the set is called.
-        classes: Number of classes.
-        parts: Training and test files.
-        counts: Records in each.
-        layout: Format of the records.
-        log: Where corrupt records are counted.
-        preprocessing: See `build`.
-        image_size: See `build`.
-        augment: See `build`.
-        shuffle_buffer: See `build`.
-
-    Returns:
-        The set.
-
-    Raises:
-        UserError: If an option is wrong.
-    """
-    way = preprocessings.get(preprocessing)
-    image_size = way.size if image_size is None else image_size
-    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
-        if value < 1:
-            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
-    source = RecordSource(
-        *parts, *counts, classes, layout, way, image_size, augment, shuffle_buffer, log
-    )
-    return ImageData(name, classes, (image_size, image_size, 3), *counts, source, "", log.records)
+    record_format = detect(parts["train"])
+    files = list(parts.values())
+    return from_files("imagenet", CLASSES, files, counts, record_format, log, **options)
 
 
 def count(part: str, shards: list[str], log: CorruptLog) -> int:
-    """Number of records, known or counted (a pass over 1.3 million headers takes a while).
+    """Returns the number of records: known, or counted in a pass over all headers.
 
-    Known is that of ImageNet in its usual number of shards, if the first of them is as long as
-    it must be.
+    Known is the number of ImageNet in its usual number of shards, if the first of them is as long
+    as it must be.
 
     Args:
         part: "train" or "validation".
         shards: Its files.
-        log: Tells whether damage is allowed.
+        log: Log of corrupt records, whose limit says if damage is allowed.
 
     Returns:
         The number.
@@ -217,9 +174,9 @@ def count(part: str, shards: list[str], log: CorruptLog) -> int:
         UserError: If a file is cut off and no corrupt record is allowed.
     """
     allow_cut = log.limit > 0
-    first = files.count_records(shards[0], allow_cut)
+    first = record_files.count_records(shards[0], allow_cut)
     known = KNOWN_COUNTS.get((part, len(shards)))
     # The whole set is split evenly; another set in as many shards has other numbers of records.
     if known is not None and first in (known // len(shards), known // len(shards) + 1):
         return known
-    return first + sum(files.count_records(path, allow_cut) for path in shards[1:])
+    return first + sum(record_files.count_records(path, allow_cut) for path in shards[1:])

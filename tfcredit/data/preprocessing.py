@@ -100,14 +100,14 @@ def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """A random part of an image, resized (bilinear) and mirrored left to right half of the time.
+    """Takes a random part of an image, resizes it (bilinear) and mirrors it half of the time.
 
     The part has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3; after 100 tries without
     such a part it is the whole image.
 
     Args:
         encoded: The image file, a scalar string.
-        seed: Shape (2,), int: what all randomness is a function of.
+        seed: Shape (2,), int: seed of all that is random.
         size: Height and width of the result, in pixels.
 
     Returns:
@@ -117,7 +117,7 @@ def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """The centre of an image after a bilinear resize of its short side to 256/224 of `size`.
+    """Takes the centre of an image after a bilinear resize of its short side to 256/224 `size`.
 
     The other side is rounded to whole pixels. Only the centre is decoded and computed, so a very
     long image takes no more than any other.
@@ -157,11 +157,11 @@ def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
 
 
 def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """As `train_image`, then random brightness and saturation, scaled to [-1, 1].
+    """Does as `train_image`, then changes brightness and saturation, and scales to [-1, 1].
 
     Args:
         encoded: The image file, a scalar string.
-        seed: Shape (2,), int: what all randomness is a function of.
+        seed: Shape (2,), int: seed of all that is random.
         size: Height and width of the result, in pixels.
 
     Returns:
@@ -175,7 +175,7 @@ def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.
 
 
 def inception_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
-    """The central 87.5 % of height and width, resized (bilinear) and scaled to [-1, 1].
+    """Takes the central 87.5 % of height and width, resizes (bilinear) and scales to [-1, 1].
 
     Args:
         encoded: The image file, a scalar string.
@@ -194,7 +194,7 @@ def inception_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How encoded images become the network's input.
+    """Functions from encoded images to the network's input.
 
     Attributes:
         train: Takes the file, a seed and the size in pixels.
@@ -221,7 +221,7 @@ def get(name: str) -> Preprocessing:
         name: "resnet" or "inception".
 
     Returns:
-        The way.
+        Its functions and image size.
 
     Raises:
         UserError: If the name is another one.

@@ -1,13 +1,13 @@
 """Image sets by name."""
 
 import dataclasses
-import difflib
 import inspect
 import os
 import re
 from collections.abc import Callable
 from typing import Any
 
+from tfcredit.checks import did_you_mean
 from tfcredit.data import embedded, imagenet, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
@@ -50,7 +50,7 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
     """
     reason = f"data set: {name}, as asked for."
     if name == "auto":
-        name, reason = _choose(data_dir)
+        name, reason = choose(data_dir)
     if name == "imagenet":
         data = _build(name, imagenet.build, options, data_dir=data_dir)
     elif name == "embedded":
@@ -68,16 +68,24 @@ def _check_known(name: str, data_dir: str | os.PathLike | None) -> None:
     if re.fullmatch(r"\w+(/[\w.*-]+)*", name) and tfds_sets.find(name, data_dir) is not None:
         return
     known = names() + tfds_sets.library().list_builders(with_community_datasets=False)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "choose one of them."
     raise UserError(
         f"unknown data set {name!r}, known are {', '.join(names())} and the image sets of "
-        f"TensorFlow Datasets: {hint}"
+        f"TensorFlow Datasets: choose one of them{did_you_mean(name, known)}"
     )
 
 
-def _choose(data_dir: str | os.PathLike | None) -> tuple[str, str]:
-    """The set that "auto" stands for, and the sentence that says so."""
+def choose(data_dir: str | os.PathLike | None = None) -> tuple[str, str]:
+    """Choose the set that "auto" stands for, without building it.
+
+    Args:
+        data_dir: Folder in which ImageNet is looked for; see `get`.
+
+    Returns:
+        "imagenet" or "embedded", and a sentence that says why.
+
+    Raises:
+        UserError: If ImageNet is there in part or out of reach.
+    """
     folder = imagenet.locate(data_dir)
     if folder is not None:
         return "imagenet", f"data set: IMAGENET, because its TFRecord shards are in {folder}."

@@ -1,4 +1,4 @@
-"""`Shard`: which part of every batch a host reads, and in how many pieces."""
+"""`Shard`: the part of every batch that a host reads, and its pieces."""
 
 import dataclasses
 
@@ -7,13 +7,13 @@ from tfcredit.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Host `index` of `count` reads its share of every batch, cut into `pieces` equal pieces.
+    """The part of every batch that host `index` of `count` reads, cut into `pieces` equal pieces.
 
     Attributes:
-        index: Which host this is, counted from 0.
+        index: Number of the host, counted from 0.
         count: Number of hosts.
-        pieces: Pieces of the host's share of a batch: its replicas times the steps of gradient
-            accumulation.
+        pieces: Number of pieces of the host's part of a batch: its replicas times the steps of
+            gradient accumulation.
 
     Raises:
         UserError: If `index` is outside [0, `count`), or `count` or `pieces` is not positive.
@@ -39,7 +39,7 @@ class Shard:
             )
 
     def piece_size(self, batch_size: int) -> int:
-        """Images in a piece.
+        """Returns the number of images in a piece.
 
         Args:
             batch_size: Images in the batch of all hosts.
@@ -59,7 +59,7 @@ class Shard:
         return batch_size // parts
 
     def examples(self, total: int) -> int:
-        """Test images that this host takes: every `count`-th, starting with its `index`.
+        """Counts the test images of this host: every `count`-th, starting with its `index`.
 
         Args:
             total: Test images of all hosts together.
@@ -70,7 +70,7 @@ class Shard:
         return len(range(self.index, total, self.count))
 
     def evaluation_pieces(self, batch_size: int, total: int) -> int:
-        """Pieces in which a host sees its test images, as many on every host.
+        """Counts the pieces in which a host sees its test images, as many on every host.
 
         Args:
             batch_size: Images in the batch of all hosts.

@@ -9,8 +9,9 @@ from tfcredit.data import preprocessing
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.shard import Shard
 from tfcredit.errors import UserError
+from tfcredit.ilsvrc2012 import IMAGES
 
-EXAMPLES = 1_281_167, 50_000
+EXAMPLES = IMAGES["train"], IMAGES["validation"]
 """Training and test images: as many as ImageNet has, so that an epoch is as long."""
 DISTINCT = 64
 """Images that differ: a larger piece repeats them."""

@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.json_format import ParseError
 
-from tfcredit.data import imagenet
+from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.tfrecord import files, formats, reading
-from tfcredit.data.tfrecord.corrupt import CorruptLog
-from tfcredit.data.tfrecord.source import PARALLEL_FILES, PARALLEL_IMAGES
+from tfcredit.data.tfrecord import record_datasets, record_files, record_format
+from tfcredit.data.tfrecord.source import PARALLEL_FILES, PARALLEL_IMAGES, from_files
 from tfcredit.errors import UserError
 
 SMALL = 64
@@ -22,7 +21,7 @@ MAX_BYTES = 4 * 2**30
 
 
 def library() -> ModuleType:
-    """Imports TensorFlow Datasets, which takes a moment and few runs need.
+    """Imports TensorFlow Datasets, which takes a moment and which few runs need.
 
     Returns:
         The module `tensorflow_datasets`.
@@ -88,10 +87,10 @@ def build(
         data_dir: Folder of prepared sets, local or `gs://`; TensorFlow Datasets' own by default.
         preprocessing: "resnet" or "inception", for sets that are not kept in memory.
         image_size: Height and width of the images to give, in pixels.
-        augment: Whether training images are changed at random: cropped and flipped, or, if small,
-            shifted and flipped.
-        shuffle_buffer: How many undecoded records are held to be shuffled.
-        max_corrupt_records: How many corrupt records are left out before one is an error.
+        augment: True to change training images at random: crop and flip them, or, if small, shift
+            and flip them.
+        shuffle_buffer: Number of undecoded records that are held to be shuffled.
+        max_corrupt_records: Number of corrupt records that are left out before one is an error.
 
     Returns:
         The set; the test images are those of the split "test", or else "validation" (always of
@@ -117,12 +116,12 @@ def build(
         _check_memory(builder, image.shape, sum(counts))
         arrays = [_load(part, image.shape, log) for part in parts]
         return _in_memory(name, arrays, classes, augment, log)
-    return imagenet.assemble(
+    return from_files(
         name,
         classes,
         parts,
         counts,
-        formats.TFDS,
+        record_format.TFDS,
         log,
         preprocessing=preprocessing,
         image_size=image_size,
@@ -180,7 +179,7 @@ def _splits(builder: Any) -> tuple[str, str]:
 
 def _files(builder: Any, split: str) -> list[str]:
     paths = sorted(os.fspath(path) for path in builder.info.splits[split].filepaths)
-    found = set(files.list_files(os.path.join(os.fspath(builder.data_path), "*")))
+    found = set(record_files.list_files(os.path.join(os.fspath(builder.data_path), "*")))
     missing = [path for path in paths if path not in found]
     if missing:
         raise UserError(
@@ -225,13 +224,13 @@ def _load(
     def decode(
         file: tf.Tensor, number: tf.Tensor, record: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded, label = formats.TFDS.parse(record)
+        encoded, label = record_format.TFDS.parse(record)
         image = tf.io.decode_image(encoded, channels=shape[2], expand_animations=False)
         return tf.ensure_shape(image, shape), label
 
-    found = reading.records(paths, np.arange(len(paths)), log, PARALLEL_FILES)
+    found = record_datasets.records(paths, np.arange(len(paths)), log, PARALLEL_FILES)
     images, labels = [np.zeros((0, *shape), np.uint8)], [np.zeros(0, np.int32)]
-    elements = reading.attempted(found, decode, PARALLEL_IMAGES).batch(1024)
+    elements = record_datasets.attempted(found, decode, PARALLEL_IMAGES).batch(1024)
     for image, label, good, file, number in elements.as_numpy_iterator():
         for place in np.flatnonzero(~good):
             log.report(paths[file[place]], int(number[place]), "its image can't be decoded")

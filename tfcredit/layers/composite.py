@@ -62,7 +62,7 @@ class CompositeLayer(keras.layers.Layer):
             raise UserError(
                 f"{cls.__name__} has several kernels, between which rule {rule.name!r} would send "
                 "no error: give it another rule or 'backprop', in to_feedback by "
-                "layers={'NAME': None, '*': RULE}."
+                "layers={'NAME': None, '.*': RULE}."
             )
 
     def _keras_arguments(self, seed: int) -> dict:

@@ -32,9 +32,9 @@ class EinsumDense(FeedbackLayer, keras.layers.EinsumDense):
         initializer = self.feedback_initializer
         if isinstance(initializer, keras.initializers.VarianceScaling):
             # As Keras does for the forward kernel: the fans of the equation's axes.
-            config, contracted = initializer.get_config(), self.connection.summed(shape)
+            config, axes = initializer.get_config(), self.connection.axes(shape)
             if None in (config["input_axes"], config["output_axes"]):
-                kept = [axis for axis in range(len(shape)) if axis not in contracted]
-                config |= {"input_axes": contracted, "output_axes": kept}
+                kept = [axis for axis in range(len(shape)) if axis not in axes.inputs]
+                config |= {"input_axes": list(axes.inputs), "output_axes": kept}
             return type(initializer).from_config(config)(shape, dtype)
         return super()._initial_feedback_kernel(shape, dtype)

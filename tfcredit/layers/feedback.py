@@ -15,8 +15,8 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
-from tfcredit.rules.base import checked
-from tfcredit.seeding import default_seed
+from tfcredit.rules.state import checked
+from tfcredit.seeding import default_seed, derive
 
 
 class _ThreadLosses(threading.local):
@@ -74,9 +74,7 @@ class FeedbackLayer(keras.layers.Layer):
             self._refuse("quantisation")
         self.seed = default_seed() if seed is None else int(seed)
         self.feedback_initializer = independent_initializer(
-            self.rule.initializer(feedback_initializer, self.seed),
-            self.kernel_initializer,
-            self.seed,
+            self._at_start_angle(feedback_initializer), self.kernel_initializer, self.seed
         )
 
     def add_weight(self, *args, name=None, **kwargs):
@@ -134,17 +132,32 @@ class FeedbackLayer(keras.layers.Layer):
         return list(self._losses)
 
     def renew_feedback_kernel(self):
-        """Give the feedback kernel its first value again, at its angle to a W that is now another.
+        """Draw the feedback kernel anew, as `build` did, after W has been replaced.
 
-        A layer without one is left as it is.
+        A layer without a feedback kernel stays as it is.
         """
         if self.feedback_kernel is not None:
             shape, dtype = self.feedback_kernel.shape, self.feedback_kernel.dtype
             self.feedback_kernel.assign(self._first_feedback_kernel(shape, dtype))
 
+    def _at_start_angle(self, given: Any) -> Any:
+        """The feedback initializer: the rule's own where it states an angle."""
+        angle = self.rule.start_angle
+        if angle is None:
+            return given
+        given = keras.initializers.get(given)
+        if given is None:
+            return AtAngle(angle, derive(self.seed, "feedback_kernel"))
+        if not isinstance(given, AtAngle) or given.degrees != angle:
+            raise UserError(
+                f"feedback_initializer={given!r} and rule {self.rule.name}(angle={angle:g}) "
+                "contradict each other: leave the initializer out, or use rule feedback_alignment."
+            )
+        return given
+
     def _first_feedback_kernel(self, shape, dtype=None):
         drawn = tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
-        return self.rule.initial(self.connection, drawn, self.seed)
+        return self.rule.initial(self._make_state(drawn), drawn)
 
     def _initial_feedback_kernel(self, shape, dtype=None):
         if isinstance(self.feedback_initializer, AtAngle):
@@ -162,16 +175,17 @@ class FeedbackLayer(keras.layers.Layer):
         b = self._learn(state) if training else state.feedback_kernel
         # Every variable is read once per call, in `state`: TensorFlow 2.21's graph optimizer may
         # move a second reading past the variable's update in the same step.
+        unscaled = bool(training) and self.rule.scales_errors
         outputs = route_error(
             self.connection,
             x,
             tf.cast(state.kernel, x.dtype),
             tf.cast(b, x.dtype),
             state.y,
-            self._follower(state),
-            self._teacher(state) if training else None,
+            self._teacher(state) if training or self.rule.linear_in_error else None,
+            unscaled,
         )
-        if isinstance(outputs, tuple):
+        if unscaled:
             outputs, zero = outputs
             self.add_loss(zero)
         if state.bias is not None:
@@ -188,22 +202,29 @@ class FeedbackLayer(keras.layers.Layer):
         Returns:
             Both kernels, and the activity behind a stop-gradient.
         """
-        w = tf.convert_to_tensor(self.kernel)
-        state = rules.LayerState(
-            connection=self.connection,
-            x=tf.stop_gradient(inputs),
-            y=None,
-            kernel=w,
-            feedback_kernel=tf.convert_to_tensor(self.feedback_kernel),
-            bias=self._shaped_bias(),
-            activation=self.activation,
-            seed=self.seed,
-            step=None if self._step is None else tf.convert_to_tensor(self._step),
+        state = self._make_state(
+            tf.convert_to_tensor(self.feedback_kernel), tf.stop_gradient(inputs)
         )
         if perturbed:
             state = state.perturbed_by(self.rule, f"layer {self.name!r}")
-        y = self.connection.op(state.x, tf.stop_gradient(tf.cast(w, inputs.dtype)))
-        return dataclasses.replace(state, y=y, y_is_product=True)
+        w = tf.stop_gradient(tf.cast(state.kernel, inputs.dtype))
+        return dataclasses.replace(state, y=self.connection.op(state.x, w), y_is_product=True)
+
+    def _make_state(
+        self, feedback_kernel: tf.Tensor, x: tf.Tensor | None = None
+    ) -> rules.LayerState:
+        return rules.LayerState(
+            connection=self.connection,
+            x=x,
+            y=None,
+            kernel=tf.convert_to_tensor(self.kernel),
+            feedback_kernel=feedback_kernel,
+            bias=None if x is None else self._shaped_bias(),
+            activation=self.activation,
+            seed=self.seed,
+            step=None if self._step is None else tf.convert_to_tensor(self._step),
+            noise_kind=self.rule.noise,
+        )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:
         """What a training call does for B; returns the B that this call's errors travel through."""
@@ -223,29 +244,18 @@ class FeedbackLayer(keras.layers.Layer):
         # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
         return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
 
-    def _follower(self, state: rules.LayerState) -> Callable:
-        """What dB gets of the error, as a function of dW."""
-
-        def follow(dw):
-            change = self.rule.error_gradient(state, dw)
-            if change is None:
-                return None
-            return self._checked("error_gradient", change, self.kernel.shape)
-
-        return follow
-
-    def _teacher(self, state: rules.LayerState) -> Callable | None:
-        """The rule's own dB as a function of dy, or None."""
-        if not self.rule.teaches_by_error:
-            return None
+    def _teacher(self, state: rules.LayerState) -> Callable:
+        """What dB gets of the error, as a function of (dy, dw)."""
         seen = dataclasses.replace(
             state,
             kernel=tf.stop_gradient(state.kernel),
             feedback_kernel=tf.stop_gradient(state.feedback_kernel),
         )
 
-        def teach(dy):
-            change = self.rule.gradient(seen, tf.cast(dy, seen.x.dtype))
+        def teach(dy, dw):
+            change = self.rule.gradient(seen, dy, dw)
+            if change is None:
+                return None
             return self._checked("gradient", change, self.kernel.shape)
 
         return teach

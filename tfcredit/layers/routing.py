@@ -56,37 +56,55 @@ def hold_back_error(x: tf.Tensor) -> tf.Tensor:
     return tf.identity(x), lambda dx: dx if are_backprop_errors() else None
 
 
+Teach = Callable[[tf.Tensor, tf.Tensor], tf.Tensor | None]
+"""dB of (dy, dw); `None` for none."""
+
+
 def route_error(
     connection: Connection,
     x: tf.Tensor,
     kernel: tf.Tensor,
     feedback_kernel: tf.Tensor,
     y: tf.Tensor,
-    error_gradient: Callable[[tf.Tensor], tf.Tensor | None] | None = None,
-    teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    teach: Teach | None = None,
+    unscaled: bool = False,
 ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """`y` = op(x; W), already computed, with an error that travels down through B.
 
-    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = error_gradient(dW) (none
-    if `None`). The one place where errors are routed.
+    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = teach(dy, dW) (none if
+    `None`). The one place where errors are routed.
 
-    With `teach`, dB = teach(dy) instead, and a zero to be added to the losses is returned beside
-    y: its upstream gradient is the scale of the loss, so that `teach` sees errors without it and
-    what it gives is scaled as every other gradient is.
+    Args:
+        connection: The layer's three products.
+        x: Its input `[n, ...]`.
+        kernel: W in the dtype of `x`.
+        feedback_kernel: B in the dtype of `x`.
+        y: op(x; W).
+        teach: dB as a function of dy and dW.
+        unscaled: Whether `teach` sees errors without the scale of the loss. Then a zero to be added
+            to the losses is returned beside y: its upstream gradient is that scale, and what
+            `teach` gives is scaled by it as every other gradient is.
+
+    Returns:
+        `y`, with `unscaled` beside a zero.
     """
 
     @tf.custom_gradient
     def route(x, w, b):
         def gradient(dy, scale=None):
             dw = connection.hebbian(x, dy, w.shape)
-            db = None if error_gradient is None else error_gradient(dw)
-            if teach is not None:
-                unscaled = tf.math.divide_no_nan(tf.cast(dy, scale.dtype), scale)
-                db = tf.cast(scale * tf.cast(teach(unscaled), scale.dtype), b.dtype)
+            if teach is None:
+                db = None
+            elif scale is None:
+                db = teach(dy, dw)
+            else:
+                errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
+                db = teach(*(tf.cast(e, x.dtype) for e in errors))
+                db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), b.dtype)
             carrier = w if are_backprop_errors() else b
             return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)
-        return outputs if teach is None else (outputs, tf.zeros([])), gradient
+        return (outputs, tf.zeros([])) if unscaled else outputs, gradient
 
     return route(x, kernel, feedback_kernel)

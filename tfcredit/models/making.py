@@ -1,13 +1,12 @@
-"""How a network's builder gets its layers: each with its own rule and its own seeds."""
+"""`LayerMaker`: gives a network's builder its layers, each with its own rule and seeds."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from tfcredit import rules
-from tfcredit.errors import UserError
+from tfcredit.patterns import LayerPatterns
 from tfcredit.primitives import WeightedSum
 from tfcredit.seeding import derive
 
@@ -27,10 +26,8 @@ class LayerMaker:
         """Resolves the rule, once for all layers.
 
         Args:
-            rule: Anything that `tfcredit.rules.get` takes, for all layers; or a mapping from
-                regular expressions to such rules. An expression has to match a layer's whole
-                name, the first that does wins, and a layer that none matches is trained by
-                backprop.
+            rule: Anything that `tfcredit.rules.get` takes, for all layers; or a mapping of
+                `LayerPatterns` to such rules. Layers that no pattern fits learn by backprop.
             seed: The network's seed.
 
         Raises:
@@ -40,7 +37,7 @@ class LayerMaker:
         single = not isinstance(rule, Mapping) or isinstance(rule, WeightedSum)
         if single or _CONFIG_KEYS & set(rule):
             rule = {".*": rule}
-        self._rules = [(_compile(pattern), rules.get(value)) for pattern, value in rule.items()]
+        self._rules = LayerPatterns({pattern: rules.get(value) for pattern, value in rule.items()})
         self._default = rules.get("backprop")
         self._made: list[str] = []
 
@@ -69,7 +66,7 @@ class LayerMaker:
         return layer_class(
             *args,
             name=name,
-            rule=self._rule_of(name),
+            rule=self._rules.first(name, default=self._default),
             kernel_initializer=kernel_initializer(seed=derive(self._seed, name, "kernel")),
             seed=derive(self._seed, name),
             **kwargs,
@@ -79,21 +76,9 @@ class LayerMaker:
         """Checks, once the network is built, that no pattern of the rule was a slip.
 
         Raises:
-            UserError: If a pattern matches no layer.
+            UserError: If a pattern fits no layer.
         """
-        for pattern, _ in self._rules:
-            if not any(pattern.fullmatch(name) for name in self._made):
-                raise UserError(
-                    f"The rule's pattern {pattern.pattern!r} matches no layer of this network; "
-                    f"write a regular expression for whole names such as {self._made[0]!r} or "
-                    f"{self._made[-1]!r}."
-                )
-
-    def _rule_of(self, name: str) -> Any:
-        for pattern, rule in self._rules:
-            if pattern.fullmatch(name):
-                return rule
-        return self._default
+        self._rules.check([name] for name in self._made)
 
 
 def half_l2(strength: float) -> keras.regularizers.Regularizer | None:
@@ -106,13 +91,3 @@ def half_l2(strength: float) -> keras.regularizers.Regularizer | None:
         The regularizer, or None for 0, which saves a pass over the weights.
     """
     return keras.regularizers.L2(strength / 2) if strength else None
-
-
-def _compile(pattern: Any) -> re.Pattern:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UserError(
-            f"The rule's pattern {pattern!r} is no regular expression ({error}); "
-            "use one that matches the names of layers, such as 'block_group1_.*'."
-        ) from error

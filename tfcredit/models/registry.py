@@ -1,6 +1,5 @@
 """The networks by name, and the checks of what a user asks of them."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.models import small
 from tfcredit.models.blocks import basic_block, bottleneck_block
@@ -110,7 +110,7 @@ def get(
         (None, 10)
     """
     if not isinstance(name, str) or name not in _NETWORKS:
-        raise UserError(f"Unknown model {name!r}; {_choice(name, names())}")
+        raise UserError(f"Unknown model {name!r}{_choice(name, names())}")
     entry = _NETWORKS[name]
     _check_options(name, entry, options)
     shape = _checked_shape(name, entry, input_shape)
@@ -135,7 +135,7 @@ def _check_options(name: str, entry: _Entry, options: dict[str, Any]) -> None:
     )
     for option in options:
         if option not in known:
-            raise UserError(f"Model {name!r} has no option {option!r}; {_choice(option, known)}")
+            raise UserError(f"Model {name!r} has no option {option!r}{_choice(option, known)}")
 
 
 def _checked_shape(name: str, entry: _Entry, input_shape: Sequence[int]) -> tuple[int, ...]:
@@ -163,12 +163,10 @@ def _checked_shape(name: str, entry: _Entry, input_shape: Sequence[int]) -> tupl
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether it counts something: an int, NumPy's included, and no bool."""
+    """True for an integer, NumPy's included, but not for a bool."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 def _choice(given: Any, known: Sequence[str]) -> str:
-    """The end of a sentence about a name that nothing has."""
-    listed = f"choose one of {', '.join(known)}."
-    close = difflib.get_close_matches(str(given), known, n=1)
-    return f"did you mean {close[0]!r}? Otherwise {listed}" if close else listed
+    """The end of a message about an unknown name."""
+    return f"{did_you_mean(given, known)} Choose one of {', '.join(known)}."

@@ -29,7 +29,7 @@ from tfcredit.models.making import LayerMaker, half_l2
 
 @dataclass(frozen=True)
 class Architecture:
-    """What tells one residual network from another.
+    """Description of a residual network.
 
     Attributes:
         block: `basic_block` or `bottleneck_block`.
@@ -67,8 +67,8 @@ def resnet(
         classes: Number of logits.
         make: Makes the layers that carry a feedback kernel.
         l2: Weight decay of the forward kernels and of the dense bias.
-        architecture: Which residual network.
-        sync_batch_norm: Whether batch norm takes its statistics over all replicas.
+        architecture: The residual network's.
+        sync_batch_norm: True for batch norm with statistics over all replicas.
 
     Returns:
         Logits `[batch, classes]`.

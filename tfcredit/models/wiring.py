@@ -83,7 +83,7 @@ def unwire(model: keras.Model) -> keras.Model:
         A functional model of the same layers, not compiled; `model` itself if nothing was added.
 
     Raises:
-        UserError: What was added is inside of the model.
+        UserError: The direct feedback or perturbation is inside of the model, not at its output.
     """
     plain = model
     if isinstance(model, PerturbedNetwork):

@@ -10,7 +10,7 @@ from tfcredit.optimizers.synchronous import all_at_once
 
 
 def is_feedback_kernel(variable: Any) -> bool:
-    """Whether a Keras or TensorFlow variable is a layer's feedback kernel, by its name."""
+    """Returns True if a variable is a layer's feedback kernel, by its name."""
     return variable.name.split("/")[-1].split(":")[0] == "feedback_kernel"
 
 

@@ -148,7 +148,7 @@ class NoisyOptimizer(DelegatingOptimizer):
         """Make the optimizer that a config describes.
 
         Args:
-            config: What `get_config` returned.
+            config: Config that `get_config` returned.
             custom_objects: Classes by name that the inner optimizer needs.
 
         Returns:

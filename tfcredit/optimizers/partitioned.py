@@ -46,9 +46,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
             feedback: Optimizer of the feedback kernels, of the same kinds.
             name: The optimizer's name.
             loss_scale_factor: Factor of the loss, which the gradients are divided by; None for 1.
-            feedback_rests: Whether a step in which no feedback kernel has a gradient leaves
-                `feedback` as it is, as if it had not been: for an alignment that acts in some steps
-                only. Default: the step is counted, so that a schedule goes on.
+            feedback_rests: True to leave `feedback` as it is in a step in which no feedback kernel
+                has a gradient, for an alignment that acts in some steps only. False to count the
+                step, so that a schedule goes on.
 
         Raises:
             UserError: If an optimizer cannot be made or wrapped, or both are the same instance.
@@ -115,7 +115,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
         """Make the optimizer that a config describes.
 
         Args:
-            config: What `get_config` returned.
+            config: Config that `get_config` returned.
             custom_objects: Classes by name that the inner optimizers need.
 
         Returns:

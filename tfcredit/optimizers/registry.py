@@ -1,12 +1,12 @@
 """Optimizers by name, as the command line takes them, and from configs."""
 
 import copy
-import difflib
 import math
 from typing import Any
 
 import keras
 
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.optimizers import fused
 
@@ -45,8 +45,8 @@ def get(
             "adagrad" or any other of `names()`, in any case.
         learning_rate: A number >= 0 or a Keras schedule.
         momentum: For "momentum" only.
-        nesterov: For "momentum" only: whether the momentum is Nesterov's.
-        **options: What else the Keras class of that name takes, such as `weight_decay`.
+        nesterov: For "momentum" only: True for Nesterov's momentum.
+        **options: Other arguments of the Keras class of that name, such as `weight_decay`.
 
     Returns:
         A new optimizer; SGD and Adam are `tfcredit.optimizers.fused`'s, Keras' with fewer ops.
@@ -124,8 +124,7 @@ def resolve(
 
 
 def _unknown(name: Any) -> str:
-    close = difflib.get_close_matches(str(name).lower(), names(), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    hint = did_you_mean(str(name).lower(), names())
     return f"Unknown optimizer {name!r}, known are {', '.join(names())}{hint}"
 
 

@@ -1,4 +1,4 @@
-"""Where each image of the ILSVRC2012 archives lies; nothing is unpacked.
+"""An index of the images in the ILSVRC2012 archives; nothing is unpacked.
 
 The training archive is a tar of one tar per synset, the validation archive a flat tar. Both are
 uncompressed, so an image is a range of bytes of the archive and one pass over the headers finds
@@ -125,7 +125,7 @@ def index_validation(path: Path, classes: Sequence[str], labels: Sequence[str]) 
 
 
 def official(path: Path, part: str) -> bool:
-    """Whether an archive is bit for bit the official one; reads all of it.
+    """Compares an archive with the official one by its MD5; reads all of it.
 
     Args:
         path: The archive.

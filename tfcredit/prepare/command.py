@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
+from tfcredit.ilsvrc2012 import IMAGES
 from tfcredit.prepare.archives import (
     ARCHIVES,
     Index,
@@ -31,7 +32,6 @@ from tfcredit.prepare.shards import (
 from tfcredit.prepare.synsets import synsets, validation_synsets
 from tfcredit.startup import import_tensorflow
 
-OFFICIAL_IMAGES = {"train": 1_281_167, "validation": 50_000}
 REPORT_SECONDS = 10.0
 MAX_SHARDS = 99_999
 """The names have five digits."""
@@ -152,7 +152,7 @@ def _indexes(
         "validation": index_validation(archives["validation"], classes, labels),
     }
     for part, index in indexes.items():
-        images, whole = len(index.entries), OFFICIAL_IMAGES[part]
+        images, whole = len(index.entries), IMAGES[part]
         present = len(set(index.entries["label"].tolist()))
         note = "" if images == whole else f" (ILSVRC2012 has {whole:,}: this is another set)"
         print(f"{part}: {images:,} images{note} of {present} classes", flush=True)

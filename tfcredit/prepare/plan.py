@@ -1,16 +1,14 @@
-"""What `tfcredit prepare-imagenet` notes beside the shards, so that a killed run can go on."""
+"""The file beside the shards by which a killed `tfcredit prepare-imagenet` goes on."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfcredit import files
 from tfcredit.errors import UserError
-from tfcredit.prepare.shards import PARTIAL
 
 PLAN = "prepare.json"
 LOCK = ".prepare.lock"
@@ -28,7 +26,7 @@ def plan_of(
         labels: A synset per validation image.
 
     Returns:
-        What JSON can hold.
+        A mapping that JSON can hold.
     """
     return {
         "archive_bytes": {part: path.stat().st_size for part, path in archives.items()},
@@ -53,16 +51,14 @@ def locked(output: Path) -> Iterator[None]:
         OSError: If it can't be made or opened.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with (output / LOCK).open("w") as file:  # a network file system can't lock the folder itself
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with contextlib.ExitStack() as stack:
+        try:  # a file, as a network file system can't lock the folder itself
+            stack.enter_context(files.locked(output / LOCK))
+        except files.InUseError:
             raise UserError(
                 f"{output} is being prepared by another process: wait for it or choose another "
                 "--output."
             ) from None
-        except OSError:
-            pass  # a file system without locks
         yield
 
 
@@ -71,7 +67,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
 
     Args:
         output: Folder of the shards.
-        plan: What `plan_of` returned.
+        plan: The mapping that `plan_of` returned.
 
     Raises:
         UserError: If the folder was begun with another plan, or holds shards but no plan.
@@ -95,7 +91,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
                 f"{output} was begun with {name}={before.get(name)}, but {value} is asked for now: "
                 "repeat the first command or choose another --output."
             )
-    for partial in output.glob(f"{PARTIAL}*"):
+    for partial in output.glob(files.partial("*").name):
         partial.unlink()
 
 
@@ -104,10 +100,9 @@ def write_plan(output: Path, plan: dict[str, Any], images: dict[str, int] | None
 
     Args:
         output: Folder of the shards.
-        plan: What `plan_of` returned.
+        plan: The mapping that `plan_of` returned.
         images: Number of images per part, once all are written.
     """
-    partial = output / (PARTIAL + PLAN)
     content = {"parameters": plan} | ({"images": images} if images else {})
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, output / PLAN)
+    with files.written(output / PLAN) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,7 +1,6 @@
 """Writes, hashes and checks the shards of `tfcredit prepare-imagenet`."""
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from tfcredit.errors import UserError
+from tfcredit.files import written
 from tfcredit.prepare.archives import Index
 from tfcredit.seeding import derive
 
 SUMS = "SHA256SUMS"
-PARTIAL = ".partial-"
-"""How the name of a file begins that is still being written: no reader takes it for a shard."""
 
 
 def shard_names(part: str, shards: int) -> list[str]:
@@ -22,7 +20,7 @@ def shard_names(part: str, shards: int) -> list[str]:
 
     Args:
         part: "train" or "validation".
-        shards: How many there are.
+        shards: Number of shards.
 
     Returns:
         Names such as "train-00000-of-01024", in order.
@@ -52,8 +50,8 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
 
     Args:
         path: The shard.
-        index: Where the images are.
-        rows: Which of its entries to write, in this order.
+        index: Places of the images in the archive.
+        rows: Numbers of the entries to write, in this order, int `[n]`.
         classes: All synsets, in the order of their numbers.
 
     Raises:
@@ -61,10 +59,10 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
     """
     import tensorflow as tf  # slowly, which --help does without
 
-    partial = path.with_name(PARTIAL + path.name)
     try:
         with (
             index.archive.open("rb") as archive,
+            written(path, to_disk=True) as partial,
             tf.io.TFRecordWriter(str(partial)) as writer,
         ):
             for name, offset, size, label in index.entries[rows].tolist():
@@ -76,8 +74,6 @@ def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[st
                         "ago: leave the archive alone while it is read."
                     )
                 writer.write(_record(image, name, label, classes[label].encode()))
-        _to_disk(partial)
-        os.replace(partial, path)
     except (OSError, tf.errors.OpError) as problem:
         raise UserError(
             f"{path} can't be written from {index.archive.name} ({problem}): free space or mend "
@@ -97,10 +93,8 @@ def write_sums(folder: Path, names: Sequence[str], progress: Callable[[int, int]
     for number, name in enumerate(names, 1):
         lines.append(f"{_sha256(folder / name)}  {name}\n")
         progress(number, len(names))
-    partial = folder / (PARTIAL + SUMS)
-    partial.write_text("".join(lines))
-    _to_disk(partial)
-    os.replace(partial, folder / SUMS)
+    with written(folder / SUMS, to_disk=True) as partial:
+        partial.write_text("".join(lines))
 
 
 def verify(folder: Path, progress: Callable[[int, int], None]) -> int:
@@ -166,8 +160,3 @@ def _record(image: bytes, name: bytes, label: int, synset: bytes) -> bytes:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from tfcredit.errors import UserError
+from tfcredit.ilsvrc2012 import CLASSES
 
-CLASSES = 1000
 SYNSET = re.compile(r"n\d{8}")
 
 

@@ -4,12 +4,11 @@ Example: tfcredit report runs/first runs/second --output=report.html
 """
 
 import argparse
-import contextlib
-import os
 from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
+from tfcredit.files import written
 from tfcredit.startup import import_tensorflow
 
 
@@ -31,13 +30,10 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
 
     runs, notes = read_runs(options.runs)
     output = Path(options.output)
-    partial = output.with_name(f".{output.name}")
     try:
-        partial.write_bytes(page(runs, notes).encode(errors="replace"))
-        os.replace(partial, output)
+        with written(output) as partial:
+            partial.write_bytes(page(runs, notes).encode(errors="replace"))
     except OSError as problem:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise UserError(
             f"--output={output} can't be written ({problem.strerror or problem}): give a file in a "
             "folder that is there, that you may write to and whose disk is not full."

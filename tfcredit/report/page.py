@@ -1,13 +1,12 @@
 """The page of a report: HTML that needs no network and runs no script."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from tfcredit.report import figures
 from tfcredit.report.reading import LARGEST, StoredRun
-from tfcredit.training.run_directory import FREE
+from tfcredit.training.flags import of_scope, shown_in
 
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -48,8 +47,6 @@ td:first-child { min-width: 11rem; overflow-wrap: anywhere }
 </head>
 <body>
 """
-_SHOWN = ("rule", "model", "dataset", "seed")
-"""Flags in the table of results."""
 
 
 def page(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> str:
@@ -107,8 +104,9 @@ def _results(runs: Sequence[StoredRun]) -> str:
 
 def _differences(runs: Sequence[StoredRun]) -> str:
     """The flags, but those in the table of results, that are not the same in all runs."""
-    names = [field.name for field in dataclasses.fields(runs[0].recipe)]
-    names = [name for name in names if name not in FREE and name not in _SHOWN]
+    recipe = runs[0].recipe
+    shown = shown_in(recipe, "report")
+    names = [name for name in of_scope(recipe, "run") if name not in shown]
     names = [name for name in names if len({getattr(run.recipe, name) for run in runs}) > 1]
     if not names:
         return ""

@@ -1,18 +1,22 @@
 """Rules for feedback kernels. `get` turns a name, config, sum of primitives or rule into a rule."""
 
+import warnings
+
 from tfcredit.rules.akrout import AkroutMirror
 from tfcredit.rules.alignment import AlignmentRule
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit.rules.base import Rule
 from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
-from tfcredit.rules.fixed import NormalizedFeedbackAlignment, SoftAlignment
+from tfcredit.rules.fixed import (
+    FeedbackAlignment,
+    NormalizedFeedbackAlignment,
+    SoftAlignment,
+)
 from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
 from tfcredit.rules.paper import (
     ActivationAlignment,
-    AutoencoderAlignment,
     Backprop,
-    FeedbackAlignment,
     InformationAlignment,
     KolenPollack,
     SymmetricAlignment,
@@ -20,9 +24,10 @@ from tfcredit.rules.paper import (
 )
 from tfcredit.rules.phase_free import PhaseFreeMirror
 from tfcredit.rules.product import LowRankFeedback, ProductFeedbackAlignment
-from tfcredit.rules.reconstruction import LocalDifferenceReconstruction
+from tfcredit.rules.reconstruction import AutoencoderAlignment, LocalDifferenceReconstruction
 from tfcredit.rules.registry import get, names, register, serialize
 from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
+from tfcredit.rules.state import LayerState
 
 __all__ = [
     "BRSF",
@@ -58,3 +63,12 @@ __all__ = [
     "register",
     "serialize",
 ]
+
+
+def __getattr__(name: str):
+    if name == "Synapse":  # for one release
+        warnings.warn(
+            "tfcredit.rules.Synapse is called LayerState.", DeprecationWarning, stacklevel=2
+        )
+        return LayerState
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,10 +6,11 @@ import math
 import keras
 import tensorflow as tf
 
-from tfcredit.errors import UserError
-from tfcredit.rules.base import LayerState, Rule
-from tfcredit.rules.inputs import NOISES
+from tfcredit import checks
+from tfcredit.rules.base import Rule
+from tfcredit.rules.inputs import NOISES, checked_activation
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 from tfcredit.seeding import derive
 
 
@@ -51,7 +52,7 @@ class AkroutMirror(Rule):
         UserError: A value outside these ranges, an unknown distribution or activation.
     """
 
-    counts_steps = True
+    noise = "shared"
 
     def __init__(
         self,
@@ -64,30 +65,14 @@ class AkroutMirror(Rule):
         decay: float = 0.0,
         activation: str | None = None,
     ):
-        for name, count, least in [("samples", samples, 1), ("first_steps", first_steps, 0)]:
-            if not isinstance(count, int) or isinstance(count, bool) or count < least:
-                raise UserError(f"{name}={count!r} must be an integer >= {least}.")
-        for name, value in {"stddev": stddev, "rate": rate, "rescale": rescale}.items():
-            absent = name == "rescale" and value is None
-            if not absent and not (isinstance(value, (int, float)) and 0 < value < math.inf):
-                raise UserError(f"{name}={value!r} must be a positive finite number.")
-        if not isinstance(decay, (int, float)) or not 0 <= decay < 1:
-            raise UserError(f"decay={decay!r} is out of range: give a number >= 0 and below 1.")
-        if distribution not in NOISES:
-            raise UserError(
-                f"distribution={distribution!r} is unknown: give one of {', '.join(NOISES)}."
-            )
-        try:
-            keras.activations.get(activation)
-        except ValueError:
-            raise UserError(
-                f"activation={activation!r} is unknown to Keras: give a name such as 'sigmoid', or "
-                "None for the layer's own."
-            ) from None
-        self.samples, self.distribution, self.stddev = samples, distribution, float(stddev)
-        self.rate, self.first_steps, self.decay = float(rate), first_steps, float(decay)
-        self.rescale = None if rescale is None else float(rescale)
-        self.activation = activation
+        self.samples = checks.integer("samples", samples, at_least=1)
+        self.distribution = checks.choice("distribution", distribution, NOISES)
+        self.stddev = checks.number("stddev", stddev, above=0)
+        self.rate = checks.number("rate", rate, above=0)
+        self.first_steps = checks.integer("first_steps", first_steps, at_least=0)
+        self.rescale = None if rescale is None else checks.number("rescale", rescale, above=0)
+        self.decay = checks.number("decay", decay, at_least=0, below=1)
+        self.activation = checked_activation(activation)
 
     def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
@@ -124,8 +109,8 @@ class AkroutMirror(Rule):
         shape = tf.concat([[self.samples], tf.shape(like)[1:]], 0)
         distribution = distribution or self.distribution
         dtype = state.kernel.dtype
-        noise = state.noise(shape, dtype, distribution, alike=True, index=index)
-        return tf.ensure_shape(noise, [self.samples, *like.shape[1:]])
+        drawn = state.noise(shape, dtype, distribution, index=index)
+        return tf.ensure_shape(drawn, [self.samples, *like.shape[1:]])
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -4,16 +4,25 @@ import dataclasses
 from collections.abc import Mapping
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
+from tfcredit import checks
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
-from tfcredit.primitives import PRIMITIVES, add, times, value_and_terms
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit.primitives import PRIMITIVES, Seen, value_and_terms
+from tfcredit.primitives.seen import add, scalar, times
+from tfcredit.rules.base import Rule
 from tfcredit.rules.inputs import AlignmentInputs
-from tfcredit.rules.objective import alter_input, alter_output, batch_center, objective
-from tfcredit.rules.registry import closest, register
+from tfcredit.rules.objective import (
+    AlteredSeen,
+    alter_input,
+    alter_output,
+    batch_center,
+    objective,
+)
+from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 from tfcredit.seeding import derive
 
 Coefficient = float | LearningRateSchedule
@@ -41,6 +50,7 @@ class AlignmentRule(Rule):
     """
 
     feedback_optimizer = ("adam", 1e-3)
+    linear_in_error = True
 
     def __init__(
         self,
@@ -55,7 +65,7 @@ class AlignmentRule(Rule):
         for key in self.coefficients:
             if key not in PRIMITIVES:
                 raise UserError(
-                    f"coefficient {key!r} is unknown{closest(key, list(PRIMITIVES))} Known "
+                    f"coefficient {key!r} is unknown{did_you_mean(key, PRIMITIVES)} Known "
                     f"primitives: {', '.join(PRIMITIVES)}."
                 )
         self.inputs = AlignmentInputs.get(inputs)
@@ -67,90 +77,87 @@ class AlignmentRule(Rule):
         return bool(self.coefficients)
 
     @property
-    def counts_steps(self) -> bool:
-        """See `Rule.counts_steps`."""
-        scheduled = [*self.coefficients.values(), self.rate]
-        return self.draws_for_each_replica or any(callable(value) for value in scheduled)
+    def noise(self) -> str | None:
+        """See `Rule.noise`: R's own input, and the part of the batch that it sees, are random."""
+        return "per_replica" if self.inputs.noise is not None or self._sees_a_part else None
 
     @property
-    def draws_for_each_replica(self) -> bool:
-        """See `Rule.draws_for_each_replica`."""
-        return self.inputs.noise is not None or self._sees_a_part
+    def counts_steps(self) -> bool:
+        """See `Rule.counts_steps`."""
+        scheduled = any(callable(value) for value in (*self.coefficients.values(), self.rate))
+        return scheduled or super().counts_steps
 
     @property
     def reads_activity(self) -> bool:
         """Whether R depends on the layer's input or pre-activation, so that it takes products."""
-        names = [name for name in self.coefficients if name != "error"]
-        return any(PRIMITIVES[name].reads & {"x", "y"} for name in names)
+        return any(PRIMITIVES[name].reads & {"x", "y"} for name in self._terms)
 
     @property
     def _sees_a_part(self) -> bool:
         return self.inputs.fraction < 1 and self.reads_activity
 
-    def error_coefficient(self, step):
-        """See `Rule.error_coefficient`."""
-        coefficient = self.coefficients.get("error")
-        return coefficient(step) if callable(coefficient) else coefficient
+    def gradient(self, state: LayerState, dy, dw):
+        """See `Rule.gradient`: `error`."""
+        if "error" not in self.coefficients:
+            return None
+        coefficient = _at(self.coefficients["error"], state.step)
+        return scalar(coefficient, dw.dtype) * dw
 
     def loss(self, state: LayerState):
         """See `Rule.loss`."""
-        names = [name for name in self.coefficients if name != "error"]
-        if not names:
+        if not self._terms:
             return None
-        coefficients = {name: _at(self.coefficients[name], state.step) for name in names}
-        return self._regularisation(state, coefficients, _at(self.rate, state.step))
+        coefficients = {name: _at(value, state.step) for name, value in self._terms.items()}
+        rate, seen = _at(self.rate, state.step), self._seen(state)
+        if isinstance(seen, AlteredSeen):
+            return rate * objective(coefficients, seen)
+        return descending(
+            lambda b: value_and_terms(coefficients, dataclasses.replace(seen, b=b)), seen.b, rate
+        )
 
     def primitive_values(self, state: LayerState) -> dict[str, tf.Tensor]:
         """The value of each primitive of the sum (without coefficient), for monitoring."""
-        names = [name for name in self.coefficients if name != "error"]
-        return {name: self._regularisation(state, {name: 1.0}) for name in names}
+        seen = self._seen(state)
+        return {name: PRIMITIVES[name].value(seen) for name in self._terms}
 
-    def _regularisation(self, state: LayerState, coefficients, rate=1.0) -> tf.Tensor:
+    @property
+    def _terms(self) -> dict[str, Coefficient]:
+        """What R is a sum of: all but `error`."""
+        return {name: value for name, value in self.coefficients.items() if name != "error"}
+
+    def _seen(self, state: LayerState) -> Seen:
+        """What R sees of a layer; an `AlteredSeen` where options leave R no closed form."""
         options = self.inputs
-        state = self._seen(state)
+        state = self._shown(state)
         bias = None if state.bias is None else tf.stop_gradient(state.bias)
-        x, product = self._activity(state, coefficients)
+        x, product = self._activity(state)
         y = product
         centred = batch_center(x) if options.batch_center_backward_input else None
-        own = options.activation is None
-        activation = state.activation if own else keras.activations.get(options.activation)
+        activation = keras.activations.get(options.activation or state.activation)
         if options.use_bias_forward and bias is not None:
             y = y + bias
         if options.activation_forward:
             y = activation(y)
-        if options.alters_backward or (options.alters_forward_output and "null" in coefficients):
-            kernel = state.kernel
-            return rate * objective(
+        w, b = state.kernel, state.feedback_kernel
+        apart = options.alters_forward_output  # of `amp` only
+        if options.alters_backward or (apart and "null" in self.coefficients):
+            return AlteredSeen(
                 state.connection,
-                coefficients,
-                options,
                 x,
                 y,
-                kernel if options.update_forward else tf.stop_gradient(kernel),
-                state.feedback_kernel,
-                bias if options.use_bias_backward else None,
-                activation if options.activation_backward else None,
-                centred,
-            )
-        y_amp = alter_output(y, options, "forward") if options.alters_forward_output else None
-        y_is_product = state.y_is_product and y is product and centred is None and y_amp is None
-        return descending(
-            lambda b: value_and_terms(
-                state.connection,
-                coefficients,
-                x,
-                y,
-                state.kernel,
+                w if options.update_forward else tf.stop_gradient(w),
                 b,
-                centred,
-                y_amp,
-                y_is_product,
-            ),
-            state.feedback_kernel,
-            rate,
-        )
+                inputs=options,
+                bias=bias if options.use_bias_backward else None,
+                activation=activation if options.activation_backward else None,
+                x_backward=centred,
+            )
+        y_amp = alter_output(y, options, "forward") if apart else None
+        known = state.y_is_product and y is product and centred is None and y_amp is None
+        x = x if centred is None else centred
+        return Seen(state.connection, x, y, w, b, y_is_product=known, y_amp=y_amp)
 
-    def _seen(self, state: LayerState) -> LayerState:
+    def _shown(self, state: LayerState) -> LayerState:
         """The state with the part of the batch and in the precision that R sees."""
         if self._sees_a_part:
             state = _part(state, self.inputs.fraction)
@@ -161,7 +168,7 @@ class AlignmentRule(Rule):
         cast = {name: tf.cast(each, dtype) for name, each in seen.items() if each is not None}
         return dataclasses.replace(state, **cast)
 
-    def _activity(self, state: LayerState, coefficients):
+    def _activity(self, state: LayerState) -> tuple[tf.Tensor, tf.Tensor]:
         """The input that R sees, and op(x; W) for it where a primitive reads that."""
         options, x, y = self.inputs, state.x, state.y
         if options.noise is not None:
@@ -170,7 +177,7 @@ class AlignmentRule(Rule):
         x = alter_input(x, options)
         if x is state.x and not options.update_forward:
             return x, y
-        if not {"amp", "null", "sparse"} & set(coefficients):
+        if not self.reads_activity:
             return x, y
         kernel = tf.cast(state.kernel, x.dtype)
         if not options.update_forward:
@@ -208,7 +215,7 @@ class NamedAlignmentRule(AlignmentRule):
             if key not in self.defaults:
                 known = list(self.defaults)
                 raise UserError(
-                    f"{self.name} has no coefficient {key!r}{closest(key, known)} It takes "
+                    f"{self.name} has no coefficient {key!r}{did_you_mean(key, known)} It takes "
                     f"{', '.join(known) or 'none'}; AlignmentRule takes any sum."
                 )
         super().__init__({**self.defaults, **given}, inputs=inputs, rate=rate)
@@ -259,13 +266,13 @@ def _coefficient(name: str, value):
         value = keras.optimizers.schedules.deserialize(value)
     if isinstance(value, LearningRateSchedule):
         return value
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value < 0:
+    try:
+        return checks.number(name, value, at_least=0)
+    except UserError:
         raise UserError(
             f"coefficient {name}={value!r} must be a finite number >= 0 or a "
             "keras.optimizers.schedules.LearningRateSchedule."
-        )
-    return float(value)
+        ) from None
 
 
 def _at(coefficient, step):

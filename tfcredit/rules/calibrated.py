@@ -12,9 +12,10 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.errors import UserError
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit import checks
+from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 
 # A bound on the memory of one step's noise; a layer that would need more is less exact.
 MAX_NUMBERS = 2**27
@@ -25,7 +26,7 @@ MAX_SHARES = 8
 class CalibratedRule(Rule):
     """Base of the calibrated rules: noise, its number of samples, and the estimate."""
 
-    counts_steps = True
+    noise = "shared"
 
     def needed(self, fan_in: int) -> float:
         """How many noise samples a layer of this fan-in needs per step, not rounded."""
@@ -45,24 +46,29 @@ class CalibratedRule(Rule):
     def _estimate(self, state: LayerState, kernel: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
         """H(xi, op(xi; kernel)) / k: unbiased for the kernel; times a factor."""
         shape = kernel.shape.as_list()
-        fan_in = state.connection.field_size(shape)
+        fan_in, fields = fan_in_of(state), state.connection.on_fields(shape)
         k = self.samples(fan_in)
         xi = _noise(state, k, fan_in, kernel.dtype)
-        y = state.connection.field_op(xi, kernel)
-        return state.connection.field_hebbian(xi, factor / k * y, shape)
+        return fields.hebbian(xi, factor / k * fields.op(xi, kernel), shape)
 
 
-# Samples are windows on a sequence of signs, as receptive fields that overlap are. That a number is
-# in several samples leaves the mean and every square of the estimate: two products x_a x_b of
-# different samples are uncorrelated. Left out: errors of weights a, b, c of which b lies half way
-# from a to c, at most a share shares / (2 fan_in) more; an update of `calibrated_activation`
-# shrinks the error up to twice the growth that it reckons with, so that it can't diverge.
+def fan_in_of(state: LayerState) -> int:
+    """The weights that an output of the layer sums over."""
+    return state.connection.axes(state.kernel.shape.as_list()).fan_in
+
+
+# Samples are overlapping windows on one sequence of signs, as the receptive fields of an image are,
+# so that fewer signs have to be drawn. The estimate keeps its mean and the mean square of each of
+# its errors, because two products x_a x_b of different samples are uncorrelated. What this leaves
+# out is the correlation of errors at weights that are evenly spaced. It adds a share of at most
+# shares / (2 fan_in), and `calibrated_activation` stays stable up to twice the error that it
+# expects.
 def _noise(state: LayerState, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
     """Unit noise `[samples, fan_in]`, alike on all replicas."""
     most = min(MAX_SHARES, math.isqrt(fan_in))
     shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
     rows = [samples + shares - 1, fan_in // shares]
-    signs = state.noise(rows, dtype, "sign", alike=True)
+    signs = state.noise(rows, dtype, "sign")
     windows = np.arange(samples, dtype=np.int32)[:, None] + np.arange(shares, dtype=np.int32)
     return tf.reshape(tf.gather(signs, tf.constant(windows)), [samples, fan_in])
 
@@ -87,9 +93,8 @@ class CalibratedMirror(CalibratedRule):
     """
 
     def __init__(self, angle: float = 5.0, gain: float = 0.01):
-        check_range("angle", angle, 90.0, "degrees above 0 and below 90", upper_included=False)
-        check_range("gain", gain, 1.0, "above 0 and at most 1")
-        self.angle, self.gain = float(angle), float(gain)
+        self.angle = checks.number("angle", angle, above=0, below=90, unit="degrees")
+        self.gain = checks.number("gain", gain, above=0, at_most=1)
 
     def needed(self, fan_in: int) -> float:
         """See `CalibratedRule.needed`."""
@@ -126,8 +131,7 @@ class CalibratedActivation(CalibratedRule):
     """
 
     def __init__(self, gain: float = 0.05):
-        check_range("gain", gain, 1.0, "above 0 and below 1", upper_included=False)
-        self.gain = float(gain)
+        self.gain = checks.number("gain", gain, above=0, below=1)
 
     def needed(self, fan_in: int) -> float:
         """See `CalibratedRule.needed`."""
@@ -149,16 +153,9 @@ class CalibratedActivation(CalibratedRule):
         """See `Rule.update`."""
         b = state.feedback_kernel
         # op is linear in its kernel: op(xi; B) - op(xi; W) is one product.
-        gain = self.gain_of(state.connection.field_size(b.shape.as_list()))
+        gain = self.gain_of(fan_in_of(state))
         return b - self._estimate(state, b - state.kernel, gain)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
         return {"gain": self.gain}
-
-
-def check_range(name, value, upper, expected, upper_included=True):
-    """Refuse a value outside (0, upper], or (0, upper), in the words of `expected`."""
-    fits = isinstance(value, (int, float)) and 0 < value < upper
-    if not fits and not (upper_included and value == upper):
-        raise UserError(f"{name}={value!r} is out of range: give a number {expected}.")

@@ -1,13 +1,19 @@
-"""Feedback kernels of a fixed direction: of W's norm, or at an angle to the first W."""
+"""Fixed feedback kernels: random, of W's norm, or at an angle to the first W."""
 
-import keras
 import tensorflow as tf
 
-from tfcredit.errors import UserError
-from tfcredit.initializers import AtAngle
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit import checks
+from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
-from tfcredit.seeding import derive
+from tfcredit.rules.state import LayerState
+
+
+@register("feedback_alignment")
+class FeedbackAlignment(Rule):
+    """B is random and never changes (Lillicrap et al. 2016).
+
+    The forward kernels turn towards B instead, which suffices for shallow networks only.
+    """
 
 
 @register("normalized_feedback_alignment")
@@ -45,22 +51,12 @@ class SoftAlignment(Rule):
     """
 
     def __init__(self, angle: float = 45.0):
-        if not isinstance(angle, (int, float)) or not 0 <= angle <= 180:
-            raise UserError(f"angle={angle!r} is out of range: give degrees from 0 to 180.")
-        self.angle = float(angle)
+        self.angle = checks.number("angle", angle, at_least=0, at_most=180, unit="degrees")
 
-    def initializer(self, given, seed: int) -> AtAngle:
-        """See `Rule.initializer`."""
-        own = AtAngle(self.angle, derive(seed, "feedback_kernel"))
-        given = keras.initializers.get(given)
-        if given is None:
-            return own
-        if not isinstance(given, AtAngle) or given.degrees != self.angle:
-            raise UserError(
-                f"feedback_initializer={given!r} and rule soft_alignment(angle={self.angle:g}) "
-                "contradict each other: leave the initializer out, or use rule feedback_alignment."
-            )
-        return given
+    @property
+    def start_angle(self) -> float:
+        """See `Rule.start_angle`."""
+        return self.angle
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 
 
 def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e-3)):
@@ -36,7 +37,7 @@ def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e
 
     def decorate(function: Callable[..., tf.Tensor]) -> type[Rule]:
         class FunctionRule(Rule):
-            def gradient(self, state: LayerState, dy: tf.Tensor) -> tf.Tensor:
+            def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor:
                 """See `Rule.gradient`."""
                 # Products run in the compute dtype, as the layer's own do.
                 w, b = (

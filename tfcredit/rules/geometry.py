@@ -5,8 +5,10 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow as tf
 
 from tfcredit.connections import Connection
+from tfcredit.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ def geometry(
     Args:
         connection: The layer's products.
         input_shape: Static shape of one sample.
-        kernel_shape: Static shape of the kernel, whose first axes are those of the taps.
+        kernel_shape: Static shape of the kernel.
 
     Returns:
         The calibration constants, in NumPy.
@@ -44,18 +46,30 @@ def geometry(
     Raises:
         UserError: A size of the input is unknown.
     """
-    overlaps = connection.overlaps(input_shape, kernel_shape)
-    channels = connection.channels(kernel_shape)
-    counts = functools.reduce(np.multiply.outer, [v.sum(0) for v in overlaps])
+    if None in input_shape[:-1] or None in input_shape[1:]:
+        raise UserError(
+            f"the input has the shape {tuple(input_shape)}, but this rule counts the positions "
+            "that each kernel tap meets and needs them known: give the model a full input shape."
+        )
+    return _measured(connection, tuple(input_shape), tuple(kernel_shape))
+
+
+@functools.lru_cache(maxsize=1024)  # eager training calls ask each time
+def _measured(connection, input_shape, kernel_shape) -> Geometry:
+    # Products of ones count: H(1, 1) the positions of each tap, op(1; 1) the weights met at each
+    # position, and H(1, op(1; 1)) those met together with each tap.
+    with tf.init_scope(), tf.device("CPU:0"):
+        x, w = tf.ones([1, *input_shape]), tf.ones(kernel_shape)
+        met_together = connection.op(x, w)
+        products = [tf.ones_like(met_together), met_together]
+        products = [connection.hebbian(x, y, kernel_shape).numpy() for y in products]
+    # All weights of a tap have the same counts.
+    taps = len(connection.axes(kernel_shape).taps)
+    of_taps = (slice(None),) * taps + (slice(1),) * (len(kernel_shape) - taps)
+    counts, spread = (np.rint(each[of_taps].astype(float)) for each in products)
     met = counts > 0
-    safe = np.where(met, counts, 1.0)
-    # mixing[a, b]: in how many positions taps a and b meet the input together. The estimate of
-    # tap a sums, over its positions, products with every other tap that is met there.
-    mixing = functools.reduce(np.kron, [v.T @ v for v in overlaps])
-    flat = safe.ravel()
-    spread = mixing / flat[:, None] ** 2
-    # Gaussian noise: the fourth moment adds one more term to the fan-in.
-    own = 1.0 / flat * met.ravel()
-    variance = float((channels * spread.sum(1) + own)[met.ravel()].mean())
-    shape = counts.shape + (1,) * (len(kernel_shape) - counts.ndim)
-    return Geometry(safe.reshape(shape), met.reshape(shape).astype(float), variance)
+    counts = np.where(met, counts, 1.0)
+    # An estimate sums, over its positions, products with all weights that are met there. Gaussian
+    # noise: the fourth moment adds one more term to the fan-in.
+    variance = float((spread / counts**2 + 1.0 / counts)[met].mean())
+    return Geometry(counts, met.astype(float), variance)

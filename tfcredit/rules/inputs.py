@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import keras
 
+from tfcredit import checks
 from tfcredit.errors import UserError
 
 NOISES = ("normal", "uniform")
@@ -88,25 +89,11 @@ class AlignmentInputs:
                 f"noise={self.noise!r} is unknown: give one of {', '.join(NOISES)}, or None for "
                 "the layer's activity."
             )
-        if not _is_number(self.stddev) or not 0 < self.stddev < float("inf"):
-            raise UserError(f"stddev={self.stddev!r} must be a positive finite number.")
-        if not _is_number(self.fraction) or not 0 < self.fraction <= 1:
-            raise UserError(
-                f"fraction={self.fraction!r} must be a number above 0 and at most 1: the share of "
-                "the batch that R sees."
-            )
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise UserError(
-                f"precision={self.precision!r} is unknown: give one of {', '.join(PRECISIONS)}, or "
-                "None for the layer's."
-            )
-        try:
-            keras.activations.get(self.activation)
-        except ValueError:
-            raise UserError(
-                f"activation={self.activation!r} is unknown to Keras: give a name such as "
-                "'relu', or None for the layer's own."
-            ) from None
+        checks.number("stddev", self.stddev, above=0)
+        checks.number("fraction", self.fraction, above=0, at_most=1)
+        if self.precision is not None:
+            checks.choice("precision", self.precision, PRECISIONS)
+        checked_activation(self.activation)
 
     @property
     def alters_forward_output(self) -> bool:
@@ -161,5 +148,23 @@ class AlignmentInputs:
         return cls(**options)
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def checked_activation(name: str | None) -> str | None:
+    """The name of an activation that Keras knows, or `None` for the layer's own.
+
+    Args:
+        name: The name.
+
+    Returns:
+        `name`.
+
+    Raises:
+        UserError: Keras does not know it.
+    """
+    try:
+        keras.activations.get(name)
+    except ValueError:
+        raise UserError(
+            f"activation={name!r} is unknown to Keras: give a name such as 'relu', or None for "
+            "the layer's own."
+        ) from None
+    return name

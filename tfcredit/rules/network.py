@@ -4,7 +4,7 @@
 need; a network made by hand gets it from `tfcredit.models.wire`. Without it hardly a layer learns.
 """
 
-from tfcredit.errors import UserError
+from tfcredit import checks
 from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
 
@@ -45,9 +45,7 @@ class NodePerturbation(Rule):
     sends_error = False
 
     def __init__(self, stddev: float = 0.1):
-        if not isinstance(stddev, (int, float)) or not 0 < stddev < float("inf"):
-            raise UserError(f"stddev={stddev!r} must be a positive finite number.")
-        self.stddev = float(stddev)
+        self.stddev = checks.number("stddev", stddev, above=0)
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -1,16 +1,18 @@
-"""The regularisation function R of a layer, written out, for options without a closed form.
+"""R as the sum of its primitives' values, for inputs of R without a closed form.
 
 `primitives.value_and_gradient` is the closed form. Here R is built from operations that
 TensorFlow differentiates.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from tfcredit.connections import Connection
 from tfcredit.errors import UserError
-from tfcredit.primitives import scalar
+from tfcredit.primitives import PRIMITIVES, Seen
+from tfcredit.primitives.seen import times
 from tfcredit.rules.inputs import AlignmentInputs
 
 
@@ -55,81 +57,80 @@ def alter_output(x: tf.Tensor, inputs: AlignmentInputs, direction: str) -> tf.Te
     return batch_center(x) if getattr(inputs, f"batch_center_{direction}_output") else x
 
 
-def objective(
-    connection: Connection,
-    coefficients: Mapping[str, float | tf.Tensor],
-    inputs: AlignmentInputs,
-    x: tf.Tensor,
-    y: tf.Tensor,
-    kernel: tf.Tensor,
-    feedback_kernel: tf.Tensor,
-    bias: tf.Tensor | None,
-    activation: Callable | None,
-    x_backward: tf.Tensor | None = None,
-) -> tf.Tensor:
-    """R by its definition, for options that leave it without a closed form.
+@dataclasses.dataclass(frozen=True)
+class AlteredSeen(Seen):
+    """What R sees where options alter projections and reconstructions.
 
-    Args:
-        connection: The layer's three products.
-        coefficients: Name -> coefficient; `error` is ignored.
+    Attributes:
         inputs: The options.
-        x: The (altered) input `[n, ...]`.
-        y: The forward projection with bias and activation as `inputs` asks.
-        kernel: W, behind a stop-gradient unless `inputs.update_forward`.
-        feedback_kernel: B.
         bias: Added to the backward projection, or `None`.
         activation: Applied to the backward projection, or `None`.
         x_backward: The input of the backward projection where it differs from `x`.
+    """
+
+    inputs: AlignmentInputs = AlignmentInputs()
+    bias: tf.Tensor | None = None
+    activation: Callable | None = None
+    x_backward: tf.Tensor | None = None
+
+    @property
+    def updates_forward(self) -> bool:
+        """See `Seen.updates_forward`."""
+        return self.inputs.update_forward
+
+    @functools.cached_property
+    def projected(self):
+        """See `Seen.projected`."""
+        forward = alter_output(self.y, self.inputs, "forward")
+        return forward, alter_output(self._backward, self.inputs, "backward")
+
+    @functools.cached_property
+    def reconstructed(self):
+        """See `Seen.reconstructed`."""
+        source, through, direction = self.y, self.b, "forward"
+        if self.inputs.reconstruction_reversal:
+            source, through, direction = self._backward, self.w, "backward"
+        through = tf.cast(through, self.x.dtype)
+        back = self.connection.op_transpose(source, through, tf.shape(self.x))
+        return alter_output(back, self.inputs, direction)
+
+    @property
+    def paired(self):
+        """See `Seen.paired`."""
+        return (self.x, self.reconstructed) if self.inputs.reconstruction_amp else self.projected
+
+    @functools.cached_property
+    def _backward(self) -> tf.Tensor:
+        """The backward projection before outputs are altered."""
+        x = self.x if self.x_backward is None else self.x_backward
+        back = self.connection.op(x, tf.cast(self.b, x.dtype))
+        back = back if self.bias is None else back + self.bias
+        return back if self.activation is None else self.activation(back)
+
+
+def objective(coefficients: Mapping[str, float | tf.Tensor], seen: AlteredSeen) -> tf.Tensor:
+    """R by its definition, for options that leave it without a closed form.
+
+    Args:
+        coefficients: Primitive name -> coefficient; `error` is ignored.
+        seen: What R sees of the layer, `w` behind a stop-gradient unless options update it too.
 
     Returns:
-        A differentiable scalar in the dtype of `feedback_kernel`.
+        A differentiable scalar in the dtype of B.
+
+    Raises:
+        UserError: A primitive that is stated by its gradient.
     """
-    dtype = feedback_kernel.dtype
-    w, b = tf.cast(kernel, x.dtype), tf.cast(feedback_kernel, x.dtype)
-    back = connection.op(x if x_backward is None else x_backward, b)
-    if bias is not None:
-        back = back + bias
-    if activation is not None:
-        back = activation(back)
-    forward_projection = alter_output(y, inputs, "forward")
-    backward_projection = alter_output(back, inputs, "backward")
-    needs = {"null", "amp"} if inputs.reconstruction_amp else {"null"}
-    reconstruction = None
-    if needs & set(coefficients):
-        source, through, direction = (
-            (back, w, "backward") if inputs.reconstruction_reversal else (y, b, "forward")
-        )
-        reconstruction = connection.op_transpose(source, through, tf.shape(x))
-        reconstruction = alter_output(reconstruction, inputs, direction)
-
-    n = tf.cast(tf.shape(x)[0], dtype)
-
-    def inner(left, right):
-        return tf.reduce_sum(tf.cast(left, dtype) * tf.cast(right, dtype)) / n
-
-    total = tf.zeros([], dtype)
+    total = tf.zeros([], seen.b.dtype)
     for name, coefficient in coefficients.items():
-        if name == "amp":
-            pair = (forward_projection, backward_projection)
-            value = -inner(*((x, reconstruction) if inputs.reconstruction_amp else pair))
-        elif name == "null":
-            value = inner(reconstruction, reconstruction) / 2
-        elif name == "sparse":
-            value = inner(backward_projection, backward_projection) / 2
-            if inputs.update_forward:
-                value += inner(forward_projection, forward_projection) / 2
-        elif name == "decay":
-            value = tf.nn.l2_loss(feedback_kernel)
-            if inputs.update_forward:
-                value += tf.nn.l2_loss(kernel)
-        elif name == "self":
-            value = -tf.reduce_sum(feedback_kernel * kernel)
-        elif name == "error":
+        primitive = PRIMITIVES[name]
+        if name == "error":
             continue
-        else:
+        if not primitive.has_value:
             raise UserError(
                 f"primitive {name!r} is stated by its gradient, and these inputs of R alter the "
-                f"backward projection ({inputs}): leave them out, or write a Rule with a `loss`."
+                f"backward projection ({seen.inputs}): leave them out, or write a Rule with a "
+                "`loss`."
             )
-        total += scalar(coefficient, dtype) * value
+        total += times(coefficient, primitive.value(seen))
     return total

@@ -15,14 +15,6 @@ class Backprop(Rule):
     has_feedback_kernel = False
 
 
-@register("feedback_alignment")
-class FeedbackAlignment(Rule):
-    """B is random and never changes (Lillicrap et al. 2016).
-
-    The forward kernels turn towards B instead, which suffices for shallow networks only.
-    """
-
-
 @register("weight_mirror")
 class WeightMirror(NamedAlignmentRule):
     """R = amp + decay: a Hebbian average of y x^T with forgetting (Akrout et al. 2019).
@@ -34,8 +26,8 @@ class WeightMirror(NamedAlignmentRule):
         rate: See `AlignmentRule`.
 
     Local, but B's fixed point depends on the second moments of the activity. With the default
-    coefficients on the layer's own activity the outcome hangs on the seed (the README's table
-    has the spread); the paper reports the sensitivity. `CalibratedMirror` is the cure.
+    coefficients on the layer's own activity the outcome hangs on the seed (docs/results.md has
+    the spread); the paper reports the sensitivity. `CalibratedMirror` is the cure.
     """
 
     defaults = {"amp": 1e-3, "decay": 2e-3}
@@ -57,25 +49,6 @@ class InformationAlignment(NamedAlignmentRule):
 
     defaults = {"amp": 2e-3, "null": 2e-3, "decay": 2e-3}
     feedback_optimizer = ("adam", 5e-3)
-
-
-@register("autoencoder_alignment")
-class AutoencoderAlignment(NamedAlignmentRule):
-    """R = amp + null: B learns to give x back from y = op(x; W), as a linear decoder does.
-
-    Args:
-        amp: Default 1e-3.
-        null: Default 1e-3.
-        inputs: See `AlignmentRule`.
-        rate: See `AlignmentRule`.
-
-    Equal coefficients make R = coefficient/(2n) |x - opT(y; B)|^2 up to a constant, which is how
-    difference target propagation learns its inverse (Lee et al. 2015, on a linear layer). Local.
-    Its fixed point is the regression of x on y, not W: near W's direction only as far as the
-    activity is white.
-    """
-
-    defaults = {"amp": 1e-3, "null": 1e-3}
 
 
 @register("symmetric_alignment")

@@ -4,10 +4,11 @@ import math
 
 import tensorflow as tf
 
-from tfcredit.rules.base import LayerState, Rule
-from tfcredit.rules.calibrated import check_range
+from tfcredit import checks
+from tfcredit.rules.base import Rule
 from tfcredit.rules.geometry import geometry
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 
 LEAST_FRACTION, LARGEST_FRACTION = 0.05, 0.5
 
@@ -54,17 +55,17 @@ class PhaseFreeMirror(Rule):
     package's.
     """
 
-    counts_steps = True
+    noise = "per_replica"
     follows_forward = True
+    linear_in_error = True
 
     def __init__(self, angle: float = 10.0, gain: float = 0.01):
-        check_range("angle", angle, 90.0, "degrees above 0 and below 90", upper_included=False)
-        check_range("gain", gain, 1.0, "above 0 and at most 1")
-        self.angle, self.gain = float(angle), float(gain)
+        self.angle = checks.number("angle", angle, above=0, below=90, unit="degrees")
+        self.gain = checks.number("gain", gain, above=0, at_most=1)
 
-    def error_coefficient(self, step):
-        """See `Rule.error_coefficient`."""
-        return 1.0
+    def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor:
+        """See `Rule.gradient`: B follows W."""
+        return dw
 
     def fraction(self, variance: float, samples: int | tf.Tensor) -> tf.Tensor:
         """Standard deviation of the noise over that of the activity.

@@ -5,12 +5,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfcredit import noise
-from tfcredit.connections import Connection
-from tfcredit.errors import UserError
+from tfcredit import checks, noise
 from tfcredit.rules.alignment import NamedAlignmentRule
-from tfcredit.rules.base import LayerState
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 from tfcredit.seeding import derive
 
 
@@ -36,21 +34,26 @@ class ProductRule(NamedAlignmentRule):
         """The number of rows of Q for so many outputs."""
         raise NotImplementedError
 
-    def error_gradient(self, state: LayerState, dw: tf.Tensor) -> tf.Tensor:
-        """See `Rule.error_gradient`."""
-        change = tf.cast(super().error_gradient(state, dw), state.feedback_kernel.dtype)
-        return tf.cast(self.initial(state.connection, change, state.seed), dw.dtype)
+    def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor:
+        """See `Rule.gradient`."""
+        change = tf.cast(super().gradient(state, dy, dw), state.feedback_kernel.dtype)
+        return tf.cast(self._projected(state, change), dw.dtype)
 
-    def initial(self, connection: Connection, drawn: tf.Tensor, seed: int) -> tf.Tensor:
-        """See `Rule.initial`: `drawn` times Q^T Q on its outputs."""
-        shape, axes = connection.outputs(drawn.shape.as_list())
-        order = [axis for axis in range(len(shape)) if axis not in axes] + axes
-        outputs = math.prod(shape[axis] for axis in axes)
-        ordered = tf.transpose(tf.reshape(drawn, shape), order)
-        q = self.projection(outputs, seed, drawn.dtype)
+    def initial(self, state: LayerState, drawn: tf.Tensor) -> tf.Tensor:
+        """See `Rule.initial`."""
+        return self._projected(state, drawn)
+
+    def _projected(self, state: LayerState, kernel: tf.Tensor) -> tf.Tensor:
+        """`kernel` times Q^T Q on its outputs."""
+        axes = state.connection.axes(kernel.shape.as_list())
+        last = list(axes.outputs)
+        order = [axis for axis in range(len(axes.shape)) if axis not in last] + last
+        outputs = math.prod(axes.shape[axis] for axis in last)
+        ordered = tf.transpose(tf.reshape(kernel, axes.shape), order)
+        q = self.projection(outputs, state.seed, kernel.dtype)
         mixed = tf.reshape(ordered, [-1, outputs]) @ tf.matmul(q, q, transpose_a=True)
-        back = [order.index(axis) for axis in range(len(shape))]
-        return tf.reshape(tf.transpose(tf.reshape(mixed, ordered.shape), back), drawn.shape)
+        back = [order.index(axis) for axis in range(len(order))]
+        return tf.reshape(tf.transpose(tf.reshape(mixed, ordered.shape), back), kernel.shape)
 
     def projection(self, outputs: int, seed: int, dtype: tf.DType) -> tf.Tensor:
         """Q of a layer.
@@ -89,9 +92,7 @@ class ProductFeedbackAlignment(ProductRule):
 
     def __init__(self, width: float = 4.0, **options: Any):
         super().__init__(**options)
-        if not isinstance(width, (int, float)) or not 1 <= width < math.inf:
-            raise UserError(f"width={width!r} must be a finite number >= 1 of rows per output.")
-        self.relative_width = float(width)
+        self.relative_width = checks.number("width", width, at_least=1)
 
     def width(self, outputs: int) -> int:
         """See `ProductRule.width`."""
@@ -124,9 +125,7 @@ class LowRankFeedback(ProductRule):
 
     def __init__(self, rank: int = 10, **options: Any):
         super().__init__(**options)
-        if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
-            raise UserError(f"rank={rank!r} must be a positive integer.")
-        self.rank = rank
+        self.rank = checks.integer("rank", rank, at_least=1)
 
     def width(self, outputs: int) -> int:
         """See `ProductRule.width`."""

@@ -1,15 +1,35 @@
-"""Reconstruction from noise: the rule of local difference target propagation."""
+"""Rules by which B learns to reconstruct: autoencoders, local difference target propagation."""
 
 import dataclasses
 
 import tensorflow as tf
 
-from tfcredit.errors import UserError
-from tfcredit.primitives import value_and_terms
-from tfcredit.rules.alignment import descending
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit import checks
+from tfcredit.primitives import Seen, value_and_terms
+from tfcredit.rules.alignment import NamedAlignmentRule, descending
+from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 from tfcredit.seeding import derive
+
+
+@register("autoencoder_alignment")
+class AutoencoderAlignment(NamedAlignmentRule):
+    """R = amp + null: B learns to give x back from y = op(x; W), as a linear decoder does.
+
+    Args:
+        amp: Default 1e-3.
+        null: Default 1e-3.
+        inputs: See `AlignmentRule`.
+        rate: See `AlignmentRule`.
+
+    Equal coefficients make R = coefficient/(2n) |x - opT(y; B)|^2 up to a constant, which is how
+    difference target propagation learns its inverse (Lee et al. 2015, on a linear layer). Local.
+    Its fixed point is the regression of x on y, not W: near W's direction only as far as the
+    activity is white.
+    """
+
+    defaults = {"amp": 1e-3, "null": 1e-3}
 
 
 @register("l_drl")
@@ -33,13 +53,11 @@ class LocalDifferenceReconstruction(Rule):
     """
 
     feedback_optimizer = ("adam", 1e-3)
-    counts_steps = True
+    noise = "per_replica"
 
     def __init__(self, coefficient: float = 1e-3, stddev: float = 1.0):
-        for name, value in {"coefficient": coefficient, "stddev": stddev}.items():
-            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise UserError(f"{name}={value!r} must be a positive finite number.")
-        self.coefficient, self.stddev = float(coefficient), float(stddev)
+        self.coefficient = checks.number("coefficient", coefficient, above=0)
+        self.stddev = checks.number("stddev", stddev, above=0)
 
     def loss(self, state: LayerState) -> tf.Tensor:
         """See `Rule.loss`."""
@@ -52,8 +70,9 @@ class LocalDifferenceReconstruction(Rule):
         projection = connection.op(xi, tf.cast(w, x.dtype))
 
         def both(b):
-            amp = value_and_terms(connection, {"amp": self.coefficient}, xi, projection, w, b)
-            null = value_and_terms(connection, {"null": self.coefficient}, xi, eta, w, b)
+            seen = Seen(connection, xi, projection, w, b)
+            amp = value_and_terms({"amp": self.coefficient}, seen)
+            null = value_and_terms({"null": self.coefficient}, dataclasses.replace(seen, y=eta))
             return amp[0] + null[0], amp[1] + null[1]
 
         return descending(both, state.feedback_kernel)

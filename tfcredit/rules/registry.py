@@ -1,12 +1,12 @@
 """Names of rules, and the many ways to say which rule is meant."""
 
 import ast
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.primitives import PRIMITIVES, WeightedSum
 from tfcredit.rules.base import Rule
@@ -28,12 +28,6 @@ def register(name: str):
 def names() -> list[str]:
     """The known names, sorted, as `--rule` takes them."""
     return sorted(_RULES)
-
-
-def closest(word: str, known: list[str]) -> str:
-    """The end of a sentence about an unknown word: `; did you mean ...?`, or a full stop."""
-    near = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def get(identifier: Any) -> Rule:
@@ -91,7 +85,7 @@ def _deserialize(config: Mapping) -> Rule:
 def _create(name, arguments: dict) -> Rule:
     if name not in _RULES:
         raise UserError(
-            f"rule {name!r} is unknown{closest(str(name), names())} Known rules: "
+            f"rule {name!r} is unknown{did_you_mean(name, names())} Known rules: "
             f"{', '.join(names())}."
         )
     try:

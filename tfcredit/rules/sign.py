@@ -4,10 +4,10 @@ import math
 
 import tensorflow as tf
 
-from tfcredit import noise
-from tfcredit.errors import UserError
-from tfcredit.rules.base import LayerState, Rule
+from tfcredit import checks, noise
+from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
 from tfcredit.seeding import derive
 
 VARIANTS = ("usf", "brsf", "frsf")
@@ -36,29 +36,22 @@ class SignSymmetry(Rule):
     """
 
     def __init__(self, variant: str = "usf", concordance: float = 1.0):
-        if variant not in VARIANTS:
-            raise UserError(
-                f"sign symmetry variant {variant!r} is unknown: give one of {', '.join(VARIANTS)}."
-            )
-        if not isinstance(concordance, (int, float)) or not 0 <= concordance <= 1:
-            raise UserError(
-                f"concordance={concordance!r} is out of range: give a probability from 0 to 1."
-            )
-        self.variant, self.concordance = variant, float(concordance)
+        self.variant = checks.choice("variant", variant, VARIANTS)
+        self.concordance = checks.number("concordance", concordance, at_least=0, at_most=1)
 
     @property
-    def counts_steps(self) -> bool:
-        """See `Rule.counts_steps`."""
-        return self.variant == "brsf"
+    def noise(self) -> str | None:
+        """See `Rule.noise`."""
+        return "shared" if self.variant == "brsf" else None
 
     def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
         w, b = state.kernel, state.feedback_kernel
-        scale = math.sqrt(2.0 / sum(state.connection.fans(w.shape.as_list())))
+        scale = math.sqrt(2.0 / sum(state.connection.axes(w.shape.as_list()).fans))
         if self.variant == "usf":
             magnitude = tf.fill(w.shape, tf.constant(scale, b.dtype))
         elif self.variant == "brsf":
-            magnitude = scale * tf.abs(state.noise(w.shape, b.dtype, alike=True))
+            magnitude = scale * tf.abs(state.noise(w.shape, b.dtype))
         else:
             magnitude = tf.abs(b)
         if self.concordance < 1.0:

@@ -6,8 +6,9 @@ import math
 import keras
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.errors import UserError
-from tfcredit.schedules.base import StepSchedule, check_number
+from tfcredit.schedules.base import StepSchedule
 
 CHANGES = (None, "linear", "exponential")
 
@@ -47,18 +48,18 @@ class CoefficientSchedule(StepSchedule):
     def __post_init__(self) -> None:
         """Check the fields."""
         for name in ("value", "rate"):
-            check_number(name, getattr(self, name), signed=True)
+            checks.number(name, getattr(self, name))
         for name in ("steps_per_epoch", "epochs"):
-            check_number(name, getattr(self, name), positive=True)
+            checks.number(name, getattr(self, name), above=0)
         for name in ("start", "stop", "cycle"):
-            check_number(name, getattr(self, name))
+            checks.number(name, getattr(self, name), at_least=0)
         if not self.start <= self.stop <= 1:
             raise UserError(
                 f"start={self.start} and stop={self.stop} are no window; give fractions of the "
                 "training with 0 <= start <= stop <= 1."
             )
         if self.change not in CHANGES:
-            raise UserError(f"change is {self.change!r}; choose None, 'linear' or 'exponential'.")
+            raise UserError(f"change={self.change!r}: choose None, 'linear' or 'exponential'.")
         if self.change is None and (self.rate or self.cycle):
             raise UserError(
                 f"rate={self.rate} and cycle={self.cycle} act only on a changing coefficient; "

@@ -1,12 +1,16 @@
 """The learning rate of the paper: warm-up, then step drops."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.errors import UserError
-from tfcredit.schedules.base import StepSchedule, check_alternation, check_number
+from tfcredit.schedules.base import StepSchedule
+from tfcredit.schedules.rates import TaskSchedule
 
 
 def scale_learning_rate(learning_rate: float, batch_size: int, base_batch_size: int = 256) -> float:
@@ -23,9 +27,9 @@ def scale_learning_rate(learning_rate: float, batch_size: int, base_batch_size: 
     Raises:
         UserError: If the rate is negative or a batch size is not positive.
     """
-    check_number("learning_rate", learning_rate)
-    check_number("batch_size", batch_size, positive=True)
-    check_number("base_batch_size", base_batch_size, positive=True)
+    checks.number("learning_rate", learning_rate, at_least=0)
+    checks.number("batch_size", batch_size, above=0)
+    checks.number("base_batch_size", base_batch_size, above=0)
     return learning_rate * batch_size / base_batch_size
 
 
@@ -34,7 +38,7 @@ def scale_learning_rate(learning_rate: float, batch_size: int, base_batch_size: 
 class WarmupStepDecay(StepSchedule):
     """Learning rate with a linear warm-up and step drops (Kunin et al. 2020).
 
-    The rate climbs from 0 to `learning_rate` over the warm-up, and from each boundary on it is
+    The rate climbs from 0 to `learning_rate` over the warm-up. From each boundary on it is
     `learning_rate` times that boundary's factor.
 
     Args:
@@ -43,12 +47,6 @@ class WarmupStepDecay(StepSchedule):
         warmup_epochs: Length of the warm-up; 0 starts at the full rate.
         boundaries: Epochs at which the rate drops, increasing; an empty tuple for none.
         factors: One multiplier of `learning_rate` per boundary.
-        delay_epochs: Epochs by which the whole schedule, held at its start, comes later: for the
-            task loss that `TaskRate` delays.
-        alternate_steps: The `alternate_steps` of `TaskRate`: warm-up and boundaries are stretched
-            by `alternate_steps + 1`, the steps that each task step then takes at most.
-        drop_offset_epochs: For the alignment beside a task delayed by so many epochs: the drops
-            come later by them, to stay with the task's, and there is no warm-up.
 
     Raises:
         UserError: If a number is negative, not finite, or the drops do not fit each other.
@@ -63,33 +61,65 @@ class WarmupStepDecay(StepSchedule):
     warmup_epochs: float = 5.0
     boundaries: tuple[float, ...] = (30.0, 60.0, 80.0)
     factors: tuple[float, ...] = (0.1, 0.01, 0.001)
-    delay_epochs: float = 0.0
-    alternate_steps: int = 0
-    drop_offset_epochs: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        for name in ("learning_rate", "warmup_epochs", "delay_epochs", "drop_offset_epochs"):
-            check_number(name, getattr(self, name))
-        check_number("steps_per_epoch", self.steps_per_epoch, positive=True)
-        check_alternation(self.alternate_steps)
-        self._check_drops()
-        if self.delay_epochs and self.drop_offset_epochs:
+        for name in ("learning_rate", "warmup_epochs"):
+            checks.number(name, getattr(self, name), at_least=0)
+        checks.number("steps_per_epoch", self.steps_per_epoch, above=0)
+        for name in ("boundaries", "factors"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        if len(self.boundaries) != len(self.factors):
             raise UserError(
-                f"delay_epochs={self.delay_epochs} and drop_offset_epochs="
-                f"{self.drop_offset_epochs} exclude each other; give the delay to the task's "
-                "schedule and the offset to the alignment's."
+                f"{len(self.boundaries)} boundaries {self.boundaries} stand against "
+                f"{len(self.factors)} factors {self.factors}; give one factor per boundary."
+            )
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise UserError(
+                f"boundaries are {self.boundaries}; give them in epochs, each later than the last."
             )
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> StepSchedule:
+        """Make the schedule of a config; the delay of an earlier one is `TaskSchedule`'s now.
+
+        Args:
+            config: What `get_config` returned.
+
+        Returns:
+            The schedule.
+
+        Raises:
+            UserError: If the config has an argument that no longer exists.
+        """
+        config = dict(config)
+        delay = config.pop("delay_epochs", 0)
+        for name in ("alternate_steps", "drop_offset_epochs"):
+            if value := config.pop(name, 0):
+                raise UserError(
+                    f"WarmupStepDecay has no {name}={value} any more; load the model with "
+                    "compile=False and compile it with a TaskSchedule or later boundaries."
+                )
+        schedule = cls(**config)
+        return TaskSchedule(schedule, schedule.steps_per_epoch, delay) if delay else schedule
+
     def _at(self, step: tf.Tensor) -> tf.Tensor:
-        shift = self.delay_epochs + self.drop_offset_epochs
-        stretch = self.alternate_steps + 1
-        return self._dropped(step, self._warming(step), self.learning_rate, stretch, shift)
+        value = self._warming(step)
+        for boundary, factor in zip(self.boundaries, self.factors, strict=True):
+            passed = step >= self._first_step(boundary)
+            value = tf.where(passed, tf.constant(self.learning_rate * factor, tf.float32), value)
+        return value
 
     def _warming(self, step: tf.Tensor) -> tf.Tensor:
         """The rate if nothing ever dropped."""
-        length = self.warmup_epochs * (self.alternate_steps + 1) * self.steps_per_epoch
-        if not length or self.drop_offset_epochs:
+        length = self.warmup_epochs * self.steps_per_epoch
+        if not length:
             return tf.fill(tf.shape(step), tf.constant(self.learning_rate, tf.float32))
-        done = tf.cast(step, tf.float32) - self.delay_epochs * self.steps_per_epoch
+        done = tf.cast(step, tf.float32)
         return self.learning_rate * tf.clip_by_value(done / length, 0.0, 1.0)
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(values, tuple | list):
+        raise UserError(f"{name} is {values!r}; give a sequence of numbers.")
+    return tuple(checks.number(name, value, at_least=0) for value in values)

@@ -1,47 +1,94 @@
-"""The rates of the task loss and of the alignment loss, for training in phases."""
+"""Training in phases: the rates of task loss and alignment loss, and the steps of the task."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.optimizers.schedules import LearningRateSchedule
 
-from tfcredit.schedules.base import StepSchedule, check_alternation, check_number
+from tfcredit import checks
+from tfcredit.errors import UserError
+from tfcredit.schedules.base import StepSchedule
+
+
+class _Phases(StepSchedule):
+    """First the task waits; then one alignment step and `alternate_steps` task steps take turns."""
+
+    def task_steps(self, step: Any) -> tf.Tensor:
+        """Count the steps that the task takes.
+
+        Args:
+            step: Steps of both kinds, an integer or an integer tensor of any shape.
+
+        Returns:
+            An int64 tensor of the shape of `step`: how many of the steps before it are the task's.
+        """
+        begin = self._first_step(self.delay_epochs)
+        end = tf.maximum(tf.cast(step, tf.int64), begin)
+        if not self.alternate_steps:
+            return end - begin
+        turn = self.alternate_steps + 1
+        mirrors = -(-end // turn) + (-begin // turn)  # rounded up: step 0 is the first of them
+        return end - begin - mirrors
+
+    def _check_phases(self) -> None:
+        checks.number("steps_per_epoch", self.steps_per_epoch, above=0)
+        checks.number("delay_epochs", self.delay_epochs, at_least=0)
+        checks.integer("alternate_steps", self.alternate_steps, at_least=0)
+
+    def _waits(self, step: tf.Tensor) -> tf.Tensor:
+        """True while the task waits."""
+        return step < self._first_step(self.delay_epochs)
+
+    def _mirrors(self, step: tf.Tensor) -> tf.Tensor:
+        """True in the alignment's steps: every (alternate_steps + 1)-th, from step 0 on."""
+        return step % (self.alternate_steps + 1) == 0
 
 
 @dataclasses.dataclass(frozen=True)
-class _PhaseRate(StepSchedule):
+class _Rate(_Phases):
     """The rate of one loss in a training of phases; subclasses say when it acts."""
 
     rate: float = 1.0
     steps_per_epoch: float = 1.0
     delay_epochs: float = 0.0
     alternate_steps: int = 0
-    boundaries: tuple[float, ...] = ()
-    factors: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        check_number("rate", self.rate, signed=True)
-        check_number("delay_epochs", self.delay_epochs)
-        check_number("steps_per_epoch", self.steps_per_epoch, positive=True)
-        check_alternation(self.alternate_steps)
-        self._check_drops()
+        checks.number("rate", self.rate)
+        self._check_phases()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "_Rate":
+        """Make the schedule of a config; an earlier one may state that it has no drops.
+
+        Args:
+            config: What `get_config` returned.
+
+        Returns:
+            The schedule.
+
+        Raises:
+            UserError: If the config has drops.
+        """
+        config = dict(config)
+        drops = [config.pop(name, None) for name in ("boundaries", "factors")]
+        if any(drops):
+            raise UserError(
+                f"{cls.__name__} has no boundaries and factors any more; give a rule coefficients "
+                "that are schedules instead."
+            )
+        return cls(**config)
 
     def _at(self, step: tf.Tensor) -> tf.Tensor:
-        rate = tf.fill(tf.shape(step), tf.constant(self.rate, tf.float32))
-        return tf.where(self._acts(step), self._dropped(step, rate, self.rate), 0.0)
-
-    def _delayed(self, step: tf.Tensor) -> tf.Tensor:
-        """Whether the task still waits."""
-        return step < self._first_step(self.delay_epochs)
-
-    def _mirrors(self, step: tf.Tensor) -> tf.Tensor:
-        """Whether this step is the alignment's: every (alternate_steps + 1)-th, from step 0 on."""
-        return step % (self.alternate_steps + 1) == 0
+        return tf.where(self._acts(step), tf.constant(self.rate, tf.float32), 0.0)
 
 
 @keras.saving.register_keras_serializable("tfcredit")
-class TaskRate(_PhaseRate):
+class TaskRate(_Rate):
     """Multiplier of the task loss: 0 while the task waits and in alignment steps.
 
     Give `AlignmentRate` the same delay and alternation, and the two make a training in phases:
@@ -53,20 +100,18 @@ class TaskRate(_PhaseRate):
         steps_per_epoch: Optimizer steps of one epoch.
         delay_epochs: Epochs that the task waits.
         alternate_steps: Task steps after each alignment step; 0 takes both losses in every step.
-        boundaries: Epochs at which the rate drops, increasing.
-        factors: One multiplier of `rate` per boundary.
 
     Raises:
-        UserError: If a number is out of range, or the drops do not fit each other.
+        UserError: If a number is out of range.
     """
 
     def _acts(self, step: tf.Tensor) -> tf.Tensor:
-        engaged = ~self._delayed(step)
+        engaged = ~self._waits(step)
         return engaged & ~self._mirrors(step) if self.alternate_steps else engaged
 
 
 @keras.saving.register_keras_serializable("tfcredit")
-class AlignmentRate(_PhaseRate):
+class AlignmentRate(_Rate):
     """Multiplier of the alignment loss: 0 in task steps once the task has begun; see `TaskRate`.
 
     Args:
@@ -74,12 +119,50 @@ class AlignmentRate(_PhaseRate):
         steps_per_epoch: Optimizer steps of one epoch.
         delay_epochs: Epochs that the task waits: the alignment then acts in every step.
         alternate_steps: Task steps after each alignment step; 0 takes both losses in every step.
-        boundaries: Epochs at which the rate drops, increasing.
-        factors: One multiplier of `rate` per boundary.
 
     Raises:
-        UserError: If a number is out of range, or the drops do not fit each other.
+        UserError: If a number is out of range.
     """
 
     def _acts(self, step: tf.Tensor) -> tf.Tensor:
-        return self._delayed(step) | self._mirrors(step) | (not self.alternate_steps)
+        return self._waits(step) | self._mirrors(step) | (not self.alternate_steps)
+
+
+@keras.saving.register_keras_serializable("tfcredit")
+@dataclasses.dataclass(frozen=True)
+class TaskSchedule(_Phases):
+    """A schedule over the steps of the task alone; see `TaskRate` for the phases.
+
+    It keeps its first value while the task waits, and does not move in alignment steps. A learning
+    rate thus goes through warm-up and decay in the steps that the task takes.
+
+    Args:
+        schedule: The schedule as a function of the task's steps, or its config.
+        steps_per_epoch: Optimizer steps of one epoch, of both kinds.
+        delay_epochs: Epochs that the task waits.
+        alternate_steps: Task steps after each alignment step; 0 makes every step the task's too.
+
+    Raises:
+        UserError: If a number is out of range.
+
+    Example:
+        >>> from keras.optimizers.schedules import CosineDecay
+        >>> rate = TaskSchedule(CosineDecay(0.5, 20), steps_per_epoch=10, delay_epochs=2)
+        >>> [float(rate(step)) for step in (0, 20, 30, 40)]
+        [0.5, 0.5, 0.25, 0.0]
+    """
+
+    schedule: LearningRateSchedule
+    steps_per_epoch: float = 1.0
+    delay_epochs: float = 0.0
+    alternate_steps: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        self._check_phases()
+        if isinstance(self.schedule, Mapping):
+            made = keras.optimizers.schedules.deserialize(self.schedule)
+            object.__setattr__(self, "schedule", made)
+
+    def _at(self, step: tf.Tensor) -> tf.Tensor:
+        return self.schedule(self.task_steps(step))

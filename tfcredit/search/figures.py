@@ -83,7 +83,7 @@ def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
 
 
 def importance(shares: Mapping[str, float]) -> Figure:
-    """How much each parameter decides, a bar each."""
+    """A bar per parameter: its share of the importance."""
     figure, axes = blank(6.4, 1.0 + 0.4 * len(shares))
     axes.barh(list(shares), list(shares.values()), color=LOOKS["finished"][1])
     axes.invert_yaxis()
@@ -92,7 +92,7 @@ def importance(shares: Mapping[str, float]) -> Figure:
 
 
 def _height(value, one: Parameter) -> float:
-    """Where a value lies in its range, from 0 to 1."""
+    """The place of a value in its range, from 0 to 1."""
     if one.choices:
         return one.choices.index(value) / (len(one.choices) - 1)
     scale = np.log if one.log else float

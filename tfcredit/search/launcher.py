@@ -1,4 +1,4 @@
-"""The loop of a search: starts trials, prunes and counts them, and tells of each that ends."""
+"""The loop of a search: start trials, prune and count them, and print each that ends."""
 
 import os
 import time
@@ -37,7 +37,7 @@ class Launcher:
         """Run them.
 
         Returns:
-            Whether all have ended; otherwise SIGTERM or Ctrl-C came, and all is saved.
+            True if all have ended; False if SIGTERM or Ctrl-C came, and all is saved.
 
         Raises:
             UserError: A trial can't be run: the flags, the data or the disk.

@@ -1,4 +1,4 @@
-"""The process in which a trial's run trains, and what passes between it and the search.
+"""The process in which a trial's run trains, and its messages with the search.
 
 A trial has a process of its own, as any run has: nothing of one trial reaches another, and what
 ends a process ends one trial only. It is forked from a server that has TensorFlow imported, but
@@ -22,7 +22,7 @@ from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([__name__])
+CONTEXT.set_forkserver_preload(["tfcredit.search.server"])
 
 
 def check(recipe: Recipe) -> str:

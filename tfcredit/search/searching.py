@@ -11,7 +11,8 @@ from tfcredit.search import space
 from tfcredit.search.launcher import Launcher
 from tfcredit.search.process import check
 from tfcredit.search.study import Study
-from tfcredit.training.recipe import OWN, parse
+from tfcredit.training.flags import of_scope
+from tfcredit.training.recipe import parse
 from tfcredit.training.run_directory import as_name
 
 
@@ -28,7 +29,7 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     recipe, given = parse(rest)
-    for name in OWN:
+    for name in of_scope(recipe, "once"):
         if name in given:
             raise UserError(
                 f"--{name} is for a single run: leave it out; each trial gets a run directory of "

@@ -1,4 +1,4 @@
-"""What a search varies: flags and arguments of the rule, with the values that they may take.
+"""The space of a search: flags and arguments of the rule, with the values that they may take.
 
 A space is a mapping from names to `Parameter`s. A name is that of a flag, `amp`, or `rule.NAME`
 for an argument of the rule that has no flag, `rule.angle`.
@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from tfcredit import rules
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentRule
-from tfcredit.rules.registry import closest
-from tfcredit.training import assemble
-from tfcredit.training.recipe import OWN, Recipe, parse
+from tfcredit.training.flags import of_scope
+from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.rule_flags import rule_of
 
 # The built-in ranges of arguments of rules. The authors' are not published: these are ours, around
 # the defaults, over orders of magnitude where the argument has any.
@@ -50,7 +51,7 @@ class Parameter:
     Args:
         low: The least, a number; integers for what is counted.
         high: The largest.
-        log: Whether values are drawn alike in each order of magnitude.
+        log: True to draw as often from each order of magnitude.
         choices: The values, instead of a range.
     """
 
@@ -111,7 +112,7 @@ def get(identifier: str | None, recipe: Recipe, given: set[str]) -> dict[str, Pa
     # Each extreme of each parameter occurs in one of these points.
     for index in range(max(len(one.extremes()) for one in space.values())):
         point = {name: one.extremes()[index % len(one.extremes())] for name, one in space.items()}
-        assemble.base_rule(apply(point, recipe))
+        rule_of(apply(point, recipe))
     return space
 
 
@@ -229,15 +230,15 @@ def _read(name: str, stated: Any, rule: str, path: pathlib.Path) -> Parameter:
 
 
 def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
-    """Whether a flag or argument takes integers only; `None` if it takes no numbers."""
+    """True if a flag or argument takes integers only; `None` if it takes no numbers."""
     if name.startswith("rule."):
         config = rules.get(rule).get_config()
         _check_known(name, [f"rule.{key}" for key in config], f"argument of {rule}", path)
         kinds: Sequence[type] = (type(config[name[5:]]),)
     else:
         hints = get_type_hints(Recipe)
-        # A search has one rule and a seed for each trial; the others are of one start.
-        known = [flag for flag in hints if flag not in (*OWN, "rule", "seed")]
+        # A search has one rule, and a seed for each trial.
+        known = [flag for flag in of_scope(Recipe, "run", "start") if flag not in ("rule", "seed")]
         _check_known(name, known, "flag that can be searched", path)
         kinds = get_args(hints[name]) or (hints[name],)
     if float in kinds:
@@ -248,7 +249,7 @@ def _counts(name: str, rule: str, path: pathlib.Path) -> bool | None:
 def _check_known(name: str, known: list[str], what: str, path: pathlib.Path) -> None:
     if name not in known:
         raise UserError(
-            f"--space={path}: {name!r} is no {what}{closest(name, known)} Known: "
+            f"--space={path}: {name!r} is no {what}{did_you_mean(name, known)} Known: "
             f"{', '.join(known) or 'none'}."
         )
 

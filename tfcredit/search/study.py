@@ -1,8 +1,6 @@
 """The directory of a search: Optuna's study in it, and the files that tell what was found."""
 
 import contextlib
-import csv
-import io
 import os
 import pathlib
 import warnings
@@ -13,10 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from tfcredit.errors import UserError
+from tfcredit.files import partial, written
+from tfcredit.records import write_csv
 from tfcredit.search import figures
 from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
-from tfcredit.training.recipe import LARGEST, Recipe, parse
+from tfcredit.training.flags import LARGEST
+from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import Directory, RunDirectory, differences
 
 NAME = "tfcredit"
@@ -121,16 +122,16 @@ class Study(Directory):
             trial: The trial.
 
         Returns:
-            Whether the trial is to be pruned.
+            True if the trial is to be pruned.
         """
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for row in RunDirectory(self.run_of(trial.number)).rows(LARGEST):
-            if int(row["epoch"]) not in known:
-                trial.report(float(row["test_top1"]), int(row["epoch"]))
+            if row["epoch"] not in known:
+                trial.report(row["test_top1"], row["epoch"])
         return trial.should_prune()
 
     def ended(self) -> list[FrozenTrial]:
-        """The trials that have ended, whatever the way."""
+        """The trials that have ended in any way."""
         return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
 
     def best(self) -> FrozenTrial | None:
@@ -170,15 +171,13 @@ class Study(Directory):
             "parallel": figures.parallel(rows, self.space),
             "importance": figures.importance(shares),
         }
-        try:
+        with self.writing():
             self.plots.mkdir(exist_ok=True)
             for name, figure in drawn.items():
                 figure.savefig(self.plots / f"{name}.png")
-        except OSError as problem:
-            raise self.unwritable(problem) from None
 
     def _importances(self) -> dict[str, float]:
-        """How much each parameter decides whether a trial is among the best tenth (PED-ANOVA)."""
+        """The share of each parameter in putting a trial among the best tenth (PED-ANOVA)."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of few trials Optuna warns that all are equal
             return optuna.importance.get_param_importances(self.study)
@@ -188,11 +187,8 @@ class Study(Directory):
         return [_row(trial, self.space) for trial in self.study.get_trials(deepcopy=False)]
 
     def _write_table(self, path: pathlib.Path, rows: list[dict]) -> None:
-        text = io.StringIO()
-        table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        self.write(path, text.getvalue())
+        with self.writing():
+            write_csv(rows, path)
 
     def _stated(self) -> dict[str, dict]:
         return {name: one.stated() for name, one in self.space.items()}
@@ -201,20 +197,19 @@ class Study(Directory):
         return f"--seed={derive(self.recipe.seed, 'trial', number)}"
 
     def _partial_files(self) -> set[pathlib.Path]:
-        """What a start that was killed may have left of a database."""
-        return set(self.path.glob(f".{self.database.name}*"))
+        """The files that a killed start may have left of a database."""
+        return set(self.path.glob(f"{partial(self.database).name}*"))
 
     def _create(self) -> None:
         """Make the database so that it is there whole or not at all."""
         for file in self._partial_files():
             file.unlink()
-        partial = self.path / f".{self.database.name}"
-        storage = _storage(partial)
-        study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
-        study.set_user_attr("flags", self.recipe.flagfile().splitlines())
-        study.set_user_attr("space", self._stated())
-        _close(storage)
-        os.replace(partial, self.database)
+        with written(self.database) as unfinished:
+            storage = _storage(unfinished)
+            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
+            study.set_user_attr("flags", self.recipe.flagfile().splitlines())
+            study.set_user_attr("space", self._stated())
+            _close(storage)
 
     @contextlib.contextmanager
     def _loaded(self) -> Iterator[optuna.Study]:
@@ -249,7 +244,7 @@ def _close(storage: optuna.storages.RDBStorage) -> None:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
+    """The end of a trial: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
     if trial.state == TrialState.COMPLETE:
         return "diverged" if "diverged" in trial.user_attrs else "finished"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()

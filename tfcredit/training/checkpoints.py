@@ -21,7 +21,7 @@ class Checkpoints:
         folder: Where the checkpoints lie.
         variables: All state, in an order that does not change.
         keep: Number of checkpoints kept.
-        writes: Whether this process writes them. With several workers all must call `save`, as
+        writes: True if this process writes them. With several workers all must call `save`, as
             sums over replicas are exchanged then, but only the chief's files count; the others
             write to a folder that is deleted.
     """

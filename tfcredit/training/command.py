@@ -1,7 +1,8 @@
 """The command `tfcredit train`, also `run_imagenet.py`: train, evaluate or export a run."""
 
 from tfcredit.startup import import_tensorflow
-from tfcredit.training.recipe import parse, usage
+from tfcredit.training.flags import usage
+from tfcredit.training.recipe import Recipe, parse
 
 
 def main(arguments: list[str], program: str = "tfcredit train") -> None:
@@ -15,7 +16,7 @@ def main(arguments: list[str], program: str = "tfcredit train") -> None:
         UserError: Anything about flags, data or run directory that the user can mend.
     """
     if {"--help", "-h", "--helpfull"} & set(arguments):
-        print(usage(program))
+        print(usage(Recipe, program))
         return
     recipe, _ = parse(arguments)
     import_tensorflow()

@@ -1,4 +1,4 @@
-"""Where a training step went wrong that was not finite."""
+"""Find the layer at which a training step stopped being finite."""
 
 from collections.abc import Iterable
 

@@ -1,15 +1,15 @@
-"""The loop over steps and epochs: checkpoints, evaluation, callbacks, the order to stop."""
+"""The loop over steps and epochs: checkpoints, evaluation, callbacks, the signal to stop."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
-from tfcredit.data import ImageData, Shard
+from tfcredit.data import Shard
 from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
-from tfcredit.training.recipe import Recipe
+from tfcredit.training.plan import Plan
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
@@ -18,39 +18,35 @@ class Loop:
     """Trains to the end of a recipe, from wherever the checkpoint stands.
 
     Args:
-        recipe: The complete recipe.
-        data: Its images.
+        plan: Of the run.
         trainer: Takes the steps.
         checkpoints: Keeps all state; restored already.
         cluster: Where to compute.
-        total_steps: Optimizer steps of the whole run.
-        stop: Whether this process is asked to stop; looked at between steps.
-        rows: What earlier starts wrote into the run's table: the epochs that were evaluated.
+        stop: Tells if this process is asked to stop; called between steps.
+        rows: The table of epochs as earlier starts of the run left it.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
-        data: ImageData,
+        plan: Plan,
         trainer: Trainer,
         checkpoints: Checkpoints,
         cluster: Cluster,
-        total_steps: int,
         stop: Callable[[], bool],
-        rows: Sequence[Mapping[str, str]] = (),
+        rows: Sequence[Mapping[str, float]] = (),
     ):
-        self.recipe = recipe
-        self.data = data
+        self.plan = plan
+        self.recipe = plan.recipe
         self.trainer = trainer
         self.checkpoints = checkpoints
         self.cluster = cluster
         self.stop = stop
-        self.total_steps = total_steps
-        self.epoch_steps = data.steps_per_epoch(recipe.batch_size)
-        self.epochs = -(-total_steps // self.epoch_steps)
+        self.total_steps = plan.total_steps
+        self.epoch_steps = plan.steps_per_epoch
+        self.epochs = -(-self.total_steps // self.epoch_steps)
         self.results: dict[str, float] | None = None
-        self.epochs_closed = max([0, *(int(row["epoch"]) for row in rows)])
-        evaluated = [(float(r["test_top1"]), int(r["step"])) for r in rows if r.get("test_top1")]
+        self.epochs_closed = max([0, *(row["epoch"] for row in rows)])
+        evaluated = [(row["test_top1"], row["step"]) for row in rows if "test_top1" in row]
         # Of equal ones the first.
         self.best = max(evaluated, key=lambda found: (found[0], -found[1]), default=(-1.0, 0))
         self._trained_epoch = None
@@ -82,12 +78,12 @@ class Loop:
         return step
 
     def _closed(self, step: int) -> bool:
-        """Whether the epochs that end at or before `step` have been evaluated and written."""
+        """True if the epochs that end at or before `step` have been evaluated and written."""
         ended = self.epochs if step == self.total_steps else step // self.epoch_steps
         return self.epochs_closed >= ended
 
     def _train_epoch(self, step: int, callbacks) -> tuple[int, bool]:
-        """Steps up to the end of the epoch; saves there, so that nothing of it is lost."""
+        """Take the steps up to the end of the epoch, and save there."""
         epoch, place = divmod(step, self.epoch_steps)
         end = min((epoch + 1) * self.epoch_steps, self.total_steps)
         callbacks.on_epoch_begin(epoch)
@@ -118,7 +114,7 @@ class Loop:
         def dataset(host: int, hosts: int, replicas: int):
             shard = Shard(host, hosts, replicas * self.recipe.accumulation_steps)
             recipe = self.recipe
-            return self.data.train(recipe.batch_size, recipe.seed, epoch, place, shard)
+            return self.plan.images.train(recipe.batch_size, recipe.seed, epoch, place, shard)
 
         return dataset
 
@@ -145,9 +141,7 @@ class Loop:
         else:  # an earlier start trained it
             callbacks.on_epoch_begin(epoch)
         if self.recipe.mode == "train_and_evaluate":
-            self.results = evaluate(
-                self.trainer, self.data, self.recipe.batch_size, self.cluster, self.stop
-            )
+            self.results = evaluate(self.trainer, self.plan, self.cluster, self.stop)
             if self.results is None:
                 return False
             logs |= {f"test_{name}": value for name, value in self.results.items()}
@@ -176,18 +170,25 @@ class Loop:
 
 def evaluate(
     trainer: Trainer,
-    data: ImageData,
-    batch_size: int,
+    plan: Plan,
     cluster: Cluster,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Cross entropy, top-1 and top-5 over every test image once; `None` if asked to stop.
+    """Evaluate a network on every test image once.
 
-    With several workers all must agree, so that there the order to stop waits for the end.
+    Args:
+        trainer: Of the network.
+        plan: Of the run.
+        cluster: Where to compute.
+        stop: Tells if this process is asked to stop. Several workers do not ask it, as all of them
+            would have to agree: they evaluate to the end.
+
+    Returns:
+        Cross entropy `loss`, `top1` and `top5`; `None` if asked to stop.
     """
 
     def dataset(host: int, hosts: int, replicas: int):
-        return data.evaluation(batch_size, Shard(host, hosts, replicas))
+        return plan.images.evaluation(plan.recipe.batch_size, Shard(host, hosts, replicas))
 
     stopped = False
 
@@ -204,7 +205,14 @@ def evaluate(
 
 
 def learning_rates(optimizer: keras.optimizers.Optimizer) -> dict[str, float]:
-    """The rates of forward weights and, where they have an optimizer, feedback kernels."""
+    """Read the learning rates of the forward weights and of the feedback kernels.
+
+    Args:
+        optimizer: Of the network.
+
+    Returns:
+        `learning_rate` and, if the feedback kernels have an optimizer, `feedback_learning_rate`.
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
     optimizer = getattr(optimizer, "inner", optimizer)  # of noisy updates
     named = {"learning_rate": optimizer}

@@ -1,4 +1,4 @@
-"""A run: its parts put together, trained, evaluated or exported, and what is written."""
+"""A run of a recipe: train, evaluate or export a network in its directory."""
 
 import contextlib
 import sys
@@ -13,12 +13,13 @@ from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
-from tfcredit.training import assemble, strategies
+from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.environment import environment
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
+from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.strategies import Cluster
@@ -26,7 +27,7 @@ from tfcredit.training.trainer import Trainer
 
 COLUMNS = ("epoch", "step", "loss", "top1", "top5", "images_per_second")
 WATCH_SECONDS = 2.0
-"""How often `--mode=evaluate` looks for a new checkpoint."""
+"""The pause between two looks of `--mode=evaluate` for a new checkpoint."""
 
 
 class Run:
@@ -43,11 +44,9 @@ class Run:
     def __init__(self, recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()):
         self.callbacks = callbacks
         self.cluster = Cluster(strategies.make(recipe))
-        self.recipe, self.data = assemble.with_data(recipe)
-        self.steps_per_epoch = self.data.steps_per_epoch(self.recipe.batch_size)
-        self.total_steps = assemble.total_steps(self.recipe, self.steps_per_epoch)
-        assemble.rule_of(self.recipe, self.steps_per_epoch)  # errors first, before any file
-        assemble.check_devices(self.recipe, self.cluster)
+        self.plan = Plan.of(recipe)
+        self.recipe = self.plan.recipe
+        self.cluster.check(self.recipe)
         self.directory = RunDirectory.of(self.recipe)
         if recipe.mode in ("evaluate", "export") and not self.directory.holds_run():
             raise UserError(
@@ -93,7 +92,7 @@ class Run:
     def _train(self, trainer: Trainer, stop: StopSignal) -> dict | None:
         if self.cluster.is_chief:
             self.directory.prepare(self.recipe)
-        self.cluster.total(1.0)  # the others wait until the chief has prepared the directory
+        self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
         if self.recipe.resume == "must" and checkpoints.latest is None:
             raise UserError(
@@ -111,18 +110,10 @@ class Run:
         elif self.cluster.is_chief:
             board.write_start(self.directory.tensorboard, self.recipe)
         started = time.time()
-        loop = Loop(
-            self.recipe,
-            self.data,
-            trainer,
-            checkpoints,
-            self.cluster,
-            self.total_steps,
-            lambda: stop.asked,
-            self.directory.rows(step),
-        )
+        rows = self.directory.rows(step)
+        loop = Loop(self.plan, trainer, checkpoints, self.cluster, lambda: stop.asked, rows)
         reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs))
-        if reached < self.total_steps or stop.asked:
+        if reached < self.plan.total_steps or stop.asked:
             print(
                 f"Stopped by SIGTERM at step {reached}: the checkpoint is {checkpoints.latest}; "
                 "start with --resume=auto to continue.",
@@ -140,8 +131,8 @@ class Run:
         if self.cluster.is_chief:
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
-            board.write_end(self.directory.tensorboard, self.total_steps, results)
-        self.cluster.total(1.0)  # no worker leaves while another still needs it
+            board.write_end(self.directory.tensorboard, self.plan.total_steps, results)
+        self.cluster.barrier()  # no worker leaves while another still needs it
         return summary
 
     def evaluate(self) -> Iterator[dict[str, float]]:
@@ -192,7 +183,7 @@ class Run:
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
         with self._explained():
-            return evaluate(trainer, self.data, self.recipe.batch_size, self.cluster)
+            return evaluate(trainer, self.plan, self.cluster)
 
     def _build(self) -> Trainer:
         recipe = self.recipe
@@ -200,15 +191,15 @@ class Run:
         if recipe.deterministic:
             tf.config.experimental.enable_op_determinism()
         with self.cluster.strategy.scope():
-            network = assemble.network(recipe, self.data)
+            network = self.plan.network()
             network.compile(
-                assemble.optimizer(recipe, self.steps_per_epoch),
+                self.plan.optimizer(),
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                 metrics=["accuracy"],
             )
             return Trainer(
                 network,
-                assemble.task_rate(recipe, self.steps_per_epoch),
+                self.plan.rates.task,
                 recipe.jit_compile,
                 self.cluster.strategy,
                 recipe.accumulation_steps,
@@ -223,7 +214,8 @@ class Run:
         """The chief's callbacks; other workers only measure, and write nothing."""
         chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
         folder = self.directory.tensorboard if chief else None
-        batch = next(iter(self.data.evaluation(min(64, self.data.test_examples))))
+        data = self.plan.images
+        batch = next(iter(data.evaluation(min(64, data.test_examples))))
         images, labels = batch[:2]
         if chief:
             callbacks = [
@@ -241,20 +233,19 @@ class Run:
             model=network,
             verbose=1 if sys.stdout.isatty() else 2,
             epochs=epochs,
-            steps=min(self.steps_per_epoch, self.total_steps),
+            steps=min(self.plan.steps_per_epoch, self.plan.total_steps),
         )
 
     def _announce(self) -> None:
-        recipe, cluster = self.recipe, self.cluster
+        recipe, plan, cluster = self.recipe, self.plan, self.cluster
         parts = cluster.replicas * recipe.accumulation_steps
         if not cluster.is_chief:
             print(f"Worker {cluster.index} of {len(cluster.workers)}", flush=True)
             return
-        print(f"Data: {self.data.chosen_because}")
+        print(f"Data: {plan.images.chosen_because}")
         print(
-            f"Training {recipe.model} with rule {assemble.base_rule(recipe)!r} for "
-            f"{self.total_steps} steps of {recipe.batch_size} images "
-            f"({self.steps_per_epoch} steps an epoch)"
+            f"Training {recipe.model} with rule {plan.rule!r} for {plan.total_steps} steps of "
+            f"{recipe.batch_size} images ({plan.steps_per_epoch} steps an epoch)"
         )
         print(
             f"Devices: {cluster.replicas} with {recipe.batch_size // parts} images each"
@@ -267,14 +258,14 @@ class Run:
         angles = {record["layer"]: record["angle"] for record in records}
         return {
             **results,
-            "step": self.total_steps,
+            "step": self.plan.total_steps,
             "mean_angle": float(np.mean(list(angles.values()))) if angles else None,
             "angles": angles,
-            "rule": assemble.base_rule(self.recipe).name,
+            "rule": self.plan.rule.name,
             "model": self.recipe.model,
             "parameters": network.count_params(),
-            "dataset": self.data.name,
-            "data": self.data.chosen_because,
+            "dataset": self.plan.images.name,
+            "data": self.plan.images.chosen_because,
             "seed": self.recipe.seed,
             "replicas": self.cluster.replicas,
             "seconds": round(seconds, 1),

@@ -1,14 +1,11 @@
-"""The directory of a run: what lies where, and who may write there."""
+"""The directory of a run: its files, and the lock of the process that writes them."""
 
 import contextlib
-import csv
 import datetime
-import fcntl
 import json
 import os
 import pathlib
 import shutil
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,15 +13,10 @@ import keras
 
 from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
+from tfcredit.files import InUseError, is_locked, locked, partial, written
+from tfcredit.records import read_csv
+from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe, parse
-
-# Given anew at each start, so they may differ when a run continues.
-FREE = {
-    *("run_dir", "resume", "overwrite", "mode", "data_dir", "max_corrupt_records"),
-    *("checkpoint_every_steps", "checkpoint_every_minutes", "keep"),
-    *("histograms", "measures", "measure_every_steps"),
-    *("strategy", "num_replicas", "workers", "worker", "tpu", "steps_per_execution"),
-}
 
 
 class Directory:
@@ -46,7 +38,7 @@ class Directory:
         """Keep other processes from working here; the lock goes with the process.
 
         Args:
-            writes: Whether this process writes the directory; others need no lock.
+            writes: True if this process writes the directory; others need no lock.
 
         Raises:
             UserError: Another process holds the lock, or the directory can't be written.
@@ -54,35 +46,22 @@ class Directory:
         if not writes:
             yield
             return
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = self.lock.open("a+")
-        except OSError as problem:
-            raise self.unwritable(problem) from None
-        with file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(self.lock))
+            except InUseError as holder:
                 raise UserError(
-                    f"{self.path} is in use by {file.read().strip() or 'another process'}: wait "
-                    f"until it ends, or give another --{self.flag}."
+                    f"{self.path} is in use by {holder}: wait until it ends, or give another "
+                    f"--{self.flag}."
                 ) from None
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            except OSError as problem:
+                raise self.unwritable(problem) from None
             yield
 
     def is_locked(self) -> bool:
-        """Whether a process works here now."""
-        if not self.lock.exists():
-            return False
-        with self.lock.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        """True while a process writes here."""
+        return is_locked(self.lock)
 
     def write(self, path: pathlib.Path, text: str) -> None:
         """Write a small file so that it is there whole or not at all.
@@ -94,30 +73,38 @@ class Directory:
         Raises:
             UserError: The directory can't be written, or the disk is full.
         """
-        partial = path.with_name(f".{path.name}")
-        try:
-            partial.write_text(text)
-            os.replace(partial, path)
-        except OSError as problem:
-            raise self.unwritable(problem) from None
+        with self.writing(), written(path) as unfinished:
+            unfinished.write_text(text)
 
     def write_json(self, path: pathlib.Path, content: dict) -> None:
         """`write` of `content` as JSON."""
         self.write(path, json.dumps(content, indent=1, default=str) + "\n")
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell of a block that could not write.
+
+        Raises:
+            UserError: The block raised an OSError.
+        """
+        try:
+            yield
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+
     def unwritable(self, problem: OSError) -> UserError:
-        """What to tell when writing failed."""
+        """The error that tells that writing failed."""
         return UserError(
             f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
             f"permissions or give another --{self.flag}; what was saved before is intact."
         )
 
     def check_foreign(self, own: set[pathlib.Path], holds: str) -> None:
-        """Check that the folder is none of somebody else's.
+        """Check that the folder holds no files of others.
 
         Args:
-            own: What may lie in it.
-            holds: What it would hold else.
+            own: The files that may lie in it.
+            holds: What tfcredit would keep there: "run" or "search".
 
         Raises:
             UserError: It is a file, or holds other files.
@@ -166,7 +153,7 @@ class RunDirectory(Directory):
         return cls(pathlib.Path("runs") / name)
 
     def holds_run(self) -> bool:
-        """Whether a run was started here."""
+        """True if a run was started here."""
         return self.flags.exists()
 
     def check(self, recipe: Recipe) -> None:
@@ -180,8 +167,8 @@ class RunDirectory(Directory):
         """
         if not self.holds_run():
             # What a start that was killed may have left before it wrote the flags.
-            partial = self.path / f".{self.flags.name}"
-            self.check_foreign({self.tensorboard, self.checkpoints, partial}, "run")
+            begun = {self.tensorboard, self.checkpoints, partial(self.flags)}
+            self.check_foreign(begun, "run")
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
                 raise UserError(
@@ -207,21 +194,27 @@ class RunDirectory(Directory):
         self.check(recipe)  # again: another process may have been here before the lock
         if self.holds_run() and not recipe.overwrite:
             return
-        try:
+        with self.writing():
             if self.holds_run():
                 self._delete()
             for folder in (self.tensorboard, self.checkpoints):
                 folder.mkdir(exist_ok=True)
-        except OSError as problem:
-            raise self.unwritable(problem) from None
         self.write(self.flags, recipe.flagfile())
 
-    def rows(self, step: int) -> list[dict[str, str]]:
-        """The rows of the table of epochs up to a step, as text."""
-        if not self.metrics.exists():
-            return []
-        with self.metrics.open(newline="") as file:
-            return [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+    def rows(self, step: int) -> list[dict[str, float]]:
+        """The rows of the table of epochs up to a step.
+
+        Args:
+            step: The last step that counts.
+
+        Returns:
+            Name of a column -> number; columns without a value are left out.
+
+        Raises:
+            UserError: The table is damaged.
+        """
+        rows = read_csv(self.metrics) if self.metrics.exists() else []
+        return [row for row in rows if row["step"] <= step]
 
     def _delete(self) -> None:
         """Delete all but the lock; the flags, which make it a run, last."""
@@ -240,13 +233,8 @@ class RunDirectory(Directory):
         Raises:
             UserError: The directory can't be written, or the disk is full.
         """
-        path = path or self.model
-        partial = path.with_name(f".{path.name}")
-        try:
-            network.save(partial)
-            os.replace(partial, path)
-        except OSError as problem:
-            raise self.unwritable(problem) from None
+        with self.writing(), written(path or self.model) as unfinished:
+            network.save(unfinished)
 
     def export(self, network: keras.Model) -> dict[str, str]:
         """Write `export/`: `model.keras`, `saved_model/` for serving, `backprop.keras`.
@@ -267,14 +255,12 @@ class RunDirectory(Directory):
             "saved_model": self.exported / "saved_model",
             "backprop": self.exported / "backprop.keras",
         }
-        try:
+        with self.writing():
             self.exported.mkdir(exist_ok=True)
             self.save_model(network, paths["keras"])
             plain = to_backprop(network)
             self.save_model(plain, paths["backprop"])
             plain.export(paths["saved_model"], verbose=False)
-        except OSError as problem:
-            raise self.unwritable(problem) from None
         return {kind: str(path) for kind, path in paths.items()}
 
     def _check_same(self, recipe: Recipe):
@@ -292,9 +278,14 @@ def as_name(rule: str) -> str:
 
 
 def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:
-    """Name and both values of each flag that makes another run."""
-    return [
-        (name, old, getattr(given, name))
-        for name, old in vars(stored).items()
-        if name not in FREE and old != getattr(given, name)
-    ]
+    """Compare the flags that make a run what it is.
+
+    Args:
+        stored: The flags of a run.
+        given: Those of another.
+
+    Returns:
+        Name and both values of each flag that differs.
+    """
+    flags = [(name, getattr(stored, name), getattr(given, name)) for name in of_scope(given, "run")]
+    return [flag for flag in flags if flag[1] != flag[2]]

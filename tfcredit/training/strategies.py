@@ -1,4 +1,4 @@
-"""Where a run computes: one device, replicas on one machine, several machines, a TPU."""
+"""The devices of a run: one, replicas on one machine, several machines, a TPU."""
 
 import json
 import os
@@ -14,9 +14,9 @@ from tfcredit.training.recipe import Recipe
 MAX_CPU_REPLICAS = 8
 """Logical devices that a machine without GPU may be cut into, to try replicas out."""
 START_SECONDS = 300
-"""How long workers wait for each other at the start."""
+"""The time that workers wait for each other at the start."""
 COLLECTIVE_SECONDS = 60
-"""How long a worker waits for the others in one exchange before it gives them up for lost."""
+"""The time that a worker waits for the others in one exchange before it takes them for lost."""
 
 
 def make(recipe: Recipe) -> tf.distribute.Strategy:
@@ -192,7 +192,7 @@ def _tpu(recipe: Recipe) -> tf.distribute.Strategy:
 
 
 class Cluster:
-    """What a run asks of its strategy: who is chief, how the data is shared, what was lost.
+    """The processes and replicas of a run: who is chief, who gets which data, who was lost.
 
     Args:
         strategy: The strategy.
@@ -208,11 +208,38 @@ class Cluster:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes the run directory."""
+        """True if this process writes the run directory."""
         return self.index == 0
 
+    def check(self, recipe: Recipe) -> None:
+        """Check that a run can be computed on these devices.
+
+        Args:
+            recipe: The complete recipe.
+
+        Raises:
+            UserError: The batch can't be divided, or XLA is asked for where it can't be had.
+        """
+        parts = self.replicas * recipe.accumulation_steps
+        if recipe.batch_size % parts:
+            raise UserError(
+                f"--batch_size={recipe.batch_size} can't be divided among {self.replicas} replicas "
+                f"times --accumulation_steps={recipe.accumulation_steps}: use a multiple of "
+                f"{parts}."
+            )
+        on_cpu = not tf.config.list_logical_devices("GPU") and recipe.strategy != "tpu"
+        if recipe.jit_compile and self.replicas > 1 and on_cpu:
+            raise UserError(
+                f"--jit_compile and {self.replicas} replicas on CPUs contradict each other: XLA "
+                "can't exchange gradients there; leave --jit_compile out."
+            )
+
+    def barrier(self) -> None:
+        """Wait until all workers are here."""
+        self.total(1.0)
+
     def total(self, value: float) -> float:
-        """The sum of a number over all replicas; also waits until all workers are here."""
+        """Return the sum of a number over all replicas; all workers must call it."""
         if not self.workers:
             return value * self.replicas
 
@@ -241,7 +268,14 @@ class Cluster:
         return self.strategy.distribute_datasets_from_function(of_context)
 
     def lost(self, problem: tf.errors.OpError) -> UserError | None:
-        """The sentence about a lost worker, if that is what an error is about."""
+        """Explain an error that a lost worker causes.
+
+        Args:
+            problem: The error.
+
+        Returns:
+            The sentence for the user; `None` if the error has another cause.
+        """
         kinds = (tf.errors.UnavailableError, tf.errors.DeadlineExceededError)
         kinds += (tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
         if not self.workers or not isinstance(problem, kinds):

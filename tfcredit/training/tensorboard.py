@@ -1,4 +1,4 @@
-"""How TensorBoard shows runs: the table of hyperparameters, the layout of custom scalars."""
+"""What TensorBoard shows of runs: the table of hyperparameters, the charts of scalars."""
 
 import dataclasses
 import pathlib
@@ -8,11 +8,9 @@ from typing import get_type_hints
 import tensorflow as tf
 
 from tfcredit import models, rules
+from tfcredit.training.flags import of_scope, shown_in
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.run_directory import FREE
 
-SHOWN = ("rule", "model", "learning_rate", "batch_size", "seed")
-"""Columns of the table of hyperparameters that are open at first: five, says TensorBoard."""
 METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
 LAYERS = r"/(?!mean$)"
 """After the name of a measure: each layer's, without their mean."""
@@ -39,7 +37,7 @@ MEASURED = {
         "|error| / |backprop's|": [f"error_norm_ratio{LAYERS}"],
     },
 }
-"""What `--measures` adds to it."""
+"""Further charts with `--measures`."""
 
 
 def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
@@ -53,7 +51,8 @@ def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
     from tensorboard.plugins.custom_scalar import summary as custom_scalars
     from tensorboard.plugins.hparams import summary as hparams
 
-    flags = {k: v for k, v in vars(recipe).items() if v is not None and k not in FREE}
+    flags = {name: getattr(recipe, name) for name in of_scope(recipe, "run")}
+    flags = {name: value for name, value in flags.items() if value is not None}
     summaries = [
         hparams.experiment_pb(_hyperparameters(), _metrics()),
         hparams.session_start_pb(flags),
@@ -88,13 +87,13 @@ def _hyperparameters() -> list:
     kinds = {str: "STRING", bool: "BOOL", int: "FLOAT64", float: "FLOAT64"}
     hints = get_type_hints(Recipe)
     names = {"rule": rules.names(), "model": models.names()}
-    infos = []
+    shown, infos = shown_in(Recipe, "tensorboard"), []
     for field in dataclasses.fields(Recipe):
-        if field.name in FREE:
+        if field.metadata["scope"] != "run":
             continue
         kind = next(kind for kind in kinds if hints[field.name] in (kind, kind | None))
         info = api_pb2.HParamInfo(name=field.name, type=f"DATA_TYPE_{kinds[kind]}")
-        info.differs = field.name in SHOWN  # such columns come first
+        info.differs = field.name in shown  # such columns come first; five, says TensorBoard
         values = (False, True) if kind is bool else field.metadata["choices"]
         if values := names.get(field.name, values):
             info.domain_discrete.extend(values)

@@ -1,4 +1,4 @@
-"""One training step, one evaluation step: the losses put together, the metrics kept."""
+"""The training step and the evaluation step of a network, with their losses and metrics."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ class Trainer:
     Args:
         network: A model that returns logits, compiled with its optimizer.
         task_rate: Factor on cross entropy and L2 as a function of the step; `None` for 1.
-        jit_compile: Whether XLA compiles the step.
+        jit_compile: True to compile the step with XLA.
         strategy: Where to compute; default: one device.
         accumulation_steps: Batches whose gradients are averaged for one optimizer step, >= 1.
         alignment_every: R is computed and teaches B in the steps 0, k, 2k, ... only, k >= 1. The
@@ -101,7 +101,7 @@ class Trainer:
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
         for layer, loss in self.alignment_losses():
-            (by_error if layer.rule.teaches_by_error else by_kernel).append(loss)
+            (by_error if layer.rule.scales_errors else by_kernel).append(loss)
         by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
         errors, kernels = rate * task + by_error, rate * l2 + by_kernel
@@ -129,8 +129,8 @@ class Trainer:
         Args:
             batches: An iterator of what `Cluster.distribute` gives.
             steps: How many steps.
-            stop: Whether this worker wants to stop.
-            save: Whether this worker wants to save.
+            stop: True if this worker wants to stop.
+            save: True if this worker wants to save.
             first: The number of the first of these steps in the training, which says when R acts.
 
         Returns:
@@ -150,7 +150,7 @@ class Trainer:
         return good, bool(stop), bool(save)
 
     def _stretch(self, step: int, most: int) -> tuple[bool, int]:
-        """Whether R acts in a step, and how many steps from it on, at most `most`, are its like."""
+        """True if R acts in a step; and the number of steps alike from it on, at most `most`."""
         if self.alignment_every == 1:
             return True, most
         behind = step % self.alignment_every
@@ -164,7 +164,7 @@ class Trainer:
         return good, stop, save
 
     def _next_step(self, batches, wishes, aligned):
-        """One step on all replicas: whether any was not finite, any worker wants to stop, save."""
+        """Take a step on all replicas: three truths, not finite, stop and save."""
         if self.accumulation_steps == 1:
             result = self.strategy.run(self._replica_step[aligned], args=(*next(batches), wishes))
         else:
@@ -176,7 +176,7 @@ class Trainer:
     def _take_step(
         self, images: tf.Tensor, labels: tf.Tensor, wishes: tf.Tensor, aligned: bool = True
     ) -> tf.Tensor:
-        """One replica's part of a step; returns whether it was not finite, and `wishes`."""
+        """Take one replica's part of a step; return 1 if it was not finite, and `wishes`."""
         loss, gradients = self._differentiate(images, labels, aligned)
         return self._update(tf.math.is_finite(loss), gradients, wishes)
 

@@ -1,1 +1,1 @@
-"""TFRecord files: listing, counting and reading them, their formats, damaged records."""
+"""TFRecord files of labelled images, and batches out of them."""

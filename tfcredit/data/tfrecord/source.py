@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data import preprocessing
+from tfcredit.data import preprocessing as preprocessings
+from tfcredit.data.corrupt_records import CorruptLog
+from tfcredit.data.image_data import ImageData
 from tfcredit.data.shard import Shard
-from tfcredit.data.tfrecord import formats, reading
-from tfcredit.data.tfrecord.corrupt import CorruptLog
+from tfcredit.data.tfrecord import record_datasets
+from tfcredit.data.tfrecord.record_format import CLASSIC, RecordFormat
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
@@ -29,14 +31,14 @@ class RecordSource:
         train_examples: Number of records in the training files.
         test_examples: Number of records in the test files.
         classes: Number of classes.
-        record_format: How the records are laid out.
-        preprocess: How an encoded image becomes the network's input.
+        record_format: Keys of image and label.
+        preprocess: Functions from an encoded image to the network's input.
         size: Height and width of the images to give, in pixels.
-        augment: Whether training images are cropped and flipped at random, or else prepared as
-            those of the evaluation are.
-        shuffle_buffer: How many undecoded records (about 110 KB each in ImageNet) are held to be
-            shuffled.
-        log: Where corrupt records are counted.
+        augment: True to crop and flip training images at random, False to prepare them as those of
+            the evaluation.
+        shuffle_buffer: Number of undecoded records (about 110 KB each in ImageNet) that are held to
+            be shuffled.
+        log: Log of corrupt records.
     """
 
     train_files: Sequence[str]
@@ -44,8 +46,8 @@ class RecordSource:
     train_examples: int
     test_examples: int
     classes: int
-    record_format: formats.RecordFormat = formats.CLASSIC
-    preprocess: preprocessing.Preprocessing = preprocessing.KNOWN["resnet"]
+    record_format: RecordFormat = CLASSIC
+    preprocess: preprocessings.Preprocessing = preprocessings.KNOWN["resnet"]
     size: int = 224
     augment: bool = True
     shuffle_buffer: int = 2048
@@ -70,9 +72,9 @@ class RecordSource:
         # RandomState and not default_rng: NumPy promises that its stream never changes.
         order = np.random.RandomState(derive(seed, "data", "shards", epoch))
         order = order.permutation(len(self.train_files))[shard.index :: shard.count]
-        records = reading.records(self.train_files, order, self.log, PARALLEL_FILES)
+        records = record_datasets.records(self.train_files, order, self.log, PARALLEL_FILES)
         block_seed = derive(seed, "data", "records", epoch)
-        records = reading.shuffled(records, self.shuffle_buffer, block_seed)
+        records = record_datasets.shuffled(records, self.shuffle_buffer, block_seed)
         first = start_step * size * shard.pieces
         augment_seed = derive(seed, "data", "augment", epoch, *[shard.index] * (shard.index > 0))
 
@@ -87,7 +89,7 @@ class RecordSource:
 
         placed = records.repeat().skip(first).enumerate(start=first)
         placed = placed.map(lambda place, record: (*record, place))
-        batches = reading.attempted(placed, decode, PARALLEL_IMAGES)
+        batches = record_datasets.attempted(placed, decode, PARALLEL_IMAGES)
         batches = batches.batch(size, drop_remainder=True).map(self._repaired)
         pieces = (self.train_examples // batch_size - start_step) * shard.pieces
         # Keras asks for the number of steps, which tf.data can't know of files.
@@ -97,9 +99,9 @@ class RecordSource:
     def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of the test images in the files' order; see `ImageData.evaluation`."""
         order = np.arange(len(self.test_files))
-        records = reading.records(self.test_files, order, self.log, parallel=1)
+        records = record_datasets.records(self.test_files, order, self.log, parallel=1)
         records = records.shard(shard.count, shard.index)
-        images = reading.attempted(records, self._evaluation_image, PARALLEL_IMAGES)
+        images = record_datasets.attempted(records, self._evaluation_image, PARALLEL_IMAGES)
         nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
         images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
         batches = images.batch(shard.piece_size(batch_size), drop_remainder=True)
@@ -179,3 +181,56 @@ class RecordSource:
                 f"{numbers[0]} of {paths[files[0]]}, but one must be good: mend the files."
             )
         return np.bool_(True)
+
+
+def from_files(
+    name: str,
+    classes: int,
+    parts: Sequence[Sequence[str]],
+    counts: Sequence[int],
+    record_format: RecordFormat,
+    log: CorruptLog,
+    *,
+    preprocessing: str,
+    image_size: int | None,
+    augment: bool,
+    shuffle_buffer: int,
+) -> ImageData:
+    """Makes a set out of TFRecord files.
+
+    Args:
+        name: Name of the set, for messages.
+        classes: Number of classes.
+        parts: Training files and test files.
+        counts: Number of records in the training files and in the test files.
+        record_format: Keys of image and label.
+        log: Log of corrupt records.
+        preprocessing: "resnet" or "inception".
+        image_size: Height and width of the images, in pixels; None for the size that goes with
+            `preprocessing`.
+        augment: True to crop and flip training images at random.
+        shuffle_buffer: Number of undecoded records that are held to be shuffled.
+
+    Returns:
+        The set.
+
+    Raises:
+        UserError: If an option is out of range or unknown.
+    """
+    preprocess = preprocessings.get(preprocessing)
+    image_size = preprocess.size if image_size is None else image_size
+    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
+        if value < 1:
+            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
+    source = RecordSource(
+        *parts,
+        *counts,
+        classes,
+        record_format,
+        preprocess,
+        image_size,
+        augment,
+        shuffle_buffer,
+        log,
+    )
+    return ImageData(name, classes, (image_size, image_size, 3), *counts, source, "", log.records)

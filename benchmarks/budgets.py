@@ -1,0 +1,35 @@
+"""The budgets: what each rule may cost at most, in ratios to plain Keras trained by backprop."""
+
+HEADLINE = {"network": "resnet18@224", "batch": 16, "precision": "float32", "mode": "graph"}
+"""The case that step budgets are for."""
+STEP_BUDGETS = {
+    "backprop": 1.01,
+    "feedback_alignment": 1.02,
+    "frsf": 1.02,
+    "symmetric_alignment": 1.05,
+    "kolen_pollack": 1.05,
+    "calibrated_activation": 1.06,
+    "calibrated_mirror(angle=10)": 1.15,
+    "weight_mirror": 1.30,
+    "activation_alignment": 1.48,
+    "info_alignment": 1.60,
+    "info_alignment(inputs={'fraction': 0.125})": None,
+    "info_alignment(inputs={'fraction': 0.0625})": 1.12,
+}
+"""Rule -> the largest median ratio of step times, at `HEADLINE`; `None` where it is only told."""
+LARGE_BATCH_BUDGETS = {"calibrated_mirror": 1.15}
+"""Likewise, with a batch of `LARGE_BATCH`: its noise costs per step, not per image."""
+LARGE_BATCH = 64
+RULES = [*STEP_BUDGETS, *LARGE_BATCH_BUDGETS]
+"""The rules that have budgets."""
+MEMORY_BUDGET = 1.05
+"""Peak memory of the process over the baseline's, feedback kernels and optimizer slots apart."""
+TRACING_BUDGET = 1.5
+"""Time of the first step, less that of a later one, over the baseline's."""
+DENSE_BUDGET = 1.10
+"""Step time of the dense network with ten steps per execution, over the baseline's times the FLOP
+bound: what the rule adds beside its products."""
+FLATNESS_BUDGET = 1.10
+"""Largest over smallest ratio where a network, its batch or its replicas grow."""
+REVISION_BUDGET = 1.01
+"""Step time over that of an earlier revision of the project."""

@@ -1,0 +1,97 @@
+"""Tests the claims: runs their studies, and writes what they say.
+
+    python -m studies two_routes sensitivity --scale=smoke
+    python -m studies two_routes --scale=laptop                 # all of them, in order
+    python -m studies two_routes depth --scale=imagenet --data_dir=DIR --strategy=mirrored --jobs=1
+    python -m studies two_routes depth --scale=imagenet --list  # the commands, to run elsewhere
+
+Rows that the results hold are not trained again; an interrupted run goes on from its checkpoint.
+Flags that the command does not know go to every run, such as `--data_dir`.
+"""
+
+import argparse
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+
+from studies.table import Place
+from studies.two_routes import (
+    defaults,
+    depth,
+    mirror,
+    noise,
+    nonlocal_rules,
+    page,
+    robustness,
+    sensitivity,
+    transfer,
+)
+from studies.two_routes.claim import Claim
+from studies.two_routes.scales import SCALES, Scale
+from studies.two_routes.trials import RESULTS, Table, complete
+from tfcredit.errors import UserError
+
+MODULES = (sensitivity, transfer, depth, nonlocal_rules, noise, mirror, defaults, robustness)
+CLAIMS = {module.CLAIM.name: module.CLAIM for module in MODULES}
+VERDICTS = Place("two_routes", "docs/two_routes.md")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the studies that are named, all by default, and writes the page of their scale.
+
+    Args:
+        arguments: Of the command line.
+
+    Raises:
+        UserError: A name is unknown, or a study needs the rows of another.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m studies two_routes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=", ".join(CLAIMS))
+    parser.add_argument("--scale", default="smoke", choices=SCALES)
+    parser.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    parser.add_argument("--runs", type=pathlib.Path, default="runs/two_routes")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that train at once [2]")
+    parser.add_argument("--list", action="store_true", help="print the commands of the runs only")
+    words = f"write the verdicts into {VERDICTS.page}"
+    parser.add_argument("--update", action="store_true", help=words)
+    flags, given = parser.parse_known_args(arguments)
+    scale = SCALES[flags.scale]
+    for name in flags.studies or CLAIMS:
+        if name not in CLAIMS:
+            raise UserError(f"study {name!r} is unknown: choose of {', '.join(CLAIMS)}.")
+        do = _print_commands if flags.list else _run
+        do(CLAIMS[name], scale, flags, given)
+    if flags.list:
+        return
+    verdicts = page.write(CLAIMS, scale, flags.results)
+    print(verdicts)
+    if flags.update:
+        VERDICTS.put(verdicts)
+
+
+def _trials(claim: Claim, scale: Scale, flags):
+    return claim.trials(scale, lambda name: Table(name, scale.name, flags.results).rows)
+
+
+def _print_commands(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
+    for one in _trials(claim, scale, flags):
+        places = [*given, f"--run_dir={flags.runs / scale.name / one.folder}", "--resume=auto"]
+        print(shlex.join(["python", "run_imagenet.py", *one.flags, *places]))
+
+
+def _run(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
+    table = Table(claim.name, scale.name, flags.results)
+    trials = _trials(claim, scale, flags)
+    started = time.time()
+    runs = flags.runs / scale.name
+    new = complete(table, trials, scale, claim.measure, runs, flags.jobs, tuple(given))
+    for row in new:
+        told = {key: value for key, value in row.items() if key != "flags"}
+        print(f"{claim.name} {len(table.rows)}/{len(trials)} {time.time() - started:.0f} s {told}")
+        sys.stdout.flush()

@@ -1,0 +1,77 @@
+"""Files are whole or not there, locks keep others out, tables come back as they were."""
+
+import fcntl
+import os
+
+import pytest
+
+from tfcredit.errors import UserError
+from tfcredit.files import InUseError, is_locked, locked, partial, written
+from tfcredit.records import read_csv, write_csv
+
+
+@pytest.mark.parametrize("to_disk", [False, True])
+def test_a_file_is_replaced_at_the_end(tmp_path, to_disk):
+    path = tmp_path / "a.keras"
+    path.write_text("old")
+    with written(path, to_disk) as unfinished:
+        assert unfinished == partial(path) and unfinished.suffix == ".keras"
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("problem", [OSError, KeyboardInterrupt])
+def test_a_failure_leaves_the_file_as_it_was(tmp_path, problem):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(problem), written(path) as unfinished:
+        unfinished.write_text("ne")
+        raise problem
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), written(tmp_path / "a.txt"):
+        pass
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_lock_keeps_others_out(tmp_path):
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    with locked(path):
+        assert is_locked(path)
+        with pytest.raises(InUseError, match=f"process {os.getpid()} on "), locked(path):
+            pass
+    assert path.exists() and not is_locked(path)
+    with locked(path):
+        assert is_locked(path)
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def refuse(file, operation):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / "lock"):
+        assert not is_locked(tmp_path / "lock")
+
+
+def test_a_table_comes_back(tmp_path):
+    path = tmp_path / "a.csv"
+    records = [{"layer": "3", "step": 1, "x": 0.1}, {"layer": "b", "step": 2, "y": -1e-30}]
+    write_csv(records, path, columns=["step", "x"])
+    assert path.read_text().splitlines()[0] == "step,x,layer,y"
+    assert read_csv(path) == records
+    assert [type(value) for value in read_csv(path)[0].values()] == [int, float, str]
+    write_csv([{"a": None}], path)
+    assert read_csv(path) == [{}]
+
+
+@pytest.mark.parametrize("text", ["step\nmany\n", "step\n1,2\n", 'a\n"b\n'])
+def test_a_damaged_table_is_told(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match="can't be read as a table of records.*mend or delete"):
+        read_csv(path)

@@ -1,0 +1,126 @@
+"""Datasets of records, each with its file and number; damaged ones are counted."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfcredit.data.corrupt_records import CorruptLog
+from tfcredit.data.tfrecord import record_files
+
+Element = tuple[tf.Tensor, ...]
+
+
+def records(
+    paths: Sequence[str], order: np.ndarray, log: CorruptLog, parallel: int
+) -> tf.data.Dataset:
+    """Reads the records of some files, in an order that depends on the arguments alone.
+
+    Of a file that is cut or damaged in its middle, it gives the records before the damage and
+    reports the others.
+
+    Args:
+        paths: All files of a part.
+        order: int64: which of them to read, by their place in `paths`.
+        log: Log of damaged records.
+        parallel: Number of files that are read in turns.
+
+    Returns:
+        A dataset of (file, number, record): the file's place in `paths` and the record's place in
+        the file, int64 scalars, and the record's content, a scalar string.
+    """
+    names = tf.constant(list(paths))
+
+    def opened(file: np.int64) -> np.int64:
+        return np.int64(record_files.size(paths[file]))
+
+    def ended(file: np.int64, number: np.int64, place: np.int64) -> np.int64:
+        lost, _ = record_files.walk(paths[file], int(place))
+        for index in range(number, number + lost):
+            log.report(paths[file], int(index), f"the file is cut or damaged at byte {place}")
+        return np.int64(0)
+
+    def read(file: tf.Tensor) -> tf.data.Dataset:
+        # A file that can't be opened must be an error here, because `ignore_errors` would ask for
+        # it again without end; after damage it goes on to the end of the file.
+        size = tf.numpy_function(opened, [file], tf.int64)
+        size.set_shape([])
+        whole = tf.data.TFRecordDataset(tf.gather(names, file)).ignore_errors()
+        end = tf.data.Dataset.from_tensors(("", True))
+        marked = whole.map(lambda record: (record, False)).concatenate(end)
+
+        def step(state: Element, element: Element) -> tuple[Element, Element]:
+            (number, place), (record, is_end) = state, element
+            tf.cond(
+                is_end & (place != size),
+                lambda: tf.numpy_function(ended, [file, number, place], tf.int64),
+                lambda: tf.constant(0, tf.int64),
+            )
+            place += tf.cast(tf.strings.length(record), tf.int64) + record_files.FRAME_BYTES
+            return (number + 1, place), (file, number, record, is_end)
+
+        start = tf.constant(0, tf.int64), tf.constant(0, tf.int64)
+        marked = marked.scan(start, step).filter(lambda *element: tf.logical_not(element[3]))
+        return marked.map(lambda *element: element[:3])
+
+    chosen = tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64))
+    return chosen.interleave(read, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def shuffled(elements: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Dataset:
+    """Shuffles within blocks of `buffer` elements, as a function of `seed` alone.
+
+    `Dataset.shuffle` would mix the global seed of TensorFlow into its own, so its order would
+    change with a call of `keras.utils.set_random_seed`.
+
+    Args:
+        elements: Tuples of tensors.
+        buffer: Number of elements per block.
+        seed: Seed of the order.
+
+    Returns:
+        The same elements in another order.
+    """
+
+    def shuffle_block(block: tf.Tensor, members: Element) -> Element:
+        keys = tf.random.stateless_uniform(
+            tf.shape(members[0])[:1], tf.stack([tf.constant(seed, tf.int64), block])
+        )
+        order = tf.argsort(keys, stable=True)
+        return tuple(tf.gather(member, order) for member in members)
+
+    return elements.batch(buffer).enumerate().map(shuffle_block).unbatch()
+
+
+def attempted(
+    elements: tf.data.Dataset, decode: Callable[..., Element], parallel: int
+) -> tf.data.Dataset:
+    """Decodes elements in parallel, in their order; zeros stand in for those that do not decode.
+
+    Args:
+        elements: Tuples that start with the file, the record's number and its content.
+        decode: Takes an element and returns an image of static shape and an int32 label.
+        parallel: Most elements that are decoded at a time.
+
+    Returns:
+        A dataset of (image, label, good, file, number); the bool `good` is False where `decode`
+        failed.
+    """
+    image, _ = tf.data.Dataset.map(elements, decode).element_spec
+
+    def attempt(*element: tf.Tensor) -> tf.data.Dataset:
+        # The first of two tries decodes, the second does not; errors are left out and the first
+        # that remains is taken: that is how tf.data can catch an error. (With op determinism
+        # `Dataset.range` here would make TensorFlow decode one image at a time.)
+        def tried(which: tf.Tensor) -> Element:
+            return tf.cond(
+                which == 0,
+                lambda: (*decode(*element), True, *element[:2]),
+                lambda: (tf.zeros(image.shape, image.dtype), 0, False, *element[:2]),
+            )
+
+        return tf.data.Dataset.from_tensor_slices([0, 1]).map(tried).ignore_errors().take(1)
+
+    return elements.interleave(
+        attempt, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )

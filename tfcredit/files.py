@@ -1,0 +1,106 @@
+"""Files that are there whole or not at all, and locks that go with their process."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import socket
+from collections.abc import Iterator
+
+PARTIAL = ".partial-"
+"""The beginning of a file's name while it is being written."""
+
+
+class InUseError(Exception):
+    """Another process holds a lock; its text says which."""
+
+
+def partial(path: str | os.PathLike) -> pathlib.Path:
+    """The name that a file has while it is being written.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A path in the same folder, with the same suffix.
+    """
+    path = pathlib.Path(path)
+    return path.with_name(PARTIAL + path.name)
+
+
+@contextlib.contextmanager
+def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.Path]:
+    """Write a file under another name, and rename it at the end of the block.
+
+    A reader sees the file as it was before, or whole. A block that raises leaves it as it was.
+
+    Args:
+        path: The file; one that is there is replaced.
+        to_disk: Also wait until the disk has it, so that it survives a loss of power.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        OSError: The file can't be renamed or synchronised.
+    """
+    unfinished = partial(path)
+    try:
+        yield unfinished
+        if to_disk:
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes out of a block; the lock of a process that dies is free at once.
+
+    A file system without locks keeps nobody out.
+
+    Args:
+        path: The file to lock. It is made if need be, and stays.
+
+    Raises:
+        InUseError: Another process holds the lock.
+        OSError: The file can't be opened or written.
+    """
+    with pathlib.Path(path).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InUseError(file.read().strip() or "another process") from None
+        except OSError:
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
+def is_locked(path: str | os.PathLike) -> bool:
+    """Tell if a process holds a lock.
+
+    Args:
+        path: The file that `locked` got.
+
+    Returns:
+        True while the lock is held.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+    return False

@@ -1,0 +1,137 @@
+"""R and dR/dB of a weighted sum of primitives, with what two primitives share computed once.
+
+`amp` and `null` share the factor y, `amp` and `sparse` the factor x, and H is linear in each
+factor: such a pair costs one product of opT (or op) and one H. All other primitives are summed.
+"""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from tfcredit.primitives.base import PRIMITIVES, Primitive
+from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times
+
+
+def value_and_gradient(
+    coefficients: Mapping[str, float | tf.Tensor], seen: Seen
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """R = sum of coefficient * primitive, and dR/dB, in closed form.
+
+    Args:
+        coefficients: Primitive name -> number or scalar; `error` is left to the backward pass.
+        seen: What R sees of the layer.
+
+    Returns:
+        R (a scalar) and dR/dB (the shape of B), both in the dtype of B.
+
+    Raises:
+        UserError: A registered primitive whose gradient has not the shape of B.
+    """
+    value, terms = value_and_terms(coefficients, seen)
+    return value, add(terms)
+
+
+def value_and_terms(
+    coefficients: Mapping[str, float | tf.Tensor], seen: Seen
+) -> tuple[tf.Tensor, Terms]:
+    """R and dR/dB as in `value_and_gradient`, the latter as terms that are not added yet.
+
+    Args:
+        coefficients: See `value_and_gradient`.
+        seen: See `value_and_gradient`.
+
+    Returns:
+        R (a scalar) and the terms of dR/dB, at least one.
+
+    Raises:
+        UserError: See `value_and_gradient`.
+    """
+    left = {
+        name: coefficient
+        for name, coefficient in coefficients.items()
+        if name != "error" and (tf.is_tensor(coefficient) or coefficient != 0)
+    }
+    parts = []
+    if {"amp", "null"} <= left.keys() and seen.partner is seen.y:
+        parts.append(_amp_and_null(seen, left.pop("amp"), left.pop("null")))
+    elif {"amp", "sparse"} <= left.keys():
+        parts.append(_amp_and_sparse(seen, left.pop("amp"), left.pop("sparse")))
+    parts += [_alone(PRIMITIVES[name], seen, value) for name, value in left.items()]
+    if not parts:
+        return tf.zeros([], seen.b.dtype), [(1.0, tf.zeros_like(seen.b))]
+    values, terms = zip(*parts, strict=True)
+    return tf.add_n(values), [term for each in terms for term in each]
+
+
+def _alone(primitive: Primitive, seen: Seen, coefficient) -> tuple[tf.Tensor, Terms]:
+    terms = primitive.terms(seen, coefficient)
+    if primitive.value_is_free:
+        return times(coefficient, primitive.value(seen)), terms
+    # By Euler's theorem, without a further product.
+    values = [times(factor, seen.inner(seen.b, tensor)) for factor, tensor in terms]
+    return tf.add_n(values) / primitive.degree, terms
+
+
+# By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
+def _amp_and_null(seen: Seen, amp, null) -> tuple[tf.Tensor, Terms]:
+    outside, amp_inside, ratio = _split(seen, amp, null)
+    # A number goes into B; what may be 0 at some step can't, as the square is divided by it.
+    scale = ratio if isinstance(ratio, float) else 1.0
+    through = times(scale, seen.b)
+    sent = seen.back(through)
+    left = (sent if isinstance(ratio, float) else ratio * sent) - times(amp_inside, seen.x)
+    product = _product(seen, left, seen.y)
+    doubled = _inner(seen, (sent, left), (through, product)) / scale
+    squared = times(over(null, seen.n), seen.half_square(sent)) / scale**2
+    return times(outside, doubled) - squared, [(outside, product)]
+
+
+def _amp_and_sparse(seen: Seen, amp, sparse) -> tuple[tf.Tensor, Terms]:
+    outside, amp_inside, ratio = _split(seen, amp, sparse)
+    share = over(sparse, seen.n)
+    if seen.y_is_product and isinstance(amp_inside, float) and isinstance(ratio, float):
+        # op(x; B) - r y is op(x; B - r W), with nothing to subtract in tensors of y's size. R,
+        # |op(x; B)|^2 / 2 - r <y, op(x; B)> but for a factor, is then a difference of squares.
+        part = amp_inside / ratio
+        apart = seen.b - times(part, seen.w)
+        difference = seen.forward(apart)
+        right = times(ratio, difference)
+        product = _product(seen, seen.x, right)
+        square = times(outside, _inner(seen, (difference, right), (apart, product)))
+        return square / 2.0 - times(share * part**2, seen.half_square(seen.y)), [(outside, product)]
+    _, backward = seen.projected
+    right = times(ratio, backward) - times(amp_inside, seen.partner)
+    product = _product(seen, seen.x, right)
+    doubled = times(outside, _inner(seen, (backward, right), (seen.b, product)))
+    return doubled - times(share, seen.half_square(backward)), [(outside, product)]
+
+
+def _product(seen: Seen, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """H(left, right) in the dtype of B."""
+    return tf.cast(seen.connection.hebbian(left, right, seen.b.shape), seen.b.dtype)
+
+
+def _inner(seen: Seen, activity: tuple, kernels: tuple) -> tf.Tensor:
+    """<B, H(l, r)>, which is <opT(r; B), l> = <op(l; B), r>: of the smaller pair of tensors."""
+    size, other = activity[0].shape.num_elements(), kernels[0].shape.num_elements()
+    return seen.inner(*(activity if None not in (size, other) and size < other else kernels))
+
+
+def _split(seen: Seen, amp, other) -> tuple:
+    """Two coefficients over n as a common factor and what is left of each.
+
+    The factor acts on a tensor of the size of B, the rest on activity, which is mostly larger: so
+    the factor is such that nothing is left of one coefficient. All of it acts on the activity in
+    float16, where products have to sum means, as totals would overflow, and where coefficients are
+    so far apart that what is left of one would underflow.
+    """
+    pair, dtype = (amp, other), seen.x.dtype
+    numbers = [float(value) for value in pair if not tf.is_tensor(value)]
+    sizes = [abs(number) for number in numbers]
+    if not numbers or max(sizes) > 1000 * min(sizes) or dtype == tf.float16:
+        return 1.0, *(scalar(over(value, seen.n), dtype) for value in pair)
+    inside = (
+        tf.cast(value / numbers[0], dtype) if tf.is_tensor(value) else float(value) / numbers[0]
+        for value in pair
+    )
+    return over(numbers[0], seen.n), *inside

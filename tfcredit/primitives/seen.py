@@ -1,0 +1,137 @@
+"""What R sees of a layer, and the sums that its terms are made of."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfcredit.connections import Connection
+
+Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
+"""dR/dB as factors and tensors of the shape of B whose products are to be added."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What R sees of a layer. Products run in the dtype of x, sums over the kernel in that of B.
+
+    Attributes:
+        connection: The layer's three products.
+        x: The layer's input `[n, ...]`.
+        y: Its pre-activation op(x; W) `[n, ...]`, without bias.
+        w: The forward kernel W in the dtype of `b`.
+        b: The feedback kernel B.
+        dy: The error that reached `y`, or `None` outside of the backward pass.
+        y_is_product: True if `y` is known to be op(x; W), so that op(x; B) - y may be computed as
+            op(x; B - W).
+        y_amp: What `amp` pairs with op(x; B) where it differs from `y`.
+    """
+
+    connection: Connection
+    x: tf.Tensor
+    y: tf.Tensor
+    w: tf.Tensor
+    b: tf.Tensor
+    dy: tf.Tensor | None = None
+    y_is_product: bool = False
+    y_amp: tf.Tensor | None = None
+
+    updates_forward = False
+    """Whether R holds the forward kernel's own terms too (`AlignmentInputs.update_forward`)."""
+
+    @functools.cached_property
+    def n(self) -> float | tf.Tensor:
+        """The batch size: a number where it is known, else a scalar of the dtype of `b`."""
+        known = self.x.shape[0]
+        return tf.cast(tf.shape(self.x)[0], self.b.dtype) if known is None else float(known)
+
+    @functools.cached_property
+    def projected(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The forward projection op(x; W) and the backward projection op(x; B)."""
+        return self.y, self.forward(self.b)
+
+    @functools.cached_property
+    def reconstructed(self) -> tf.Tensor:
+        """The reconstruction opT(y; B), of the shape of x."""
+        return self.back(self.b)
+
+    @property
+    def paired(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """The two activities whose correlation `amp` is."""
+        return self.partner, self.projected[1]
+
+    @property
+    def partner(self) -> tf.Tensor:
+        """What `amp` pairs with op(x; B)."""
+        return self.y if self.y_amp is None else self.y_amp
+
+    def forward(self, kernel: tf.Tensor) -> tf.Tensor:
+        """op(x; kernel)."""
+        return self.connection.op(self.x, tf.cast(kernel, self.x.dtype))
+
+    def back(self, kernel: tf.Tensor) -> tf.Tensor:
+        """opT(y; kernel)."""
+        return self.connection.op_transpose(self.y, tf.cast(kernel, self.x.dtype), tf.shape(self.x))
+
+    def inner(self, one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        """The sum of the products of two tensors of one shape, in the dtype of `b`."""
+        dtype = self.b.dtype
+        return tf.reduce_sum(tf.cast(one, dtype) * tf.cast(other, dtype))
+
+    def half_square(self, tensor: tf.Tensor) -> tf.Tensor:
+        """Half the sum of squares, in the dtype of `b`."""
+        return tf.nn.l2_loss(tf.cast(tensor, self.b.dtype))
+
+    def correlation(
+        self, factor: float | tf.Tensor, left: tf.Tensor, right: tf.Tensor
+    ) -> tuple[float | tf.Tensor, tf.Tensor]:
+        """`factor` / n times H(left, right), as a term of dR/dB.
+
+        Args:
+            factor: A number, or a scalar.
+            left: Of the shape of x.
+            right: Of the shape of y.
+
+        Returns:
+            A factor and a tensor of the shape and dtype of B.
+        """
+        if self.x.dtype == tf.float16:
+            # Products have to sum means: totals over a batch would overflow.
+            right = scalar(over(factor, self.n), tf.float16) * right
+            factor = 1.0
+        else:
+            factor = over(factor, self.n)
+        product = self.connection.hebbian(left, right, self.b.shape)
+        return factor, tf.cast(product, self.b.dtype)
+
+
+def batch_size(x: tf.Tensor) -> tf.Tensor:
+    """The number of samples of `x`, a scalar of its dtype; graphs know it at run time only."""
+    return tf.cast(tf.shape(x)[0], x.dtype)
+
+
+def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """A coefficient as a tensor; `tf.cast` alone would round a Python number to float32."""
+    return tf.cast(value, dtype) if tf.is_tensor(value) else tf.constant(value, dtype)
+
+
+def times(ratio: float | tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    """The product, which for the number 1 is the tensor (or number) itself."""
+    if isinstance(ratio, float) and ratio == 1.0:
+        return tensor
+    if tf.is_tensor(ratio) and tf.is_tensor(tensor):
+        ratio = tf.cast(ratio, tensor.dtype)
+    return ratio * tensor
+
+
+def over(factor: float | tf.Tensor, n: float | tf.Tensor) -> float | tf.Tensor:
+    """`factor` / n: a number, or a tensor where one of them is a tensor."""
+    if tf.is_tensor(factor) and tf.is_tensor(n):
+        return tf.cast(factor, n.dtype) / n
+    return factor / n
+
+
+def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
+    """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
+    return tf.add_n([times(times(factor, scale), tensor) for factor, tensor in terms])

@@ -1,0 +1,196 @@
+"""Flags as fields of a dataclass: declared once, checked, parsed and listed for --help."""
+
+import dataclasses
+import math
+import textwrap
+from typing import Any, Literal, get_args, get_type_hints
+
+from absl import flags
+
+from tfcredit.checks import did_you_mean
+from tfcredit.errors import UserError
+
+LARGEST = 2**31 - 1
+"""The largest number that a flag takes, as TensorFlow counts with 32 bits."""
+
+Scope = Literal["run", "start", "once"]
+"""`run`: the flag makes a run what it is. `start`: it may change whenever the run is continued.
+`once`: it tells a single start what to do, so that flagfiles leave it out."""
+
+
+def flag(
+    default: Any,
+    group: str,
+    text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    scope: Scope = "run",
+    sets: tuple[str, str] | None = None,
+    shown_in: tuple[str, ...] = (),
+) -> Any:
+    """Declare a flag, with all that is known of it.
+
+    Args:
+        default: Its default; `None` if data set or rule choose one.
+        group: Its heading in --help.
+        text: Its line in --help.
+        choices: The values that it takes; none for any.
+        at_least: The least number.
+        above: A number that it must exceed.
+        at_most: The largest number.
+        scope: What it belongs to.
+        sets: The part of a rule that it sets, and the name there: `("coefficients", "amp")`.
+        shown_in: The tables that show it: `"report"` of results, `"tensorboard"` at first.
+
+    Returns:
+        A field of a dataclass.
+    """
+    known = dict(locals())
+    return dataclasses.field(default=known.pop("default"), metadata=known)
+
+
+def of_scope(recipe: Any, *scopes: Scope) -> list[str]:
+    """List the flags of some scopes.
+
+    Args:
+        recipe: The dataclass, or an instance.
+        *scopes: The scopes.
+
+    Returns:
+        Their names.
+    """
+    return [f.name for f in dataclasses.fields(recipe) if f.metadata["scope"] in scopes]
+
+
+def shown_in(recipe: Any, table: str) -> list[str]:
+    """List the flags that a table shows.
+
+    Args:
+        recipe: The dataclass, or an instance.
+        table: `"report"` or `"tensorboard"`.
+
+    Returns:
+        Their names.
+    """
+    return [f.name for f in dataclasses.fields(recipe) if table in f.metadata["shown_in"]]
+
+
+def settings(recipe: Any, part: str) -> dict[str, Any]:
+    """Collect what the flags of a recipe set in a part of its rule.
+
+    Args:
+        recipe: The recipe.
+        part: `"coefficients"` or `"inputs"`.
+
+    Returns:
+        Name in that part -> value, of the flags that were given.
+    """
+    found = {}
+    for field in dataclasses.fields(recipe):
+        target, value = field.metadata["sets"], getattr(recipe, field.name)
+        if target is not None and target[0] == part and value is not None:
+            found[target[1]] = value
+    return found
+
+
+def check(recipe: Any) -> None:
+    """Check each value against its flag's choices and range.
+
+    Args:
+        recipe: The recipe.
+
+    Raises:
+        UserError: A value is none of the choices or out of range.
+    """
+    for field in dataclasses.fields(recipe):
+        value, choices = getattr(recipe, field.name), field.metadata["choices"]
+        if choices and value is not None and value not in choices:
+            raise UserError(
+                f"--{field.name}={value} is unknown: choose one of {', '.join(choices)}"
+                f"{did_you_mean(value, choices)}"
+            )
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            _check_number(field, value)
+
+
+def _check_number(field: dataclasses.Field, value: float) -> None:
+    limits, name = field.metadata, f"--{field.name}={value}"
+    if not math.isfinite(value):
+        raise UserError(f"{name} must be a finite number.")
+    if abs(value) > LARGEST:
+        raise UserError(f"{name} must lie within -{LARGEST} and {LARGEST}.")
+    if limits["at_least"] is not None and value < limits["at_least"]:
+        raise UserError(f"{name} must be at least {limits['at_least']}.")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise UserError(f"{name} must be greater than {limits['above']}.")
+    if limits["at_most"] is not None and value > limits["at_most"]:
+        raise UserError(f"{name} must be at most {limits['at_most']}.")
+
+
+def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[str]]:
+    """Read the values of flags from command-line arguments.
+
+    Args:
+        recipe_class: The dataclass.
+        arguments: Without the program's name; `--flagfile=FILE` is read in place.
+
+    Returns:
+        Name -> value of all flags, and the names of those that were given.
+
+    Raises:
+        UserError: Unknown flags, unreadable values or files.
+    """
+    values = _flag_values(recipe_class)
+    try:
+        rest = values(["tfcredit", *arguments])[1:]
+    except (flags.Error, OSError) as problem:
+        raise UserError(f"{str(problem).rstrip('.')}; --help lists the flags.") from None
+    if rest:
+        raise UserError(f"{rest[0]!r} is no flag; flags look like --name=value, see --help.")
+    names = [field.name for field in dataclasses.fields(recipe_class)]
+    return {name: values[name].value for name in names}, {n for n in names if values[n].present}
+
+
+def _flag_values(recipe_class: type) -> flags.FlagValues:
+    """The fields as absl flags, in a set of their own."""
+    values = flags.FlagValues()
+    define = {
+        str: flags.DEFINE_string,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+    }
+    hints = get_type_hints(recipe_class)
+    for field in dataclasses.fields(recipe_class):
+        kind = next(k for k in (*get_args(hints[field.name]), hints[field.name]) if k in define)
+        define[kind](field.name, field.default, field.metadata["text"], flag_values=values)
+    flags.DEFINE_string("flagfile", "", "read flags from this file", flag_values=values)
+    return values
+
+
+def usage(recipe_class: type, program: str) -> str:
+    """Write the help text: flags in groups.
+
+    Args:
+        recipe_class: The dataclass.
+        program: What the user called.
+
+    Returns:
+        Lines of at most 100 characters.
+    """
+    lines = [f"usage: {program} [--flagfile=FILE] [--FLAG=VALUE ...]"]
+    group = None
+    for field in dataclasses.fields(recipe_class):
+        if field.metadata["group"] != group:
+            group = field.metadata["group"]
+            lines += ["", f"{group}:"]
+        default = "" if field.default in (None, "") else f" [{field.default}]"
+        choices = f" ({', '.join(field.metadata['choices'])})" if field.metadata["choices"] else ""
+        text = f"{field.metadata['text']}{choices}{default}"
+        lines += textwrap.wrap(
+            text, 100, initial_indent=f"  --{field.name:<25}", subsequent_indent=" " * 29
+        )
+    return "\n".join(lines)

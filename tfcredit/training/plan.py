@@ -1,0 +1,186 @@
+"""A recipe with all that it leaves open resolved, from which a run is built."""
+
+import dataclasses
+
+import keras
+
+from tfcredit import data, models, optimizers, seeding
+from tfcredit.data import ImageData
+from tfcredit.errors import UserError
+from tfcredit.rules import Rule
+from tfcredit.training.rates import Rates
+from tfcredit.training.recipe import PRECISIONS, Recipe
+from tfcredit.training.rule_flags import rule_of
+
+SMALL = {
+    "model": "resnet8",
+    "batch_size": 128,
+    "epochs": 5.0,
+    "learning_rate": 0.1,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+}
+"""Defaults of flags that are not given, for small images."""
+IMAGENET = {
+    "model": "resnet18",
+    "batch_size": 256,
+    "epochs": 90.0,
+    "learning_rate": 0.1,
+    "schedule": "steps",
+    "warmup_epochs": 5.0,
+}
+"""Defaults for images of more than 64 pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All that a run is made of.
+
+    Attributes:
+        recipe: The complete recipe.
+        images: The images.
+        rule: The rule that the flags describe, without schedules.
+        steps_per_epoch: Optimizer steps of an epoch.
+        total_steps: Optimizer steps of the run.
+        rates: The schedules.
+    """
+
+    recipe: Recipe
+    images: ImageData
+    rule: Rule
+    steps_per_epoch: int
+    total_steps: int
+    rates: Rates
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: ImageData | None = None) -> "Plan":
+        """Resolve a recipe.
+
+        Args:
+            recipe: The flags as given.
+            images: The images. Default: those of --dataset.
+
+        Returns:
+            The plan.
+
+        Raises:
+            UserError: The data are not there, or flags do not fit them or the rule.
+        """
+        if images is None:
+            images = load_images(recipe)
+        rule = rule_of(recipe)
+        recipe = _complete(recipe, images, rule)
+        steps_per_epoch = images.steps_per_epoch(recipe.batch_size)
+        total_steps = recipe.steps or max(1, round(recipe.epochs * steps_per_epoch))
+        rates = Rates.of(recipe, rule, steps_per_epoch, total_steps)
+        return cls(recipe, images, rule, steps_per_epoch, total_steps, rates)
+
+    def network(self) -> keras.Model:
+        """Make the network, and set Keras' dtype policy to its precision.
+
+        Returns:
+            The network, not compiled.
+
+        Raises:
+            UserError: The network is unknown, or flags do not fit it.
+        """
+        recipe = self.recipe
+        keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
+        options = {} if recipe.width is None else {"width": recipe.width}
+        if recipe.sync_batch_norm:
+            options["sync_batch_norm"] = True
+        return models.get(
+            recipe.model,
+            classes=self.images.classes,
+            input_shape=self.images.input_shape,
+            rule=self.rates.scheduled(self.rule),
+            seed=seeding.derive(recipe.seed, "network"),
+            l2=recipe.l2,
+            **options,
+        )
+
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """Make the optimizer of all weights.
+
+        Returns:
+            The optimizer of the forward weights, together with that of the feedback kernels where
+            they have one, and with the noise of the flags.
+
+        Raises:
+            UserError: An optimizer is unknown.
+        """
+        recipe = self.recipe
+        result = optimizers.get(
+            recipe.optimizer, self.rates.learning_rate, momentum=recipe.momentum
+        )
+        if _has_feedback_optimizer(self.rule):
+            feedback = optimizers.get(recipe.feedback_optimizer, recipe.feedback_learning_rate)
+            result = optimizers.PartitionedOptimizer(
+                forward=result, feedback=feedback, feedback_rests=recipe.alignment_every > 1
+            )
+        if recipe.noise == "none":
+            return result
+        return optimizers.NoisyOptimizer(
+            result,
+            distribution=recipe.noise,
+            variance=recipe.noise_variance,
+            variables=recipe.noise_variables,
+            seed=seeding.derive(recipe.seed, "noise"),
+        )
+
+
+def load_images(recipe: Recipe) -> ImageData:
+    """Load the images that a recipe asks for.
+
+    Args:
+        recipe: The flags as given.
+
+    Returns:
+        The images.
+
+    Raises:
+        UserError: The data are not there, or flags do not fit them.
+    """
+    name, reason = recipe.dataset, None
+    if name == "auto":
+        name, reason = data.choose(recipe.data_dir)
+    images = data.get(name, recipe.data_dir, **_data_options(recipe, name))
+    return images if reason is None else dataclasses.replace(images, chosen_because=reason)
+
+
+def _data_options(recipe: Recipe, dataset: str) -> dict:
+    """Options of a data set: the flags that were given, and what the network asks for."""
+    names = ("augment", "preprocessing", "image_size")
+    options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
+    if dataset == "embedded":
+        return {"augment": False, **options}
+    if dataset == "synthetic":
+        return options
+    if (recipe.model or "").endswith("v2"):
+        options.setdefault("preprocessing", "inception")  # as the reference networks
+    return {**options, "max_corrupt_records": recipe.max_corrupt_records}
+
+
+def _complete(recipe: Recipe, images: ImageData, rule: Rule) -> Recipe:
+    """Fill in what the data set and the rule decide."""
+    defaults = dict(IMAGENET if images.input_shape[0] > 64 else SMALL)
+    defaults["steps_per_execution"] = 100 if recipe.strategy == "tpu" else 1
+    defaults["augment"] = images.name != "embedded"
+    if recipe.steps is not None:
+        del defaults["epochs"]
+    feedback = ("feedback_optimizer", "feedback_learning_rate")
+    if _has_feedback_optimizer(rule):
+        defaults |= dict(zip(feedback, rule.feedback_optimizer, strict=True))
+    for flag in feedback:
+        if getattr(recipe, flag) is not None and not _has_feedback_optimizer(rule):
+            raise UserError(
+                f"--{flag}={getattr(recipe, flag)} and --rule={recipe.rule} contradict each other: "
+                "no optimizer of its own updates this rule's feedback kernels; leave the flag out."
+            )
+    changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
+    return dataclasses.replace(recipe, dataset=images.name, **changes)
+
+
+def _has_feedback_optimizer(rule: Rule) -> bool:
+    """True if an optimizer of their own updates the rule's feedback kernels."""
+    return rule.learns and not rule.follows_forward

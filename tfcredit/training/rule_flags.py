@@ -1,0 +1,115 @@
+"""The rule that the flags of a recipe describe."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tfcredit import rules
+from tfcredit.checks import did_you_mean
+from tfcredit.errors import UserError
+from tfcredit.rules import AlignmentInputs, AlignmentRule, Rule
+from tfcredit.training.flags import settings
+from tfcredit.training.recipe import Recipe
+
+
+def rule_of(recipe: Recipe) -> Rule:
+    """Make the rule that the flags describe, without schedules.
+
+    Args:
+        recipe: The flags.
+
+    Returns:
+        The rule with the coefficients and inputs of the flags.
+
+    Raises:
+        UserError: There is no such rule, or flags ask of it what it does not have.
+    """
+    rule = rules.get(recipe.rule)
+    coefficients, inputs = settings(recipe, "coefficients"), settings(recipe, "inputs")
+    stated = _parse_inputs(recipe.inputs)
+    flags = [*coefficients, *(["inputs"] if stated else []), *(f"alignment_{i}" for i in inputs)]
+    if recipe.alignment_every > 1:
+        flags.append("alignment_every")
+    if not flags:
+        return rule
+    _check_fits(recipe, rule, flags, [f"alignment_{name}" for name in inputs])
+    return remade(rule, coefficients, stated | inputs)
+
+
+def remade(
+    rule: AlignmentRule,
+    coefficients: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> AlignmentRule:
+    """Make a rule that is another in some of its arguments only.
+
+    Args:
+        rule: The rule, which stays as it is.
+        coefficients: Primitive name -> number or schedule, in place of the rule's own.
+        inputs: Options of `AlignmentInputs` in place of the rule's own.
+        **others: Further arguments of the rule, such as `rate`.
+
+    Returns:
+        The new rule, of the same class.
+
+    Raises:
+        UserError: The rule has no such coefficient, or a value is out of range.
+    """
+    config = rule.get_config()
+    if "coefficients" in config:
+        config["coefficients"] = {**config["coefficients"], **coefficients}
+    else:
+        config |= {"self_" if name == "self" else name: v for name, v in coefficients.items()}
+    if inputs:
+        config["inputs"] = {**config.get("inputs", {}), **inputs}
+    return type(rule).from_config(config | others)
+
+
+def _check_fits(recipe: Recipe, rule: Rule, flags: list[str], cheaper: list[str]) -> None:
+    """Refuse flags that say nothing to this rule."""
+
+    def contradict(flag: str, reason: str) -> UserError:
+        value = f"={getattr(recipe, flag)}" if flag == "alignment_every" else ""
+        return UserError(
+            f"--{flag}{value} and --rule={recipe.rule} contradict each other: {reason}; leave the "
+            "flag out."
+        )
+
+    if not isinstance(rule, AlignmentRule):
+        raise contradict(flags[0], "this rule has no coefficients and no alignment inputs")
+    if cheaper and not rule.reads_activity:
+        reason = "R of this rule reads no activity and takes no product"
+        raise contradict(cheaper[0], reason)
+    taught_by_error = rule.follows_forward or "error" in rule.coefficients
+    if recipe.alignment_every > 1 and taught_by_error:
+        reason = "the error teaches this rule's feedback kernels in every step"
+        raise contradict("alignment_every", reason)
+
+
+def _parse_inputs(text: str) -> dict[str, Any]:
+    """`noise=normal,center_input=true` as options of `AlignmentInputs`."""
+    fields = {field.name: field for field in dataclasses.fields(AlignmentInputs)}
+    options = {}
+    for item in filter(None, text.split(",")):
+        name, _, value = item.partition("=")
+        if name not in fields:
+            raise UserError(
+                f"--inputs={text}: {name!r} is no option{did_you_mean(name, fields)} Known: "
+                f"{', '.join(fields)}."
+            )
+        default = fields[name].default
+        if isinstance(default, bool):
+            if value.lower() not in ("", "true", "false"):
+                raise UserError(f"--inputs={text}: {name} must be true or false.")
+            options[name] = value.lower() != "false"
+        elif isinstance(default, float):
+            try:
+                options[name] = float(value)
+            except ValueError:
+                options[name] = math.nan  # which AlignmentInputs refuses, naming the option
+        else:
+            options[name] = value
+    AlignmentInputs.get(options)
+    return options

@@ -158,7 +158,7 @@ def test_many_layers_times_and_long_tags_are_bounded(run, tmp_path):
     assert time.process_time() - started < 30
     assert (tmp_path / "report.html").stat().st_size < 5e6
     notes = " ".join(find_runs([run])[0].notes)
-    assert "300 of 1000 layers" in notes and "300 of 20000 layers" in notes
+    assert "200 of 1000 layers" in notes and "200 of 20000 layers" in notes
 
 
 def pipe(path):

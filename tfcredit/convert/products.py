@@ -71,11 +71,10 @@ def foreign_products(
 
 
 def _may_multiply(layer: keras.Layer) -> bool:
-    kinds = keras.layers.Lambda, keras.layers.ReversibleEmbedding
     operations = getattr(layer, "operations", ())
-    return (
-        own or isinstance(layer, kinds) or any(not isinstance(x, keras.Layer) for x in operations)
-    )
+    has_code = any(not isinstance(operation, keras.Layer) for operation in operations)
+    kinds = keras.layers.Lambda, keras.layers.ReversibleEmbedding
+    return is_own_code(layer) or has_code or isinstance(layer, kinds)
 
 
 def _possible_inputs(model: keras.Model) -> Iterator[Any]:

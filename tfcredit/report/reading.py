@@ -18,7 +18,7 @@ MOST_TEXT = 2**20
 """Bytes of flags or a summary."""
 MOST_TABLE = 2**26
 """Bytes of a table."""
-MOST_LAYERS = 300
+MOST_LAYERS = 200
 MOST_TIMES = 400
 MOST_ROWS = 2_000
 """Of a run, in figures: more could not be told apart."""

@@ -286,6 +286,15 @@ def test_products_with_kernels_elsewhere_are_named(name):
         convert.to_feedback(model, strict=True)
 
 
+@pytest.mark.parametrize("convert_it", [convert.to_feedback, convert.to_backprop])
+def test_a_variable_in_the_graph_is_refused(convert_it):
+    inputs, dense = keras.Input((6,)), L.Dense(6, name="dense")
+    model = keras.Model(inputs, keras.ops.matmul(dense(inputs), dense.kernel))
+    for whole in (model, keras.Sequential([keras.Input((6,)), model])):
+        with pytest.raises(UserError, match="'dense/kernel' of another layer"):
+            convert_it(whole)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Penalised(L.Layer):
     """Looks at a kernel, but multiplies nothing by it."""

@@ -27,6 +27,7 @@ def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
     Raises:
         UserError: The model or one of its layers can't be made from its config.
     """
+    _refuse_used_variables(model)
     try:
         config = keras.saving.serialize_keras_object(model)
     except NotImplementedError as problem:
@@ -46,6 +47,20 @@ def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
         raise _not_rebuilt(model, problem) from None
     copy_forward_weights(model, made)
     return made
+
+
+def _refuse_used_variables(model: keras.Model) -> None:
+    """A config holds the values of a variable that a graph uses, not whose variable it is."""
+    for owner in model._flatten_layers():
+        for operation in getattr(owner, "operations", ()):
+            for node in operation._inbound_nodes:
+                for each in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
+                    if isinstance(each, keras.Variable):
+                        raise UserError(
+                            f"{operation.name!r} in model {owner.name!r} is called on the variable "
+                            f"{each.path!r} of another layer, which no config tells: make a layer "
+                            "of your own that holds the other layer."
+                        )
 
 
 def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:

@@ -94,7 +94,9 @@ class BatchMeasure:
                 )
             self._labels = labels(model)
             self._run, self._of = self._traced(model), model
-        with _unchanged(model, self._layers):
+        # An evaluation changes nothing; statistics that differ between replicas stay as they are.
+        kept = _unchanged(model, self._layers) if self.training else contextlib.nullcontext()
+        with kept:
             found = tf.nest.map_structure(np.asarray, self._run(self.x, self.y))
         return [
             record

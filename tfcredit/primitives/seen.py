@@ -42,9 +42,14 @@ class Seen:
 
     @functools.cached_property
     def n(self) -> float | tf.Tensor:
-        """The batch size: a number where it is known, else a scalar of the dtype of `b`."""
+        """The batch size: a number where it is known, else a scalar of the dtype of `b`.
+
+        At least 1: a replica may get no samples, whose sums are 0 and stay so.
+        """
         known = self.x.shape[0]
-        return tf.cast(tf.shape(self.x)[0], self.b.dtype) if known is None else float(known)
+        if known is not None:
+            return float(max(known, 1))
+        return tf.cast(tf.maximum(tf.shape(self.x)[0], 1), self.b.dtype)
 
     @functools.cached_property
     def projected(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -107,8 +112,11 @@ class Seen:
 
 
 def batch_size(x: tf.Tensor) -> tf.Tensor:
-    """The number of samples of `x`, a scalar of its dtype; graphs know it at run time only."""
-    return tf.cast(tf.shape(x)[0], x.dtype)
+    """The number of samples of `x`, at least 1, a scalar of its dtype.
+
+    A replica may get no samples: their sums are 0, and so are their means then.
+    """
+    return tf.cast(tf.maximum(tf.shape(x)[0], 1), x.dtype)
 
 
 def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -260,6 +260,55 @@ def test_a_primitive_of_another_shape_is_refused():
         check_rule(1.0 * bad)
 
 
+def test_what_a_rule_states_and_does_not_do_is_told():
+    def update(self, state):
+        return state.feedback_kernel
+
+    rule = made(update)
+    type(rule).noise = "shared"
+    with pytest.raises(UserError, match="states noise='shared' and draws none in a dense layer"):
+        check_rule(rule)
+    type(rule).noise = "mine"
+    with pytest.raises(UserError, match="states noise='mine'"):
+        check_rule(rule)
+
+    def gradient(self, state, dy, dw):
+        return tf.sign(dw)
+
+    rule = made(gradient)
+    check_rule(rule)
+    type(rule).linear_in_error = True
+    with pytest.raises(UserError, match="three times the error does not give three times"):
+        check_rule(rule)
+
+
+def test_noise_that_is_not_stated_is_told():
+    def update(self, state):
+        return state.feedback_kernel + state.noise(state.kernel.shape, state.kernel.dtype)
+
+    with pytest.raises(UserError, match="let it state noise = 'shared'"):
+        check_rule(made(update))
+
+
+@pytest.mark.slow
+@pytest.mark.multi_device
+def test_our_rules_pass_on_two_devices(two_cpus):
+    printed = two_cpus(
+        """
+import sys
+
+import tfcredit
+
+for name in sys.argv[1:]:
+    print(tfcredit.testing.check_rule(name).strategies)
+""",
+        *(RULES[name] for name in READS),
+    )
+    compared = [rules.get(RULES[name]).noise != "per_replica" for name in READS]
+    assert printed.split() == [str(each) for each in compared]
+    assert sum(compared) > len(compared) - 4
+
+
 @pytest.mark.slow
 @pytest.mark.multi_device
 def test_two_devices_are_compared_with_one(two_cpus):

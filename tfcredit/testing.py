@@ -22,7 +22,7 @@ _NONLOCAL_READS = {"W": "W itself", "op(.; B)": "B run forward", "opT(.; W)": "W
 
 @dataclasses.dataclass(frozen=True)
 class RuleReport:
-    """What `check_rule` found; `str` makes lines of it.
+    """The findings of `check_rule`; `str` makes lines of it.
 
     Attributes:
         rule: The rule.
@@ -43,7 +43,7 @@ class RuleReport:
 
     @property
     def local(self) -> bool:
-        """Whether each synapse is taught by what its own two neurons have."""
+        """True if each synapse is taught by what its own two neurons have."""
         return not self.nonlocal_reads
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def _state(rule, connection, shape, kernel_shape, seed=0):
 
 
 def _perturbed(rule, state, where) -> rules.LayerState:
-    """What the rule sees in a training call, which its own perturbation is part of."""
+    """The state in a training call, with the rule's own perturbation."""
     seen = state.perturbed_by(rule, where)
     if seen.perturbation is None:
         return state
@@ -128,7 +128,7 @@ def _perturbed(rule, state, where) -> rules.LayerState:
 
 
 def _effect(rule, state, dy, where) -> list[np.ndarray]:
-    """What the optimizer gets for B and the renewed B, zeros where the rule gives none."""
+    """The gradient that B's optimizer gets, and the renewed B; zeros where there is none."""
     shape = state.feedback_kernel.shape
     db = tf.zeros_like(state.feedback_kernel)
     with tf.GradientTape() as tape:
@@ -166,7 +166,7 @@ class _CountingState(rules.LayerState):
 
 
 def _check_statements(rule, state, dy, where):
-    """That what the rule states of itself is what it does."""
+    """Check that the rule does what it states of itself."""
     state = _CountingState(**vars(state))
     _CountingState.draws.clear()
     seen = _perturbed(rule, state, where)
@@ -310,7 +310,7 @@ class _Watch(Connection):
 
 
 def _measured(rule):
-    """What changes the effect, why it is not local, and the products that it took."""
+    """The tensors that change the effect, why it is not local, and the products it took."""
     connection, shape, kernel_shape = _CASES["dense"]
     state, dy = _state(rule, connection, shape, kernel_shape)
     other, other_dy = _state(rule, connection, shape, kernel_shape, seed=5)

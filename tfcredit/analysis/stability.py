@@ -44,6 +44,12 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
     """
     _require_descent(layer)
     inputs = x if isinstance(x, list) else [x]
+    not_finite = UserError(
+        f"the gradient of layer {layer.name!r} (rule {layer.rule.name!r}) on this batch is not "
+        "finite: give one sample at least, and finite ones."
+    )
+    if not all(map(len, inputs)):
+        raise not_finite
     gradient, size = _gradient(layer, inputs)
     at_zero = gradient(np.zeros(size))
     u, v = np.random.default_rng(0).normal(size=(2, size))
@@ -54,11 +60,8 @@ def spectrum(layer: FeedbackLayer, x: Any, steps: int = 64) -> dict:
     image_u, image_v = operator(u), operator(v)
     nonlinear = np.linalg.norm(operator(u + v) - image_u - image_v) * np.linalg.norm(u)
     scale = np.linalg.norm(u) * np.linalg.norm(image_v) + ROUNDING * size * np.abs(at_zero).max()
-    if not np.isfinite(scale) or not all(map(len, inputs)):
-        raise UserError(
-            f"the gradient of layer {layer.name!r} (rule {layer.rule.name!r}) on this batch is not "
-            "finite: give one sample at least, and finite ones."
-        )
+    if not np.isfinite(scale):
+        raise not_finite
     if max(nonlinear, abs(u @ image_v - v @ image_u)) > 1e-6 * scale:
         raise UserError(
             f"dR/dB of layer {layer.name!r} (rule {layer.rule!r}) is not linear and symmetric in "

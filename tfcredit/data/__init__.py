@@ -8,6 +8,8 @@ for images, labels in data.train(batch_size=128, seed=0, epoch=0):
 ```
 """
 
+import warnings
+
 from tfcredit.data.arrays import check_images, check_labels
 from tfcredit.data.corrupt_records import CorruptRecord, failure
 from tfcredit.data.image_data import ImageData
@@ -25,3 +27,10 @@ __all__ = [
     "get",
     "names",
 ]
+
+
+def __getattr__(name: str):
+    if name == "Share":  # for one release
+        warnings.warn("tfcredit.data.Share is called Shard.", DeprecationWarning, stacklevel=2)
+        return Shard
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

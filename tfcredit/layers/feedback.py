@@ -2,6 +2,7 @@
 
 import dataclasses
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -209,6 +210,13 @@ class FeedbackLayer(keras.layers.Layer):
             state = state.perturbed_by(self.rule, f"layer {self.name!r}")
         w = tf.stop_gradient(tf.cast(state.kernel, inputs.dtype))
         return dataclasses.replace(state, y=self.connection.op(state.x, w), y_is_product=True)
+
+    def synapse(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
+        """`layer_state` by its old name, for one release."""
+        warnings.warn(
+            "layer.synapse is called layer.layer_state.", DeprecationWarning, stacklevel=2
+        )
+        return self.layer_state(inputs, perturbed)
 
     def _make_state(
         self, feedback_kernel: tf.Tensor, x: tf.Tensor | None = None

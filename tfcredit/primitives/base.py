@@ -1,4 +1,4 @@
-"""What a primitive is, weighted sums of primitives, and the registry of both."""
+"""The base class of primitives, weighted sums of them, and their registry."""
 
 import abc
 import inspect
@@ -38,7 +38,7 @@ class Primitive(abc.ABC):
 
     @property
     def has_value(self) -> bool:
-        """Whether `value` is stated, so that inputs of R may alter what it is made of."""
+        """True if `value` is stated, so that inputs of R may alter its parts."""
         return type(self).value is not Primitive.value
 
     def value(self, seen: Seen) -> tf.Tensor:

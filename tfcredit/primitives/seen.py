@@ -1,4 +1,4 @@
-"""What R sees of a layer, and the sums that its terms are made of."""
+"""A layer as R sees it, and the sums that R's terms are made of."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What R sees of a layer. Products run in the dtype of x, sums over the kernel in that of B.
+    """A layer as R sees it. Products run in the dtype of x, sums over the kernel in that of B.
 
     Attributes:
         connection: The layer's three products.
@@ -38,13 +38,18 @@ class Seen:
     y_amp: tf.Tensor | None = None
 
     updates_forward = False
-    """Whether R holds the forward kernel's own terms too (`AlignmentInputs.update_forward`)."""
+    """True if R holds the forward kernel's own terms too (`AlignmentInputs.update_forward`)."""
 
     @functools.cached_property
     def n(self) -> float | tf.Tensor:
-        """The batch size: a number where it is known, else a scalar of the dtype of `b`."""
+        """The batch size: a number where it is known, else a scalar of the dtype of `b`.
+
+        At least 1: a replica may get no samples, whose sums are 0 and stay so.
+        """
         known = self.x.shape[0]
-        return tf.cast(tf.shape(self.x)[0], self.b.dtype) if known is None else float(known)
+        if known is not None:
+            return float(max(known, 1))
+        return tf.cast(tf.maximum(tf.shape(self.x)[0], 1), self.b.dtype)
 
     @functools.cached_property
     def projected(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -63,7 +68,7 @@ class Seen:
 
     @property
     def partner(self) -> tf.Tensor:
-        """What `amp` pairs with op(x; B)."""
+        """The partner of op(x; B) in `amp`."""
         return self.y if self.y_amp is None else self.y_amp
 
     def forward(self, kernel: tf.Tensor) -> tf.Tensor:
@@ -107,8 +112,11 @@ class Seen:
 
 
 def batch_size(x: tf.Tensor) -> tf.Tensor:
-    """The number of samples of `x`, a scalar of its dtype; graphs know it at run time only."""
-    return tf.cast(tf.shape(x)[0], x.dtype)
+    """The number of samples of `x`, at least 1, a scalar of its dtype.
+
+    A replica may get no samples: their sums are 0, and so are their means then.
+    """
+    return tf.cast(tf.maximum(tf.shape(x)[0], 1), x.dtype)
 
 
 def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:

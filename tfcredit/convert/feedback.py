@@ -34,9 +34,10 @@ def to_feedback(
 
     Every layer that has a feedback layer in `tfcredit.layers` becomes one, in nested models and
     in custom layers too; the others stay as they are and a warning names those among them that
-    have kernels. `report` lists all. Layers that a custom layer makes in its own code are exchanged
-    in the new network itself: a file of it holds their kernels, but Keras' loading makes the
-    custom layer without them, so make such a network again with this function and load its weights.
+    have kernels or multiply by those of other layers. `report` lists all. Layers that a custom
+    layer makes in its own code are exchanged in the new network itself: a file of it holds their
+    kernels, but Keras' loading makes the custom layer without them, so make such a network again
+    with this function and load its weights.
 
     Args:
         model: A built functional or sequential model, or a subclassed one with a config.

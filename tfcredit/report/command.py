@@ -38,6 +38,8 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
             f"--output={output} can't be written ({problem.strerror or problem}): give a file in a "
             "folder that is there, that you may write to and whose disk is not full."
         ) from None
+    for note in notes:
+        print(note)
     print(f"Wrote {output}: {len(runs)} run(s)")
 
 

@@ -286,6 +286,7 @@ def test_products_with_kernels_elsewhere_are_named(name):
         convert.to_feedback(model, strict=True)
 
 
+@pytest.mark.filterwarnings("ignore:stay on backprop")  # which comes before
 @pytest.mark.parametrize("convert_it", [convert.to_feedback, convert.to_backprop])
 def test_a_variable_in_the_graph_is_refused(convert_it):
     inputs, dense = keras.Input((6,)), L.Dense(6, name="dense")

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcredit import layers, rules
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.errors import UserError
+from tfcredit.primitives import PRIMITIVES, Primitive, Seen
 from tfcredit.rules.state import checked
 
 _CASES = {
@@ -87,6 +88,7 @@ def check_rule(rule: Any) -> RuleReport:
     rule = rules.get(rule)
     if not rule.has_feedback_kernel:
         raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
+    _check_degrees(rule)
     for name, (connection, shape, kernel_shape) in _CASES.items():
         where = f"a {name} layer"
         state, dy = _state(rule, connection, shape, kernel_shape)
@@ -96,6 +98,7 @@ def check_rule(rule: Any) -> RuleReport:
         _check_step(rule, policy)
     _check_saving(rule)
     reads, reasons, products = _measured(rule)
+    _check_reads(rule, reads)
     devices = tf.config.list_logical_devices("CPU")
     compared = len(devices) > 1 and rule.noise != "per_replica"
     if len(devices) > 1:
@@ -194,6 +197,38 @@ def _check_statements(rule, state, dy, where):
                 f"rule {rule.name!r} states linear_in_error, but three times the error does not "
                 f"give three times its gradient in {where}: leave the statement out."
             )
+
+
+def _own_primitives(rule) -> list[Primitive]:
+    """The primitives of a sum that are stated by their gradients."""
+    names = rule.coefficients if isinstance(rule, rules.AlignmentRule) else ()
+    return [PRIMITIVES[n] for n in names if n != "error" and not PRIMITIVES[n].has_value]
+
+
+def _check_degrees(rule):
+    state, _ = _state(rule, *_CASES["dense"])
+    seen = Seen(state.connection, state.x, state.y, state.kernel, state.feedback_kernel)
+    for primitive in _own_primitives(rule):
+        once = primitive.gradient(seen)
+        twice = primitive.gradient(dataclasses.replace(seen, b=2.0 * seen.b))
+        if not np.allclose(twice, 2.0 ** (primitive.degree - 1) * once):
+            raise UserError(
+                f"primitive {primitive.name!r} states degree={primitive.degree}, but twice B does "
+                f"not give {2 ** (primitive.degree - 1)} times its gradient: state the degree of R "
+                "in B, or write a Rule with a `loss` if R has none."
+            )
+
+
+def _check_reads(rule, reads):
+    own = _own_primitives(rule)
+    if not own or rule.inputs != rules.AlignmentInputs():
+        return
+    stated = frozenset().union(*(PRIMITIVES[name].reads for name in rule.coefficients))
+    if not reads <= stated:
+        raise UserError(
+            f"rule {rule.name!r} reads {', '.join(sorted(reads - stated))}, which none of its "
+            f"primitives states: mend `reads` of {', '.join(repr(each.name) for each in own)}."
+        )
 
 
 def _check_loss(rule, state, where, step=1e-6):

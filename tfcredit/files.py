@@ -32,8 +32,8 @@ def place(path: str | os.PathLike) -> pathlib.Path:
     expanded = os.path.expanduser(os.fspath(path))
     if expanded.startswith("~"):
         raise UserError(
-            f"{path}: there is no user {expanded.split(os.sep)[0][1:]!r} whose home folder it could "
-            f"name: write ./{path} for a file of this name."
+            f"{path}: there is no user {expanded.split(os.sep)[0][1:]!r} whose home folder it "
+            f"names: write ./{path} for a file of this name."
         )
     return pathlib.Path(expanded)
 

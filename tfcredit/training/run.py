@@ -145,6 +145,7 @@ class Run:
         """Train from a step on, and finish."""
         directory = self.directory
         rows, before, started = directory.rows(step), directory.seconds(), time.time()
+        directory.measured(step)  # errors of both tables before anything is written
         if self.cluster.is_chief:
             checkpoints.sweep()
             directory.sweep()

@@ -244,6 +244,26 @@ class RunDirectory(Directory):
             )
         return [row for row in rows if row["step"] <= step]
 
+    def measured(self, step: int) -> list[dict]:
+        """The records of the table of measures up to a step.
+
+        Args:
+            step: The last step that counts.
+
+        Returns:
+            The records.
+
+        Raises:
+            UserError: The table is damaged.
+        """
+        records = read_csv(self.measures) if self.measures.exists() else []
+        if not all(isinstance(record.get("step"), int) for record in records):
+            raise UserError(
+                f"{self.measures} is damaged (its column step has no whole numbers): mend it, or "
+                "move it away to go on without its records."
+            )
+        return [record for record in records if record["step"] <= step]
+
     def check_fresh(self, leftovers: list[str]) -> None:
         """Check that no run has trained here whose checkpoints are gone.
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfcredit import models, rules
 from tfcredit.callbacks.table import tag_of
-from tfcredit.records import read_csv
 from tfcredit.training import event_files
 from tfcredit.training.flags import of_scope, shown_in
 from tfcredit.training.recipe import Recipe
@@ -83,8 +82,7 @@ def purge(directory: RunDirectory, rows: Sequence[Mapping[str, float]], step: in
         UserError: The table of measures can't be read.
         OSError: A file can't be written.
     """
-    measures = read_csv(directory.measures) if directory.measures.exists() else []
-    measures = [record for record in measures if record["step"] <= step]
+    measures = directory.measured(step)
     measured = {name for record in measures for name in record}
     of_measures = {record["step"] for record in measures}
     of_rows = {(tag_of(name), row["step"]) for row in rows for name in row}

@@ -9,6 +9,8 @@ import shutil
 import pytest
 
 from tfcredit import cli
+from tfcredit.errors import UserError
+from tfcredit.training.run_directory import RunDirectory
 
 FLAGS = ["--model=fc", "--steps=3", "--batch_size=16", "--checkpoint_every_steps=1"]
 
@@ -254,3 +256,9 @@ def test_another_backend_is_told(name, backend, tmp_path, monkeypatch, capsys):
         assert cli.main([command]) == 2
         error = capsys.readouterr().err
         assert f"Keras' backend is {backend!r}" in error and len(error.splitlines()) == 1
+
+
+def test_a_directory_that_is_removed_meanwhile_is_told(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    with pytest.raises(UserError, match="run was moved or removed while it was in use"):
+        directory.write(directory.flags, "")

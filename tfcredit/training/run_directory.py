@@ -109,6 +109,11 @@ class Directory:
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""
+        if isinstance(problem, FileNotFoundError) and not self.path.exists():
+            return UserError(
+                f"{self.path} was moved or removed while it was in use: put it back, and continue "
+                "with --resume=auto."
+            )
         return UserError(
             f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
             f"permissions or give another --{self.flag}; what was saved before is intact."

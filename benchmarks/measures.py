@@ -96,7 +96,7 @@ def _peak() -> int:
 
 
 def _bytes(training: Training) -> int:
-    return sum(v.dtype.size * v.shape.num_elements() for v in training.trainer.variables)
+    return sum(v.dtype.size * v.shape.num_elements() for v in training.trainer.state.values())
 
 
 def checkpoint_times(setting: dict, rules: Sequence[str], rounds: int) -> list[dict]:
@@ -116,7 +116,7 @@ def checkpoint_times(setting: dict, rules: Sequence[str], rounds: int) -> list[d
             training = Training(Case(rule=rule, **setting))
             training.run()
             where = Path(folder) / str(number)
-            checkpoints = Checkpoints(where, training.trainer.variables, keep=1)
+            checkpoints = Checkpoints(where, training.trainer.state, keep=1)
             kept[rule] = training, where
             runs[rule, "save"] = timed(checkpoints.save, 1)
             runs[rule, "restore"] = timed(checkpoints.restore)

@@ -69,9 +69,13 @@ def test_a_table_comes_back(tmp_path):
     assert read_csv(path) == [{}]
 
 
-@pytest.mark.parametrize("text", ["step\nmany\n", "step\n1,2\n", 'a\n"b\n'])
+@pytest.mark.parametrize(
+    "text", ["step\nmany\n", "step\n1,2\n", 'a\n"b\n', "a,b\n1\n", "a\n1_0\n", "a\n18\n1", "\0\xff"]
+)
 def test_a_damaged_table_is_told(tmp_path, text):
     path = tmp_path / "a.csv"
     path.write_text(text)
-    with pytest.raises(UserError, match="can't be read as a table of records.*mend or delete"):
+    with pytest.raises(
+        UserError, match="can't be read as a table of records.*mend it or move it away"
+    ):
         read_csv(path)

@@ -6,6 +6,7 @@ import sys
 
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.startup import check_backend
 
 COMMANDS = {
     "train": ("tfcredit.training", "train, evaluate or export as the flags say"),
@@ -23,6 +24,9 @@ COMMANDS = {
 """Name -> package whose module `command` runs it, and what it does."""
 
 
+HELP = {"--help", "-h", "--helpfull"}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the console script `tfcredit COMMAND`.
 
@@ -30,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command and its flags. Default: those of the process.
 
     Returns:
-        The exit code: 0 done, 2 the user can fix it. Anything else is a bug of ours.
+        The exit code: 0 done, or saved as a signal asked for; 2 the user can fix it; 130 stopped
+        at once by Ctrl-C. Anything else is a bug of ours.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
@@ -75,8 +80,13 @@ def run(name: str, arguments: list[str], program: str) -> int:
     # TensorFlow reads it once, when a command imports it: no banners, but errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
+        if not HELP & set(arguments):
+            check_backend()
         importlib.import_module(f"{COMMANDS[name][0]}.command").main(arguments, program)
     except UserError as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{program}: stopped by Ctrl-C.", file=sys.stderr)
+        return 130
     return 0

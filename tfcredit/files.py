@@ -7,12 +7,35 @@ import pathlib
 import socket
 from collections.abc import Iterator
 
+from tfcredit.errors import UserError
+
 PARTIAL = ".partial-"
 """The beginning of a file's name while it is being written."""
 
 
 class InUseError(Exception):
     """Another process holds a lock; its text says which."""
+
+
+def place(path: str | os.PathLike) -> pathlib.Path:
+    """A path as the user means it, with `~` for the home folder, which no shell expands after `=`.
+
+    Args:
+        path: The path; an address such as `gs://...` stays as it is.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: `~NAME` names no user.
+    """
+    expanded = os.path.expanduser(os.fspath(path))
+    if expanded.startswith("~"):
+        raise UserError(
+            f"{path}: there is no user {expanded.split(os.sep)[0][1:]!r} whose home folder it "
+            f"names: write ./{path} for a file of this name."
+        )
+    return pathlib.Path(expanded)
 
 
 def partial(path: str | os.PathLike) -> pathlib.Path:
@@ -78,9 +101,9 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
             raise InUseError(file.read().strip() or "another process") from None
         except OSError:
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # The text only tells others who it is.
+            os.truncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 

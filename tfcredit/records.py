@@ -1,6 +1,7 @@
 """Tables of records: flat dictionaries as CSV files, written whole or not at all."""
 
 import csv
+import io
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ from typing import Any
 from tfcredit.errors import UserError
 from tfcredit.files import written
 
+NUMBER = re.compile(r"-?(\d{1,300}(\.\d*)?([eE][-+]?\d+)?|inf|nan)")
 WORDS = ("layer", "rule", "matrix")
 """Columns whose values are words, even if one looks like a number."""
 
@@ -45,19 +47,28 @@ def read_csv(path: str | os.PathLike) -> list[dict]:
     Raises:
         UserError: The file can't be read as such a table.
     """
+    path = pathlib.Path(path)
     try:
-        with pathlib.Path(path).open(newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-        return [
-            {name: _value(name, text) for name, text in row.items() if text != ""} for row in rows
-        ]
+        if not path.is_file():
+            raise ValueError("it is no regular file")
+        text = path.read_bytes().decode()
+        if text and not text.endswith("\n"):
+            # A number in it may be cut, and would be read as another one.
+            raise ValueError("its last line is cut")
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+        return [{name: _value(name, row[name]) for name in row if row[name] != ""} for row in rows]
     except (OSError, ValueError, TypeError, csv.Error) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
         raise UserError(
-            f"{path} can't be read as a table of records ({problem}): mend or delete it."
+            f"{path} can't be read as a table of records ({reason}): mend it or move it away."
         ) from None
 
 
-def _value(name: str, text: str) -> Any:
+def _value(name: str, text: str | None) -> Any:
+    if name is None or text is None:
+        raise ValueError("a line has more or fewer cells than the first one")
     if name in WORDS:
         return text
+    if not NUMBER.fullmatch(text):
+        raise ValueError(f"{name}={text[:40]!r} is no number")
     return int(text) if re.fullmatch(r"-?\d+", text) else float(text)

@@ -1,10 +1,35 @@
-"""TensorFlow's start without its banners."""
+"""TensorFlow's start: without its banners, and as the backend of Keras."""
 
+import json
 import os
+import pathlib
 import sys
 import tempfile
 
+from tfcredit.errors import UserError
+
 _BANNERS = (b"All log messages before absl::InitializeLog()", b"oneDNN custom operations are on")
+
+
+def check_backend() -> None:
+    """Check, without importing Keras, that TensorFlow is its backend.
+
+    Raises:
+        UserError: Another one is chosen.
+    """
+    name, place = os.environ.get("KERAS_BACKEND"), "KERAS_BACKEND"
+    if not name:
+        home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
+        place = os.path.join(home, "keras.json")
+        try:
+            name = json.loads(pathlib.Path(place).read_text()).get("backend")
+        except (OSError, ValueError, AttributeError):
+            return  # Keras takes TensorFlow too, then.
+    if name not in (None, "", "tensorflow"):
+        raise UserError(
+            f"Keras' backend is {name!r} by {place}, but tfcredit computes with TensorFlow: set "
+            "the environment variable KERAS_BACKEND=tensorflow."
+        )
 
 
 def import_tensorflow() -> None:

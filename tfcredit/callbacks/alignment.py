@@ -28,12 +28,20 @@ class AlignmentMonitor(keras.callbacks.Callback):
         histograms: True to write histograms of both kernels.
         angles: True to write angles and norm ratios; not where a `MeasureMonitor` does, since
             TensorBoard would join the two series to one that runs back and forth.
+        start: True to measure the start of the training too; not where this goes on with a
+            training whose points are in `log_dir` already.
     """
 
     def __init__(
-        self, log_dir: str, probe: Any = None, histograms: bool = False, angles: bool = True
+        self,
+        log_dir: str,
+        probe: Any = None,
+        histograms: bool = False,
+        angles: bool = True,
+        start: bool = True,
     ):
         super().__init__()
+        self._start = start
         self._angles = angles
         self._writer = tf.summary.create_file_writer(str(log_dir))
         self._regularisation = None if probe is None else _Regularisation(probe)
@@ -41,7 +49,8 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Measure the start."""
-        self._record(steps_taken(self.model))
+        if self._start:
+            self._record(steps_taken(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure and write."""

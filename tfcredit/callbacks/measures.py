@@ -117,13 +117,14 @@ class MeasureMonitor(keras.callbacks.Callback):
             measures = both if feedback_layers(self.model) else [self._errors]
         found = [{"step": step} | record for measure in measures for record in measure(self.model)]
         self.records += found
-        if self._table is not None:
-            write_csv(self.records, self._table)
         if self._writer is not None:
             with self._writer.as_default(step):
                 for name, value in _scalars(found).items():
                     tf.summary.scalar(name, value)
             self._writer.flush()
+        if self._table is not None:
+            write_csv(self.records, self._table)  # last: it says that all is written
+        if self._writer is not None:
             # What the first drawing takes is not known before.
             if (self._seconds_of_drawing or 1.0) < 0.01 * (time.monotonic() - self._started):
                 self._draw()

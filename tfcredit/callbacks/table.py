@@ -34,16 +34,23 @@ class EpochTable(keras.callbacks.Callback):
             row["step"] = int(row["step"])
         earlier = read_csv(self._path) if self._path.exists() else []
         rows = [before for before in earlier if before["epoch"] < row["epoch"]]
-        write_csv([*rows, row], self._path, self._columns)
         if self._writer is not None:
             with self._writer.as_default(int(row.get("step", row["epoch"]))):
                 for name, value in row.items():
-                    tf.summary.scalar(_tag(name), value)
+                    tf.summary.scalar(tag_of(name), value)
             self._writer.flush()
+        write_csv([*rows, row], self._path, self._columns)  # last: it says that all is written
 
 
-def _tag(name: str) -> str:
-    """The TensorBoard tag of a column, grouped by kind."""
+def tag_of(name: str) -> str:
+    """The TensorBoard tag of a column, grouped by kind.
+
+    Args:
+        name: The column.
+
+    Returns:
+        The tag.
+    """
     if name.startswith("test_"):
         return f"test/{name[5:]}"
     training = ("loss", "task_loss", "l2_loss", "alignment_loss", "top1", "top5")

@@ -5,6 +5,7 @@ Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=sym
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
@@ -53,7 +54,13 @@ def main(arguments: list[str], program: str = "tfcredit import-reference") -> No
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("--checkpoint", metavar="PREFIX", required=True, help="such as DIR/model.ckpt-450360")
+    add(
+        "--checkpoint",
+        metavar="PREFIX",
+        type=os.path.expanduser,
+        required=True,
+        help="such as DIR/model.ckpt-450360",
+    )
     add("--output", metavar="FILE", required=True, help="the .keras file")
     add("--rule", default="feedback_alignment", help="of the feedback layers [%(default)s]")
     add("--model", help="the network [the one that the checkpoint holds]")

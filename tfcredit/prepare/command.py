@@ -5,6 +5,7 @@ gathered from them. What a killed run has finished, the next one keeps.
 """
 
 import argparse
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -99,6 +100,7 @@ def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     add(
         "--validation_labels",
         metavar="FILE",
+        type=os.path.expanduser,
         help="a synset per line, for validation images 1, 2, ... [ILSVRC2012's own]",
     )
     add("--check_archives", action="store_true", help="say whether they are the official ones")

@@ -4,11 +4,10 @@ Example: tfcredit report runs/first runs/second --output=report.html
 """
 
 import argparse
-from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
-from tfcredit.files import written
+from tfcredit.files import place, written
 from tfcredit.startup import import_tensorflow
 
 
@@ -29,7 +28,7 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
     from tfcredit.report.reading import read_runs
 
     runs, notes = read_runs(options.runs)
-    output = Path(options.output)
+    output = options.output
     try:
         with written(output) as partial:
             partial.write_bytes(page(runs, notes).encode(errors="replace"))
@@ -46,9 +45,15 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", help="a run directory, or a folder of such")
-    add("--output", metavar="FILE", required=True, help="the .html file; replaced if it is there")
+    add("runs", metavar="RUN", nargs="+", type=place, help="a run directory, or a folder of such")
+    add(
+        "--output",
+        metavar="FILE",
+        type=place,
+        required=True,
+        help="the .html file; replaced if it is there",
+    )
     options = parser.parse_args(arguments)
-    if not options.output.endswith(".html"):
+    if options.output.suffix != ".html":
         raise UserError(f"--output={options.output} must end in .html, the format that it has.")
     return options

@@ -8,9 +8,11 @@ Example: tfcredit search --rule=weight_mirror --model=fc --epochs=3 --trials=20 
 """
 
 import argparse
+import os
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
+from tfcredit.files import place
 from tfcredit.startup import import_tensorflow
 
 
@@ -42,10 +44,20 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--space", metavar="FILE", help="what to search, .json or .toml; default: the rule's own")
+    add(
+        "--space",
+        metavar="FILE",
+        type=os.path.expanduser,
+        help="what to search, .json or .toml; default: the rule's own",
+    )
     add("--trials", metavar="N", type=int, default=20, help="trials in all; default 20")
     add("--jobs", metavar="N", type=int, default=1, help="trials at a time; default 1")
-    add("--study_dir", metavar="DIR", help="folder of the search; default runs/search-RULE")
+    add(
+        "--study_dir",
+        metavar="DIR",
+        type=place,
+        help="folder of the search; default runs/search-RULE",
+    )
     options, rest = parser.parse_known_args(arguments)
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:

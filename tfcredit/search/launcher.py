@@ -37,7 +37,7 @@ class Launcher:
         """Run them.
 
         Returns:
-            True if all have ended; False if SIGTERM or Ctrl-C came, and all is saved.
+            True if all have ended; False if SIGTERM, SIGHUP or Ctrl-C came, and all is saved.
 
         Raises:
             UserError: A trial can't be run: the flags, the data or the disk.
@@ -54,8 +54,6 @@ class Launcher:
                     speaking = wait([one.connection for one in self._running], PATIENCE)
                     for process in [p for p in self._running if p.connection in speaking]:
                         self._hear(process)
-            except KeyboardInterrupt:
-                pass
             finally:
                 self._stop()
         return False

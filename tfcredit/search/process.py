@@ -116,7 +116,8 @@ class _Asking(keras.callbacks.Callback):
 
 
 def _train(recipe: Recipe, log: str, threads: int | None, connection: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the search passes it on
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the search passes them on
     with open(log, "a") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()

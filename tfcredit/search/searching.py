@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import pathlib
+import shlex
 
 import optuna
 
@@ -69,5 +70,5 @@ def _conclude(study: Study) -> None:
             "learning rates or coefficients in another --study_dir."
         )
     print(f"Best: trial {best.number}, test top-1 {best.value:.4f}")
-    print(f"Repeat it: python run_imagenet.py --flagfile={study.best_flags}")
-    print(f"Compare: tfcredit report {study.path} --output=report.html")
+    print(f"Repeat it: python run_imagenet.py --flagfile={shlex.quote(str(study.best_flags))}")
+    print(f"Compare: tfcredit report {shlex.quote(str(study.path))} --output=report.html")

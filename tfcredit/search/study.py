@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 
 import optuna
+import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -198,7 +199,9 @@ class Study(Directory):
 
     def _partial_files(self) -> set[pathlib.Path]:
         """The files that a killed start may have left of a database."""
-        return set(self.path.glob(f"{partial(self.database).name}*"))
+        start = partial(self.database).name
+        paths = self.path.iterdir() if self.path.is_dir() else ()
+        return {path for path in paths if path.name.startswith(start)}
 
     def _create(self) -> None:
         """Make the database so that it is there whole or not at all."""
@@ -235,7 +238,8 @@ class Study(Directory):
 
 
 def _storage(path: pathlib.Path) -> optuna.storages.RDBStorage:
-    return optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+    url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
+    return optuna.storages.RDBStorage(url.render_as_string(hide_password=False))
 
 
 def _close(storage: optuna.storages.RDBStorage) -> None:

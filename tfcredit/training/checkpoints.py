@@ -1,25 +1,37 @@
 """Checkpoints of all state of a training."""
 
+import contextlib
+import os
 import pathlib
+import re
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from tfcredit.errors import UserError
+from tfcredit.files import PARTIAL, partial, written
+from tfcredit.training.checkpoint_reading import DamagedError, Stored
+
+INDEX = re.compile(r"ckpt-(\d+)\.index")
+PIECE = re.compile(r"ckpt-(\d+)\.(index|data-.*)|ckpt-\d+_temp")
+"""The names of all files and folders that belong to checkpoints, finished or not."""
 
 
 class Checkpoints:
-    """Saves and restores an explicit list of variables, and the step.
+    """Saves and restores named variables, and the step.
 
-    An explicit list, since `tf.train.Checkpoint` on a Keras model or optimizer leaves out what
+    The names are given, since `tf.train.Checkpoint` on a Keras model or optimizer leaves out what
     Keras does not track as TensorFlow does (seed states, inner optimizers of `MultiOptimizer`)
-    and says nothing. A checkpoint is there whole or not at all: TensorFlow names it in the file
-    `checkpoint` after it has been written.
+    and says nothing, and restores Keras' optimizers by position. A checkpoint is there whole or
+    not at all: its index gets its name after all else has been written. Which checkpoints there
+    are is read from the folder, so that TensorFlow's file `checkpoint`, which is written for
+    others, may be missing or wrong.
 
     Args:
-        folder: Where the checkpoints lie.
-        variables: All state, in an order that does not change.
+        folder: Where the checkpoints lie. Its name may hold any character.
+        variables: Name -> variable, of all state (see `tfcredit.training.state`).
         keep: Number of checkpoints kept.
         writes: True if this process writes them. With several workers all must call `save`, as
             sums over replicas are exchanged then, but only the chief's files count; the others
@@ -29,30 +41,44 @@ class Checkpoints:
     def __init__(
         self,
         folder: pathlib.Path,
-        variables: Sequence[tf.Variable],
+        variables: Mapping[str, tf.Variable],
         keep: int = 3,
         writes: bool = True,
     ):
-        self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        state = {f"variable_{i}": variable for i, variable in enumerate(variables)}
-        self._checkpoint = tf.train.Checkpoint(step=self._step, **state)
         self.folder = folder
+        self._variables = dict(variables)
+        self._keep = keep
         self._throw_away = None if writes else tempfile.TemporaryDirectory()
-        target = folder if writes else pathlib.Path(self._throw_away.name)
-        self._manager = self._managed(target, keep)
-        self._best = self._managed(target / "best", 1)
+        self._target = folder if writes else pathlib.Path(self._throw_away.name)
+        self._damaged: set[int] = set()
 
-    def _managed(self, folder: pathlib.Path, keep: int) -> tf.train.CheckpointManager:
-        return tf.train.CheckpointManager(
-            self._checkpoint, str(folder), max_to_keep=keep, step_counter=self._step
-        )
+    def steps(self) -> list[int]:
+        """The steps of the checkpoints that are there, in ascending order."""
+        return _steps(self.folder)
+
+    def times(self) -> dict[int, int]:
+        """Step -> the time at which the checkpoint was written, in nanoseconds."""
+        found = {}
+        for step in self.steps():
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                found[step] = _of(self._prefix(step), ".index").stat().st_mtime_ns
+        return found
 
     @property
-    def latest(self) -> str | None:
-        """The newest checkpoint, or `None`."""
-        return tf.train.latest_checkpoint(str(self.folder))
+    def latest(self) -> pathlib.Path | None:
+        """The prefix of the newest checkpoint that is not known to be damaged, or `None`."""
+        good = [step for step in self.steps() if step not in self._damaged]
+        return self._prefix(good[-1]) if good else None
 
-    def save(self, step: int) -> str:
+    def _prefix(self, step: int) -> pathlib.Path:
+        return self.folder / f"ckpt-{step}"
+
+    def leftovers(self) -> list[str]:
+        """Names of files that belong to checkpoints, whole or not."""
+        found = _entries(self.folder) + _entries(self.folder / "best")
+        return [path.name for path in found if PIECE.fullmatch(path.name)]
+
+    def save(self, step: int) -> pathlib.Path:
         """Write a checkpoint; a failure leaves the earlier ones as they were.
 
         Args:
@@ -64,43 +90,140 @@ class Checkpoints:
         Raises:
             UserError: The folder can't be written, or the disk is full.
         """
-        self._step.assign(step)
-        return self._write(self._manager, step)
+        self._write(self._target, step, self._keep)
+        self._damaged.clear()
+        return self._prefix(step)
 
     def save_best(self, step: int) -> None:
         """Write this state to the folder `best`, in place of the one that is there."""
-        self._write(self._best, step)
+        self._write(self._target / "best", step, 1)
 
-    def _write(self, manager: tf.train.CheckpointManager, step: int) -> str:
+    def _write(self, folder: pathlib.Path, step: int, keep: int) -> None:
         try:
-            return manager.save(checkpoint_number=step)
+            folder.mkdir(exist_ok=True)
+            self._write_files(folder / f"ckpt-{step}", step)
+            # Steps beyond this one were undone: the checkpoint from which the run goes on is older.
+            good = [s for s in _steps(folder) if s <= step and s not in self._damaged - {step}]
+            _name_for_others(folder, good[-keep:])
+            _sweep(folder, good[-keep:])
         except (OSError, tf.errors.OpError) as problem:
             if isinstance(problem, tf.errors.UnavailableError | tf.errors.DeadlineExceededError):
                 raise  # a worker was lost
             raise UserError(
-                f"the checkpoint of step {step} can't be written to {manager.directory} "
+                f"the checkpoint of step {step} can't be written to {folder} "
                 f"({str(problem).splitlines()[0]}): free space or mend the permissions, then "
                 f"continue with --resume=must; the last good one is {self.latest}."
             ) from None
 
-    def restore(self) -> int:
-        """Restore the newest checkpoint.
+    def _write_files(self, prefix: pathlib.Path, step: int) -> None:
+        unfinished = partial(prefix)
+        names = ["step", *self._variables]
+        tensors = [
+            tf.constant(step, tf.int64),
+            *map(tf.convert_to_tensor, self._variables.values()),
+        ]
+        try:
+            tf.raw_ops.SaveV2(
+                prefix=str(unfinished),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=tensors,
+            )
+            index, (data,) = _of(unfinished, ".index"), _pieces(unfinished)
+            # An index that is there must never stand beside the data of another checkpoint.
+            _of(prefix, ".index").unlink(missing_ok=True)
+            os.replace(data, _of(prefix, data.name.removeprefix(unfinished.name)))
+            os.replace(index, _of(prefix, ".index"))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove(prefix.parent, unfinished.name)
+            raise
+
+    def restore(self) -> int | None:
+        """Restore the newest checkpoint that is whole.
+
+        Damaged ones that are newer are named, with the one that takes their place.
 
         Returns:
-            Its step; 0 if there is none.
+            Its step; `None` if there is no checkpoint.
 
         Raises:
-            UserError: It is damaged or does not fit.
+            UserError: All are damaged, or the newest is of another network.
         """
-        latest = self.latest
-        if latest is None:
-            return 0
-        try:
-            self._checkpoint.restore(latest).assert_consumed()
-        except (tf.errors.OpError, AssertionError, ValueError, LookupError) as problem:
+        reasons: dict[int, str] = {}
+        while left := [step for step in self.steps() if step not in reasons]:
+            # Looked up anew each time: the run that writes them may delete the one that is read.
+            prefix = self._prefix(left[-1])
+            try:
+                with Stored(prefix) as stored:
+                    stored.assign_to(self._variables)
+            except DamagedError as problem:
+                reasons[left[-1]] = str(problem)
+                continue
+            self._damaged = {step for step in reasons if _of(self._prefix(step), ".index").exists()}
+            for step in sorted(self._damaged):
+                print(
+                    f"{self._prefix(step)} is damaged ({reasons[step]}): taking {prefix} instead.",
+                    flush=True,
+                )
+            return left[-1]
+        if reasons:
             raise UserError(
-                f"checkpoint {latest} is damaged or of another network "
-                f"({str(problem).splitlines()[0][:200]}): delete its files to continue from the "
-                "one before it."
-            ) from None
-        return int(self._step)
+                f"no checkpoint in {self.folder} can be read (newest: ckpt-{max(reasons)}, "
+                f"{reasons[max(reasons)]}): put back copies of them, or start the run anew in "
+                "another --run_dir; nothing was touched."
+            )
+        return None
+
+    def sweep(self) -> None:
+        """Delete what killed processes left of unfinished checkpoints.
+
+        Raises:
+            OSError: The folder can't be written.
+        """
+        for folder in (self._target, self._target / "best"):
+            _sweep(folder, _steps(folder))
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+    found = (INDEX.fullmatch(path.name) for path in _entries(folder))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def _of(prefix: pathlib.Path, ending: str) -> pathlib.Path:
+    return prefix.with_name(prefix.name + ending)
+
+
+def _pieces(prefix: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a checkpoint's data."""
+    start = f"{prefix.name}.data-"
+    return [path for path in _entries(prefix.parent) if path.name.startswith(start)]
+
+
+def _remove(folder: pathlib.Path, start: str) -> None:
+    for path in _entries(folder):
+        if path.name.startswith(start):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _sweep(folder: pathlib.Path, keep: list[int]) -> None:
+    """Delete all checkpoints but some, and what is unfinished."""
+    kept = {f"ckpt-{step}" for step in keep}
+    paths = _entries(folder)
+    # The indexes first: what has no index is no checkpoint.
+    for path in sorted(paths, key=lambda path: path.suffix != ".index"):
+        match = PIECE.fullmatch(path.name)
+        if path.name.startswith(PARTIAL) or match and path.name.split(".")[0] not in kept:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _name_for_others(folder: pathlib.Path, steps: list[int]) -> None:
+    """Write the file in which TensorFlow looks for the newest checkpoint."""
+    lines = [f'model_checkpoint_path: "ckpt-{steps[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "ckpt-{step}"' for step in steps]
+    with written(folder / "checkpoint") as unfinished:
+        unfinished.write_text("\n".join(lines) + "\n")

@@ -1,7 +1,10 @@
 """The command `tfcredit train`, also `run_imagenet.py`: train, evaluate or export a run."""
 
+import shlex
+
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import usage
+from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.recipe import Recipe, parse
 
 
@@ -18,21 +21,32 @@ def main(arguments: list[str], program: str = "tfcredit train") -> None:
     if {"--help", "-h", "--helpfull"} & set(arguments):
         print(usage(Recipe, program))
         return
-    recipe, _ = parse(arguments)
+    recipe, given = parse(arguments)
+    if recipe.mode in ("evaluate", "export"):
+        _use(recipe, given)
+        return
+    with StopSignal() as stop:  # from the start: TensorFlow's import alone takes seconds
+        import_tensorflow()
+        from tfcredit.training.run import Run
+
+        run = Run(recipe)
+        summary = run.train(stop)
+        if summary is not None and run.cluster.is_chief:
+            _print_summary(summary, run.directory)
+
+
+def _use(recipe: Recipe, given: set[str]) -> None:
+    """Evaluate or export a run."""
     import_tensorflow()
     from tfcredit.training.run import Run
 
-    run = Run(recipe)
+    run = Run(recipe, given=given)
     if recipe.mode == "evaluate":
         for results in run.evaluate():
             _print_results(results)
-    elif recipe.mode == "export":
+    else:
         for kind, path in run.export().items():
             print(f"Exported {kind}: {path}")
-    else:
-        summary = run.train()
-        if summary is not None and run.cluster.is_chief:
-            _print_summary(summary, run.directory)
 
 
 def _print_results(results: dict) -> None:
@@ -51,4 +65,4 @@ def _print_summary(summary: dict, directory) -> None:
         print(f"  mean angle: {summary['mean_angle']:.1f} degrees")
     _print_results(summary)
     print(f"Run directory: {directory.path}")
-    print(f"Watch it: tensorboard --logdir {directory.tensorboard}")
+    print(f"Watch it: tensorboard --logdir {shlex.quote(str(directory.tensorboard))}")

@@ -9,6 +9,7 @@ from absl import flags
 
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.files import place
 
 LARGEST = 2**31 - 1
 """The largest number that a flag takes, as TensorFlow counts with 32 bits."""
@@ -24,6 +25,7 @@ def flag(
     text: str,
     *,
     choices: tuple[str, ...] = (),
+    path: bool = False,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -38,6 +40,7 @@ def flag(
         group: Its heading in --help.
         text: Its line in --help.
         choices: The values that it takes; none for any.
+        path: True if it names a file or folder, in which `~` stands for the home folder.
         at_least: The least number.
         above: A number that it must exceed.
         at_most: The largest number.
@@ -151,7 +154,12 @@ def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[
     if rest:
         raise UserError(f"{rest[0]!r} is no flag; flags look like --name=value, see --help.")
     names = [field.name for field in dataclasses.fields(recipe_class)]
-    return {name: values[name].value for name in names}, {n for n in names if values[n].present}
+    found = {name: values[name].value for name in names}
+    for field in dataclasses.fields(recipe_class):
+        value = found[field.name]
+        if field.metadata["path"] and value is not None and "://" not in value:
+            found[field.name] = str(place(value)) if value else value
+    return found, {name for name in names if values[name].present}
 
 
 def _flag_values(recipe_class: type) -> flags.FlagValues:

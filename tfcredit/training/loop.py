@@ -24,6 +24,7 @@ class Loop:
         cluster: Where to compute.
         stop: Tells if this process is asked to stop; called between steps.
         rows: The table of epochs as earlier starts of the run left it.
+        saved: Called after each checkpoint.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Loop:
         cluster: Cluster,
         stop: Callable[[], bool],
         rows: Sequence[Mapping[str, float]] = (),
+        saved: Callable[[], None] = lambda: None,
     ):
         self.plan = plan
         self.recipe = plan.recipe
@@ -41,6 +43,7 @@ class Loop:
         self.checkpoints = checkpoints
         self.cluster = cluster
         self.stop = stop
+        self.saved = saved
         self.total_steps = plan.total_steps
         self.epoch_steps = plan.steps_per_epoch
         self.epochs = -(-self.total_steps // self.epoch_steps)
@@ -65,15 +68,17 @@ class Loop:
         Raises:
             NotFiniteError: A step was not finite; names layer and step.
         """
+        # Epochs before the last one that ended have been closed, even if their rows were lost.
+        self.epochs_closed = max(self.epochs_closed, (step - 1) // self.epoch_steps)
         callbacks.on_train_begin()
         while not (step == self.total_steps and self._closed(step)):
             if not self._closed(step):
                 if not self._close_epoch(step, callbacks):
-                    break
+                    return step
                 continue
             step, stopped = self._train_epoch(step, callbacks)
             if stopped:
-                break
+                return step  # not the end: what callbacks do there would not be of this step
         callbacks.on_train_end()
         return step
 
@@ -129,6 +134,7 @@ class Loop:
     def _save(self, step: int) -> None:
         self.checkpoints.save(step)
         self._saved_at = time.monotonic()
+        self.saved()
 
     def _close_epoch(self, step: int, callbacks) -> bool:
         """Evaluate, write the epoch's row, keep the best; False if asked to stop meanwhile."""

@@ -87,7 +87,7 @@ class Recipe:
         "auto (ImageNet if found, else embedded), embedded, imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
     )
-    data_dir: str | None = flag(None, "Data", "folder of the data set", scope="start")
+    data_dir: str | None = flag(None, "Data", "folder of the data set", path=True, scope="start")
     batch_size: int | None = flag(
         None,
         "Data",
@@ -174,7 +174,7 @@ class Recipe:
     )
 
     run_dir: str | None = flag(
-        None, "Run", "folder of the run; default: a new one in runs/", scope="once"
+        None, "Run", "folder of the run; default: a new one in runs/", path=True, scope="once"
     )
     mode: str = flag(
         "train_and_evaluate",

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -36,22 +36,27 @@ class Run:
     Args:
         recipe: The recipe; what it leaves open is chosen by data set and rule.
         callbacks: Of the chief, called after those of the run, so that the table has the epoch.
+        given: Names of the flags that were given, where a run is evaluated or exported: it has
+            flags of its own. Default: those that differ from their defaults.
 
     Raises:
         UserError: Anything about the recipe, the data or the directory that the user can mend.
     """
 
-    def __init__(self, recipe: Recipe, callbacks: Sequence[keras.callbacks.Callback] = ()):
+    def __init__(
+        self,
+        recipe: Recipe,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        given: Collection[str] | None = None,
+    ):
         self.callbacks = callbacks
+        if recipe.mode in ("evaluate", "export"):
+            recipe = RunDirectory.of(recipe).recipe_to_use(recipe, given)
         self.cluster = Cluster(strategies.make(recipe))
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe
         self.cluster.check(self.recipe)
         self.directory = RunDirectory.of(self.recipe)
-        if recipe.mode in ("evaluate", "export") and not self.directory.holds_run():
-            raise UserError(
-                f"{self.directory.path} holds no run to {recipe.mode}: give the --run_dir of one."
-            )
 
     def check(self) -> None:
         """Build the network, and write nothing.
@@ -61,22 +66,34 @@ class Run:
         """
         self._build()
 
-    def train(self) -> dict | None:
+    def train(self, stop: StopSignal | None = None) -> dict | None:
         """Train to the end.
 
+        Args:
+            stop: Tells if the process is asked to stop. Default: watched from here on.
+
         Returns:
-            The summary, or `None` if SIGTERM ended it before.
+            The summary, or `None` if SIGTERM, SIGHUP or Ctrl-C ended it before.
 
         Raises:
             UserError: The run can't go on; what was saved is intact.
         """
+        if stop is None:
+            with StopSignal() as stop:
+                return self.train(stop)
         with self._explained():
             self._announce()
             if self.cluster.is_chief:
                 self.directory.check(self.recipe)
             trainer = self._build()  # errors of the network first, before any file
-            with StopSignal() as stop, self.directory.locked(self.cluster.is_chief):
+            if stop.asked and not self.cluster.workers:  # several workers agree on it in a step
+                return self._stopped(stop, "before its first step")
+            with self.directory.locked(self.cluster.is_chief):
                 return self._train(trainer, stop)
+
+    def _stopped(self, stop: StopSignal, when: str) -> None:
+        by = stop.by or "a signal to another worker"
+        print(f"Stopped by {by} {when}; start with --resume=auto to continue.", flush=True)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -94,44 +111,73 @@ class Run:
             self.directory.prepare(self.recipe)
         self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
-        if self.recipe.resume == "must" and checkpoints.latest is None:
-            raise UserError(
-                f"{self.directory.checkpoints} holds no checkpoint: use --resume=auto to start the "
-                "run anew."
-            )
-        step = checkpoints.restore()
+        restored = checkpoints.restore()
+        step = restored or 0
         if self.cluster.total(float(step)) != step * self.cluster.replicas:
             raise UserError(
                 f"worker {self.cluster.index} finds step {step} in {self.directory.path}, others "
                 "find another one: give a --run_dir that all workers share."
             )
-        if step:
+        if restored is None:
+            self._check_unlost(checkpoints)
+            checkpoints.save(0)  # before rows and events, which without it are of a lost run
+        else:
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
-        elif self.cluster.is_chief:
-            board.write_start(self.directory.tensorboard, self.recipe)
-        started = time.time()
-        rows = self.directory.rows(step)
-        loop = Loop(self.plan, trainer, checkpoints, self.cluster, lambda: stop.asked, rows)
-        reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs))
-        if reached < self.plan.total_steps or stop.asked:
-            print(
-                f"Stopped by SIGTERM at step {reached}: the checkpoint is {checkpoints.latest}; "
-                "start with --resume=auto to continue.",
-                flush=True,
+        summary = self.directory.finished(self.plan.total_steps)
+        if summary is not None and step == self.plan.total_steps:
+            return summary
+        with self.directory.writing():
+            return self._continue(trainer, checkpoints, step, stop)
+
+    def _check_unlost(self, checkpoints: Checkpoints) -> None:
+        self.cluster.barrier()  # the chief's first checkpoint is not to be seen by the others
+        if self.cluster.is_chief:
+            self.directory.check_fresh(checkpoints.leftovers())
+        if self.recipe.resume == "must":
+            raise UserError(
+                f"{self.directory.checkpoints} holds no checkpoint: use --resume=auto to start the "
+                "run anew."
             )
-            return None
-        results = loop.results or self._evaluate(trainer)
+
+    def _continue(
+        self, trainer: Trainer, checkpoints: Checkpoints, step: int, stop: StopSignal
+    ) -> dict | None:
+        """Train from a step on, and finish."""
+        directory = self.directory
+        rows, before, started = directory.rows(step), directory.seconds(), time.time()
+        directory.measured(step)  # errors of both tables before anything is written
+        if self.cluster.is_chief:
+            checkpoints.sweep()
+            directory.sweep()
+            board.purge(directory, rows, step)
+            if not step:
+                board.write_start(directory.tensorboard, self.recipe)
+
+        def saved():
+            if self.cluster.is_chief:
+                spent = {"seconds": round(before + time.time() - started, 1)}
+                directory.write_json(directory.progress, spent)
+
+        loop = Loop(self.plan, trainer, checkpoints, self.cluster, lambda: stop.asked, rows, saved)
+        reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs, step))
+        results = None
+        if reached == self.plan.total_steps and not stop.asked:
+            results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)
+        if results is None:
+            return self._stopped(stop, f"at step {reached}: the checkpoint is {checkpoints.latest}")
         if loop.best[1]:
             results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
-        return self._finish(trainer.network, results, started)
+        return self._finish(trainer.network, results, before + time.time() - started)
 
-    def _finish(self, network: keras.Model, results: dict, started: float) -> dict:
-        """Write what a finished run leaves behind."""
-        summary = self._summary(network, results, time.time() - started)
+    def _finish(self, network: keras.Model, results: dict, seconds: float) -> dict:
+        """Write what a finished run leaves behind; the summary last, which says that all is."""
+        summary = self._summary(network, results, seconds)
         if self.cluster.is_chief:
+            if self.recipe.mode == "train":  # else the last epoch's row has them
+                board.write_end(self.directory.tensorboard, self.plan.total_steps, results)
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
-            board.write_end(self.directory.tensorboard, self.plan.total_steps, results)
+            self.directory.progress.unlink(missing_ok=True)
         self.cluster.barrier()  # no worker leaves while another still needs it
         return summary
 
@@ -146,19 +192,15 @@ class Run:
         """
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
-        done = None
+        seen, done = {}, None
         while True:
             training = self.directory.is_locked()  # asked first: no checkpoint comes after it
-            latest = checkpoints.latest
-            if latest is not None and latest != done:
-                try:
-                    step = checkpoints.restore()
-                except UserError:
-                    if training:  # it was deleted while being read: a newer one is there
-                        continue
-                    raise
-                done = latest
-                yield {"step": step, **self._evaluate(trainer)}
+            found = checkpoints.times()
+            if found.keys() - seen.keys() or any(found[one] != seen[one] for one in found):
+                seen, step = found, checkpoints.restore()
+                if step is not None and (step, found.get(step)) != done:
+                    done = step, found.get(step)
+                    yield {"step": step, **self._evaluate(trainer)}
             elif not training:
                 break
             else:
@@ -177,7 +219,7 @@ class Run:
         """
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
-        if not checkpoints.restore():
+        if checkpoints.restore() is None:
             raise UserError(f"{self.directory.checkpoints} holds no checkpoint to export.")
         return self.directory.export(trainer.network)
 
@@ -208,9 +250,11 @@ class Run:
 
     def _checkpoints(self, trainer: Trainer) -> Checkpoints:
         folder, keep = self.directory.checkpoints, self.recipe.keep
-        return Checkpoints(folder, trainer.variables, keep, self.cluster.is_chief)
+        return Checkpoints(folder, trainer.state, keep, self.cluster.is_chief)
 
-    def _callbacks(self, network: keras.Model, epochs: int) -> keras.callbacks.CallbackList:
+    def _callbacks(
+        self, network: keras.Model, epochs: int, step: int
+    ) -> keras.callbacks.CallbackList:
         """The chief's callbacks; other workers only measure, and write nothing."""
         chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
         folder = self.directory.tensorboard if chief else None
@@ -219,7 +263,9 @@ class Run:
         images, labels = batch[:2]
         if chief:
             callbacks = [
-                AlignmentMonitor(folder, images, recipe.histograms, angles=not recipe.measures),
+                AlignmentMonitor(
+                    folder, images, recipe.histograms, not recipe.measures, start=step == 0
+                ),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
                 *self.callbacks,
             ]

@@ -5,18 +5,29 @@ import datetime
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
-from tfcredit.files import InUseError, is_locked, locked, partial, written
+from tfcredit.files import PARTIAL, InUseError, is_locked, locked, partial, place, written
 from tfcredit.records import read_csv
 from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe, parse
+
+FLAG = re.compile(r"--(?!flagfile\b)\w+(=.*)?")
+"""A line of `flags.txt`; it reads no other files."""
+_OF_EVENTS = ("events writer", "events file")
+"""In what TensorFlow says when it can't write TensorBoard's files."""
+LARGEST_FLAGS = 100_000
+"""Bytes of `flags.txt`."""
 
 
 class Directory:
@@ -30,7 +41,7 @@ class Directory:
     """Of the command line, which names the folder."""
 
     def __init__(self, path: str | os.PathLike):
-        self.path = pathlib.Path(path)
+        self.path = place(path)
         self.lock = self.path / "lock"
 
     @contextlib.contextmanager
@@ -91,9 +102,18 @@ class Directory:
             yield
         except OSError as problem:
             raise self.unwritable(problem) from None
+        except tf.errors.OpError as problem:
+            if not any(words in str(problem) for words in (str(self.path), *_OF_EVENTS)):
+                raise
+            raise self.unwritable(OSError(problem.message.splitlines()[0])) from None
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""
+        if isinstance(problem, FileNotFoundError) and not self.path.exists():
+            return UserError(
+                f"{self.path} was moved or removed while it was in use: put it back, and continue "
+                "with --resume=auto."
+            )
         return UserError(
             f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
             f"permissions or give another --{self.flag}; what was saved before is intact."
@@ -121,7 +141,7 @@ class Directory:
 class RunDirectory(Directory):
     """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
 
-    With `--measures` also `measures.csv`.
+    With `--measures` also `measures.csv`; `progress.json` holds the time that it took so far.
 
     Args:
         path: The folder.
@@ -137,6 +157,7 @@ class RunDirectory(Directory):
         self.model = self.path / "model.keras"
         self.summary = self.path / "summary.json"
         self.exported = self.path / "export"
+        self.progress = self.path / "progress.json"
 
     @classmethod
     def of(cls, recipe: Recipe) -> "RunDirectory":
@@ -165,9 +186,12 @@ class RunDirectory(Directory):
         Raises:
             UserError: The directory holds another run or other files, or no run to continue.
         """
+        self._check_kinds()
         if not self.holds_run():
             # What a start that was killed may have left before it wrote the flags.
-            begun = {self.tensorboard, self.checkpoints, partial(self.flags)}
+            folders = (self.tensorboard, self.checkpoints)
+            empty = {path for path in folders if path.is_dir() and not any(path.iterdir())}
+            begun = empty | {partial(self.flags)}
             self.check_foreign(begun, "run")
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
@@ -214,13 +238,110 @@ class RunDirectory(Directory):
             UserError: The table is damaged.
         """
         rows = read_csv(self.metrics) if self.metrics.exists() else []
+        epochs = [row.get("epoch") for row in rows]
+        counted = [row.get("step") for row in rows]
+        if not all(isinstance(n, int) and n > 0 for n in epochs + counted) or any(
+            column != sorted(set(column)) for column in (epochs, counted)
+        ):
+            raise UserError(
+                f"{self.metrics} is damaged (its columns epoch and step do not count up): mend it, "
+                "or move it away to go on without its rows."
+            )
         return [row for row in rows if row["step"] <= step]
+
+    def measured(self, step: int) -> list[dict]:
+        """The records of the table of measures up to a step.
+
+        Args:
+            step: The last step that counts.
+
+        Returns:
+            The records.
+
+        Raises:
+            UserError: The table is damaged.
+        """
+        records = read_csv(self.measures) if self.measures.exists() else []
+        if not all(isinstance(record.get("step"), int) for record in records):
+            raise UserError(
+                f"{self.measures} is damaged (its column step has no whole numbers): mend it, or "
+                "move it away to go on without its records."
+            )
+        return [record for record in records if record["step"] <= step]
+
+    def check_fresh(self, leftovers: list[str]) -> None:
+        """Check that no run has trained here whose checkpoints are gone.
+
+        A run writes its first checkpoint before anything else, so that rows or events without a
+        readable checkpoint tell that work was lost.
+
+        Args:
+            leftovers: Files of checkpoints, none of which is one.
+
+        Raises:
+            UserError: One has.
+        """
+        found = [p.name for p in (self.metrics, self.measures, self.summary) if p.exists()]
+        if self.tensorboard.is_dir():
+            found += [f"tensorboard/{path.name}" for path in self.tensorboard.iterdir()]
+        found += [f"checkpoints/{name}" for name in leftovers]
+        if found:
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            raise UserError(
+                f"{self.path} holds files of a run ({found[0]}{more}) but no checkpoint that can "
+                "be read, so it can't be continued: put its checkpoints back, give another "
+                "--run_dir, or --overwrite to delete what is there; nothing was touched."
+            )
+
+    def sweep(self) -> None:
+        """Delete what killed processes left of unfinished files.
+
+        Raises:
+            OSError: The directory can't be written.
+        """
+        for folder in (self.path, self.tensorboard, self.exported):
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.name.startswith(PARTIAL):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def seconds(self) -> float:
+        """The time that earlier starts of the run took up to their last checkpoints."""
+        try:
+            seconds = json.loads(self.progress.read_text())["seconds"]
+            return max(0.0, float(seconds))
+        except (OSError, ValueError, TypeError, LookupError):
+            return 0.0  # It is told at the end; nothing depends on it.
+
+    def finished(self, step: int) -> dict | None:
+        """The summary of a run that reached a step; `None` if it has not ended there."""
+        try:
+            summary = json.loads(self.summary.read_text())
+            whole = {"step", "top1", "top5", "loss", "data", "angles", "mean_angle"} <= set(summary)
+            return summary if whole and summary["step"] == step and self.model.exists() else None
+        except (OSError, ValueError, TypeError, RecursionError):
+            return None  # It is written again.
+
+    def _check_kinds(self) -> None:
+        """Check that files are files and folders folders."""
+        for path in (self.flags, self.metrics, self.measures, self.model, self.summary):
+            if path.exists() and not path.is_file():
+                raise self._odd(path, "no regular file")
+        for path in (self.tensorboard, self.checkpoints, self.checkpoints / "best"):
+            if path.exists() and not path.is_dir():
+                raise self._odd(path, "no folder")
+
+    def _odd(self, path: pathlib.Path, what: str) -> UserError:
+        return UserError(
+            f"{path} is {what}, as a run's is: move it away, or give another --run_dir; nothing "
+            "was touched."
+        )
 
     def _delete(self) -> None:
         """Delete all but the lock; the flags, which make it a run, last."""
         entries = [entry for entry in self.path.iterdir() if entry not in (self.lock, self.flags)]
         for entry in entries:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            # A link is deleted, not what it leads to.
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         self.flags.unlink()
 
     def save_model(self, network: keras.Model, path: pathlib.Path | None = None) -> None:
@@ -264,12 +385,63 @@ class RunDirectory(Directory):
         return {kind: str(path) for kind, path in paths.items()}
 
     def _check_same(self, recipe: Recipe):
-        stored, _ = parse(self.flags.read_text().splitlines())
-        for name, old, new in differences(stored, recipe):
+        for name, old, new in differences(self.stored(), recipe):
+            raise self._another(name, old, new)
+
+    def _another(self, name: str, old: Any, new: Any) -> UserError:
+        return UserError(
+            f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
+            f"was started with (--flagfile={shlex.quote(str(self.flags))}) or another --run_dir."
+        )
+
+    def stored(self) -> Recipe:
+        """The flags that the run was started with.
+
+        Raises:
+            UserError: They can't be read.
+        """
+        try:
+            if self.flags.stat().st_size > LARGEST_FLAGS:
+                raise ValueError("it is far too long")
+            lines = [line.strip() for line in self.flags.read_text().splitlines()]
+            lines = [line for line in lines if line and not line.startswith("#")]
+            odd = [line for line in lines if not FLAG.fullmatch(line)]
+            if odd or not lines:
+                raise ValueError(f"{odd[0][:60]!r} is no flag" if odd else "it is empty")
+            return parse(lines)[0]
+        except (OSError, ValueError) as problem:
             raise UserError(
-                f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
-                f"was started with (--flagfile={self.flags}) or another --run_dir."
+                f"{self.flags} can't be read as the flags of a run ({str(problem).rstrip('.')}): "
+                "put a copy of it back, or give another --run_dir; nothing was touched."
+            ) from None
+
+    def recipe_to_use(self, recipe: Recipe, given: Collection[str] | None = None) -> Recipe:
+        """The recipe of the run that is here, to evaluate or export it.
+
+        Args:
+            recipe: The flags of this start.
+            given: Those that were given. Default: those that differ from their defaults.
+
+        Returns:
+            The run's own flags, with those of this start that may change.
+
+        Raises:
+            UserError: There is no run, or a flag that was given says that it is another one.
+        """
+        self._check_kinds()
+        if not self.holds_run():
+            raise UserError(
+                f"{self.path} holds no run to {recipe.mode}: give the --run_dir of one."
             )
+        stored = self.stored()
+        if given is None:
+            given = {f.name for f in fields(recipe) if getattr(recipe, f.name) != f.default}
+        for name, old, new in differences(stored, recipe):
+            if name in given:
+                raise self._another(name, old, new)
+        once = {name: getattr(recipe, name) for name in of_scope(recipe, "once")}
+        start = {n: getattr(recipe, n) for n in of_scope(recipe, "start") if n in given}
+        return replace(stored, **once, **start)
 
 
 def as_name(rule: str) -> str:

@@ -8,8 +8,11 @@ from typing import get_type_hints
 import tensorflow as tf
 
 from tfcredit import models, rules
+from tfcredit.callbacks.table import tag_of
+from tfcredit.training import event_files
 from tfcredit.training.flags import of_scope, shown_in
 from tfcredit.training.recipe import Recipe
+from tfcredit.training.run_directory import RunDirectory
 
 METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
 LAYERS = r"/(?!mean$)"
@@ -63,6 +66,39 @@ def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
         for summary in summaries:
             tf.summary.experimental.write_raw_pb(summary.SerializeToString())
     writer.close()
+
+
+def purge(directory: RunDirectory, rows: Sequence[Mapping[str, float]], step: int) -> None:
+    """Leave in a run's event files what it does not write again when it goes on from a step.
+
+    The tables say what that is: they get a row after its points have been written.
+
+    Args:
+        directory: Of the run.
+        rows: The table of epochs up to the step.
+        step: The step; from 0 on, all is written again.
+
+    Raises:
+        UserError: The table of measures can't be read.
+        OSError: A file can't be written.
+    """
+    measures = directory.measured(step)
+    measured = {name for record in measures for name in record}
+    of_measures = {record["step"] for record in measures}
+    of_rows = {(tag_of(name), row["step"]) for row in rows for name in row}
+    closed = {0, *(row["step"] for row in rows)}
+
+    def keep(tag: str, at: int) -> bool:
+        kind, _, name = tag.partition("/")
+        if not step:
+            return False
+        if kind in ("train", "test", "run"):
+            return (tag, at) in of_rows
+        if name == "heat_map":
+            return at < max(of_measures, default=0)  # the newest is drawn again at the end
+        return at in closed or (kind in measured and at in of_measures)
+
+    event_files.purge(directory.tensorboard, keep)
 
 
 def write_end(folder: pathlib.Path, step: int, results: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcredit.analysis import feedback_layers
 from tfcredit.layers.routing import without_alignment
 from tfcredit.schedules import TaskRate
+from tfcredit.training.state import named
 
 
 class Trainer:
@@ -83,10 +84,10 @@ class Trainer:
         self._evaluate = tf.function(self._evaluate_next, reduce_retracing=True)
 
     @property
-    def variables(self) -> list[tf.Variable]:
-        """All state of a training: kernels, statistics, optimizer slots, steps, metrics."""
-        owners = [self.network, self.optimizer, *self.metrics.values()]
-        return [variable.value for owner in owners for variable in owner.variables]
+    def state(self) -> dict[str, tf.Variable]:
+        """All state of a training by name: kernels, statistics, optimizer slots, steps, metrics."""
+        metrics = {f"metrics/{name}": metric for name, metric in self.metrics.items()}
+        return named({"network": self.network, "optimizer": self.optimizer, **metrics})
 
     def objective(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of one batch in training mode: total, task, L2, alignment; and logits.

@@ -1,0 +1,86 @@
+"""SIGTERM, SIGHUP and Ctrl-C at any time of a run: one line, a checkpoint, exit code 0."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.training.test_run import ROOT, run
+from tfcredit.training.interrupt import AT_ONCE, StopSignal
+
+FLAGS = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3", "--steps=2000"]
+NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
+
+
+def started(folder, until, seconds=120):
+    """A run that said `until`."""
+    command = [sys.executable, "-u", str(ROOT / "run_imagenet.py"), *FLAGS, f"--run_dir={folder}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line.startswith(until):
+            return process
+    raise AssertionError(f"no line {until!r}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", NAMES)
+@pytest.mark.parametrize("until", ["Training fc", "Run directory", "Epoch 1/"])
+def test_a_signal_saves_and_ends_with_0(number, until, tmp_path):
+    process = started(tmp_path / "run", until)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    told = [line for line in said.splitlines() if line.startswith("Stopped by")]
+    assert len(told) == 1 and f"Stopped by {NAMES[number]} " in told[0] and "Traceback" not in said
+    if until == "Epoch 1/":
+        assert "the checkpoint is" in told[0]
+        out = run(tmp_path / "run", "--batch_size=64", "--steps=2000", "--mode=evaluate")
+        assert "Step " in out
+
+
+def stopping(*numbers):
+    """The exit code of a process that gets signals while its main thread computes."""
+    program = (
+        "import numpy as np, sys\n"
+        "from tfcredit.training.interrupt import StopSignal\n"
+        "with StopSignal() as stop:\n"
+        "    print('here', flush=True)\n"
+        "    while not stop.asked: np.linalg.svd(np.random.randn(1800, 1800))\n"
+        "print(stop.by)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    process.stdout.readline()
+    for number in numbers:
+        time.sleep(0.2)
+        process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def test_a_second_interrupt_stops_in_the_middle_of_a_step():
+    assert stopping(signal.SIGINT) == (0, "Ctrl-C\n")
+    code, said = stopping(signal.SIGINT, signal.SIGINT)
+    assert code == AT_ONCE and "second Ctrl-C" in said
+
+
+def test_handlers_come_back_and_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        term = signal.getsignal(signal.SIGTERM)
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.asked
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.by == "SIGTERM"
+        assert signal.getsignal(signal.SIGTERM) == term
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -78,7 +78,7 @@ def route_error(
         connection: The layer's three products.
         x: Its input `[n, ...]`.
         kernel: W in the dtype of `x`.
-        feedback_kernel: B in the dtype of `x`.
+        feedback_kernel: B in the dtype of its variable.
         y: op(x; W).
         teach: dB as a function of dy and dW.
         unscaled: Whether `teach` sees errors without the scale of the loss. Then a zero to be added
@@ -97,11 +97,13 @@ def route_error(
                 db = None
             elif scale is None:
                 db = teach(dy, dw)
+                db = None if db is None else tf.cast(db, b.dtype)
             else:
                 errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
                 db = teach(*(tf.cast(e, x.dtype) for e in errors))
                 db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), b.dtype)
-            carrier = w if are_backprop_errors() else b
+            # No derivative of an error reaches B: it would carry what the task asks of W.
+            carrier = w if are_backprop_errors() else tf.cast(tf.stop_gradient(b), x.dtype)
             return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)

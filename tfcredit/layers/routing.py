@@ -102,6 +102,11 @@ def route_error(
                 errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
                 db = teach(*(tf.cast(e, x.dtype) for e in errors))
                 db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), b.dtype)
+            if teach is not None and x.dtype == tf.float16:
+                # A B beyond float16 can carry no error: the step is not finite, so that it is
+                # skipped (and the run of such steps reported) before B runs away.
+                beyond = 0.0 * tf.cast(tf.cast(b, x.dtype), b.dtype)
+                db = beyond if db is None else db + beyond
             # No derivative of an error reaches B: it would carry what the task asks of W.
             carrier = w if are_backprop_errors() else tf.cast(tf.stop_gradient(b), x.dtype)
             return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db

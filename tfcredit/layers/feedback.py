@@ -16,6 +16,7 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity
+from tfcredit.layers.recomputation import is_recomputed
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked
 from tfcredit.seeding import default_seed, derive
@@ -171,6 +172,8 @@ class FeedbackLayer(keras.layers.Layer):
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
         training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
+        if training and self._acts_in_training and is_recomputed():
+            self._refuse_recomputation()
         x, bias = self._activity(inputs), self._shaped_bias()
         state = self._state_of(x, bias, perturbed=training)
         if state.perturbation is not None:
@@ -192,6 +195,21 @@ class FeedbackLayer(keras.layers.Layer):
             outputs, zero = outputs
             self.add_loss(zero)
         return self._activated(outputs, bias)
+
+    @property
+    def _acts_in_training(self) -> bool:
+        """True if a training call does more than to route errors."""
+        return self.rule.learns or self.rule.renews or self.rule.counts_steps
+
+    def _refuse_recomputation(self):
+        # R's gradient would vanish, as what is added to the losses inside is behind the block's
+        # outputs; what the call assigns would be assigned twice a step.
+        raise UserError(
+            f"layer {self.name!r} has rule {self.rule.name!r}, by which B learns in training "
+            "calls, but is in a block that is run again in the backward pass (tf.recompute_grad, "
+            "keras.RematScope), where R's gradient is lost: leave the layer out of such blocks, or "
+            "use rule='feedback_alignment' or 'backprop'."
+        )
 
     def _plain_call(self, inputs):
         """Keras' call, but for a bias whose gradient Keras would sum in half precision."""

@@ -333,6 +333,10 @@ class FeedbackLayer(keras.layers.Layer):
         self._refuse("LoRA")
         return super().enable_lora(*args, **kwargs)
 
+    def quantized_call(self, *args, **kwargs):
+        """See Keras; in the compute dtype, as the bias, which is added last, is not cast."""
+        return keras.ops.cast(super().quantized_call(*args, **kwargs), self.compute_dtype)
+
     def quantize(self, *args, **kwargs):
         """See Keras; refused for feedback layers."""
         self._refuse("quantisation")

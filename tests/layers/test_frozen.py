@@ -30,7 +30,7 @@ def test_a_frozen_layer_rests(name, rule):
 def test_it_learns_again_once_it_is_thawed(rule):
     made, x = layer("dense", rule)
     made.trainable = False
-    model = keras.Sequential([keras.Input(x.shape[1:]), made])
+    model = keras.Sequential([keras.Input(x.shape[1:]), made, keras.layers.Dense(4)])
     for trainable in (False, True):
         made.trainable = trainable
         model.compile(keras.optimizers.SGD(0.1), "mse")

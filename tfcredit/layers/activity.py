@@ -20,17 +20,32 @@ def as_activity(inputs: tf.Tensor, dtype: str, layer: str, rule: str) -> tf.Tens
         A tensor of the dtype that Keras' product of the two has.
 
     Raises:
-        UserError: A complex input, for which no rule is made.
+        UserError: A complex input.
     """
     if isinstance(inputs, tf.SparseTensor | tf.RaggedTensor):
         inputs = keras.ops.convert_to_tensor(inputs, sparse=False, ragged=False)
     x = tf.convert_to_tensor(inputs)
-    if x.dtype.is_complex:
+    refuse_complex(x.dtype, layer, rule)
+    return tf.cast(x, keras.backend.result_type(x.dtype.name, dtype))
+
+
+def refuse_complex(dtype: tf.DType | str, layer: str, rule: str) -> None:
+    """Refuses an input for which no rule is made.
+
+    Args:
+        dtype: That of the input.
+        layer: See `as_activity`.
+        rule: See `as_activity`.
+
+    Raises:
+        UserError: It is complex.
+    """
+    dtype = tf.as_dtype(dtype)
+    if dtype.is_complex:
         raise UserError(
-            f"layer {layer!r} has rule {rule!r}, which takes real inputs, not {x.dtype.name}: give "
+            f"layer {layer!r} has rule {rule!r}, which takes real inputs, not {dtype.name}: give "
             "real and imaginary parts as features, or use rule='backprop'."
         )
-    return tf.cast(x, keras.backend.result_type(x.dtype.name, dtype))
 
 
 def add_bias(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
-from tfcredit.layers.activity import add_bias, as_activity
+from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.recomputation import is_recomputed
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked
@@ -167,6 +167,12 @@ class FeedbackLayer(keras.layers.Layer):
             return self.feedback_initializer(shape, dtype, kernel=self.kernel)
         return self.feedback_initializer(shape, dtype)
 
+    def compute_output_spec(self, inputs, *args, **kwargs):
+        """See `keras.layers.Layer.compute_output_spec`."""
+        if self.rule.has_feedback_kernel:
+            refuse_complex(inputs.dtype, self.name, self.rule.name)
+        return super().compute_output_spec(inputs, *args, **kwargs)
+
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
         if not self.rule.has_feedback_kernel:
@@ -213,7 +219,8 @@ class FeedbackLayer(keras.layers.Layer):
 
     def _plain_call(self, inputs):
         """Keras' call, but for a bias whose gradient Keras would sum in half precision."""
-        if self.bias is None or tf.as_dtype(self.compute_dtype).size >= 4:
+        real = not tf.as_dtype(inputs.dtype).is_complex
+        if self.bias is None or not real or tf.as_dtype(self.compute_dtype).size >= 4:
             return super().call(inputs)
         x = self._activity(inputs)
         y = self._product(x, tf.cast(self.kernel, x.dtype))

@@ -50,9 +50,17 @@ def is_alignment_off() -> bool:
     return _WITHOUT_R.get()
 
 
-@tf.custom_gradient
 def hold_back_error(x: tf.Tensor) -> tf.Tensor:
     """`x`, to which no error goes but backprop's (`backprop_errors`)."""
+    if isinstance(x, tf.SparseTensor):
+        return x.with_values(_hold_back(x.values))
+    if isinstance(x, tf.RaggedTensor):
+        return x.with_flat_values(_hold_back(x.flat_values))
+    return _hold_back(x)
+
+
+@tf.custom_gradient
+def _hold_back(x: tf.Tensor) -> tf.Tensor:
     return tf.identity(x), lambda dx: dx if are_backprop_errors() else None
 
 

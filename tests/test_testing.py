@@ -260,6 +260,28 @@ def test_a_primitive_of_another_shape_is_refused():
         check_rule(1.0 * bad)
 
 
+@pytest.mark.parametrize(
+    "degree, reads, message",
+    [
+        (1, "B", "primitive 'mine' states degree=1, but twice B does not give 1 times"),
+        (3, "B", "primitive 'mine' states degree=3, but twice B does not give 4 times"),
+        (2, "x", "reads B, which none of its primitives states: mend `reads` of 'mine'"),
+    ],
+)
+def test_what_a_primitive_states_is_checked(degree, reads, message):
+    @primitives.register("mine", degree=degree, reads=reads)
+    def mine(seen):
+        return seen.b
+
+    with pytest.raises(UserError, match=message):
+        check_rule(0.5 * mine)
+
+
+def test_a_primitive_reads_x_y_w_and_b():
+    with pytest.raises(UserError, match="reads='dy' of primitive 'mine' must be letters of x, y"):
+        primitives.register("mine", degree=1, reads="dy")
+
+
 def test_what_a_rule_states_and_does_not_do_is_told():
     def update(self, state):
         return state.feedback_kernel

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcredit import layers, rules
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.errors import UserError
+from tfcredit.primitives import PRIMITIVES, Primitive, Seen
 from tfcredit.rules.state import checked
 
 _CASES = {
@@ -22,7 +23,7 @@ _NONLOCAL_READS = {"W": "W itself", "op(.; B)": "B run forward", "opT(.; W)": "W
 
 @dataclasses.dataclass(frozen=True)
 class RuleReport:
-    """What `check_rule` found; `str` makes lines of it.
+    """The findings of `check_rule`; `str` makes lines of it.
 
     Attributes:
         rule: The rule.
@@ -43,7 +44,7 @@ class RuleReport:
 
     @property
     def local(self) -> bool:
-        """Whether each synapse is taught by what its own two neurons have."""
+        """True if each synapse is taught by what its own two neurons have."""
         return not self.nonlocal_reads
 
     def __str__(self) -> str:
@@ -87,6 +88,7 @@ def check_rule(rule: Any) -> RuleReport:
     rule = rules.get(rule)
     if not rule.has_feedback_kernel:
         raise UserError(f"rule {rule.name!r} has no feedback kernel, so there is nothing to check.")
+    _check_degrees(rule)
     for name, (connection, shape, kernel_shape) in _CASES.items():
         where = f"a {name} layer"
         state, dy = _state(rule, connection, shape, kernel_shape)
@@ -96,6 +98,7 @@ def check_rule(rule: Any) -> RuleReport:
         _check_step(rule, policy)
     _check_saving(rule)
     reads, reasons, products = _measured(rule)
+    _check_reads(rule, reads)
     devices = tf.config.list_logical_devices("CPU")
     compared = len(devices) > 1 and rule.noise != "per_replica"
     if len(devices) > 1:
@@ -119,7 +122,7 @@ def _state(rule, connection, shape, kernel_shape, seed=0):
 
 
 def _perturbed(rule, state, where) -> rules.LayerState:
-    """What the rule sees in a training call, which its own perturbation is part of."""
+    """The state in a training call, with the rule's own perturbation."""
     seen = state.perturbed_by(rule, where)
     if seen.perturbation is None:
         return state
@@ -128,7 +131,7 @@ def _perturbed(rule, state, where) -> rules.LayerState:
 
 
 def _effect(rule, state, dy, where) -> list[np.ndarray]:
-    """What the optimizer gets for B and the renewed B, zeros where the rule gives none."""
+    """The gradient that B's optimizer gets, and the renewed B; zeros where there is none."""
     shape = state.feedback_kernel.shape
     db = tf.zeros_like(state.feedback_kernel)
     with tf.GradientTape() as tape:
@@ -166,7 +169,7 @@ class _CountingState(rules.LayerState):
 
 
 def _check_statements(rule, state, dy, where):
-    """That what the rule states of itself is what it does."""
+    """Check that the rule does what it states of itself."""
     state = _CountingState(**vars(state))
     _CountingState.draws.clear()
     seen = _perturbed(rule, state, where)
@@ -194,6 +197,38 @@ def _check_statements(rule, state, dy, where):
                 f"rule {rule.name!r} states linear_in_error, but three times the error does not "
                 f"give three times its gradient in {where}: leave the statement out."
             )
+
+
+def _own_primitives(rule) -> list[Primitive]:
+    """The primitives of a sum that are stated by their gradients."""
+    names = rule.coefficients if isinstance(rule, rules.AlignmentRule) else ()
+    return [PRIMITIVES[n] for n in names if n != "error" and not PRIMITIVES[n].has_value]
+
+
+def _check_degrees(rule):
+    state, _ = _state(rule, *_CASES["dense"])
+    seen = Seen(state.connection, state.x, state.y, state.kernel, state.feedback_kernel)
+    for primitive in _own_primitives(rule):
+        once = primitive.gradient(seen)
+        twice = primitive.gradient(dataclasses.replace(seen, b=2.0 * seen.b))
+        if not np.allclose(twice, 2.0 ** (primitive.degree - 1) * once):
+            raise UserError(
+                f"primitive {primitive.name!r} states degree={primitive.degree}, but twice B does "
+                f"not give {2 ** (primitive.degree - 1)} times its gradient: state the degree of R "
+                "in B, or write a Rule with a `loss` if R has none."
+            )
+
+
+def _check_reads(rule, reads):
+    own = _own_primitives(rule)
+    if not own or rule.inputs != rules.AlignmentInputs():
+        return
+    stated = frozenset().union(*(PRIMITIVES[name].reads for name in rule.coefficients))
+    if not reads <= stated:
+        raise UserError(
+            f"rule {rule.name!r} reads {', '.join(sorted(reads - stated))}, which none of its "
+            f"primitives states: mend `reads` of {', '.join(repr(each.name) for each in own)}."
+        )
 
 
 def _check_loss(rule, state, where, step=1e-6):
@@ -310,7 +345,7 @@ class _Watch(Connection):
 
 
 def _measured(rule):
-    """What changes the effect, why it is not local, and the products that it took."""
+    """The tensors that change the effect, why it is not local, and the products it took."""
     connection, shape, kernel_shape = _CASES["dense"]
     state, dy = _state(rule, connection, shape, kernel_shape)
     other, other_dy = _state(rule, connection, shape, kernel_shape, seed=5)

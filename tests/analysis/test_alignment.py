@@ -46,7 +46,7 @@ def test_alignment_lists_the_layers_with_a_feedback_kernel():
     last = model.get_layer("last")
     last.feedback_kernel.assign(-2.0 * np.array(last.kernel))
     records = analysis.alignment(model)
-    assert [record["layer"] for record in records] == ["first", "inner", "last"]
+    assert [record["layer"] for record in records] == ["first", "block/inner", "last"]
     assert records[0]["angle"] == pytest.approx(30.0, abs=1e-3)
     assert records[0]["norm_ratio"] == pytest.approx(1.0, rel=1e-5)
     assert records[0]["rule"] == "symmetric_alignment"

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tests.crossing import crossed
 from tfcredit import layers, models, rules
+from tfcredit.primitives import PRIMITIVES
 
 
 def depthwise(make, *arguments):
@@ -42,6 +43,7 @@ LAYERS = {
 
 # "alignment" has no default: a sum of all primitives stands for it. Akrout's first phase is long.
 SUM = "0.02*amp + 0.01*null + 0.03*sparse + 0.05*self + 0.1*decay + 0.5*error"
+SUM += "".join(f" + 0.01*{name}" for name in PRIMITIVES if f"*{name}" not in SUM)
 SPECIAL = {"alignment": SUM, "akrout_mirror": "akrout_mirror(samples=8, first_steps=3)"}
 # One whose R sees a part of the batch.
 SPECIAL["autoencoder_alignment"] = "autoencoder_alignment(inputs={'fraction': 0.5})"

@@ -272,7 +272,9 @@ MISTAKES = {
 def test_mistakes_are_told_in_a_sentence(runs, tmp_path, capsys, prepare, output, words):
     prepare(runs)
     before = sorted(tmp_path.rglob("*"))
-    assert cli.main(["report", str(runs), f"--output={tmp_path / output}"]) == 2
+    # A run that was found below a folder is left out instead: test_foreign.
+    path = runs / "plain" if "plain/" in words[0] else runs
+    assert cli.main(["report", str(path), f"--output={tmp_path / output}"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("tfcredit report: ") and told.count("\n") == 1
     assert all(word in told for word in words)

@@ -1,15 +1,13 @@
 """How well the feedback kernels stand to the forward kernels."""
 
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfcredit.analysis.places import with_one_kernel
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
-from tfcredit.layers.twins import FEEDBACK
 
 
 def kernel_layers(model: keras.Model) -> list[keras.Layer]:
@@ -21,14 +19,10 @@ def kernel_layers(model: keras.Model) -> list[keras.Layer]:
         model: A built Keras model.
 
     Returns:
-        The layers in call order.
+        The layers in the order of `tfcredit.convert.report`: call order; in custom layers and
+        subclassed models the order in which these hold them.
     """
-    return [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if (isinstance(layer, FeedbackLayer) or type(layer) in FEEDBACK)
-        and getattr(layer, "kernel", None) is not None
-    ]
+    return [place.layer for place in with_one_kernel(model)]
 
 
 def feedback_layers(model: keras.Model) -> list[FeedbackLayer]:
@@ -41,23 +35,23 @@ def has_feedback_kernel(layer: keras.Layer) -> bool:
     return getattr(layer, "feedback_kernel", None) is not None
 
 
-def labels(layers: Sequence[keras.Layer]) -> list[dict]:
-    """What begins each layer's record.
+def labels(model: keras.Model) -> dict[int, dict]:
+    """What begins the record of each of `kernel_layers`.
 
     Args:
-        layers: Layers of one model.
+        model: A built Keras model.
 
     Returns:
-        Per layer `layer`: its name, or its path where several have that name; and `rule`.
+        Of each layer's id `layer`, its path as `tfcredit.convert.report` has it (the name of a
+        layer that is in no other one), and `rule`.
     """
-    count = Counter(layer.name for layer in layers)
-    return [
-        {
-            "layer": layer.name if count[layer.name] == 1 else layer.path,
-            "rule": layer.rule.name if isinstance(layer, FeedbackLayer) else "backprop",
+    return {
+        id(place.layer): {
+            "layer": place.path,
+            "rule": place.layer.rule.name if isinstance(place.layer, FeedbackLayer) else "backprop",
         }
-        for layer in layers
-    ]
+        for place in with_one_kernel(model)
+    }
 
 
 def angle(a: Any, b: Any) -> float:
@@ -88,7 +82,7 @@ def alignment(model: keras.Model) -> list[dict]:
         model: A built Keras model.
 
     Returns:
-        One record per layer with a feedback kernel, in call order: `layer` (its name), `rule`,
+        One record per layer with a feedback kernel, in call order: `layer` (its path), `rule`,
         `angle` (between W and B, degrees), `norm_ratio` (|B| / |W|) and `sign_agreement` (the
         share of synapses whose weights in W and B have the same sign).
 
@@ -101,10 +95,8 @@ def alignment(model: keras.Model) -> list[dict]:
             f"no layer of the model {model.name!r} has a feedback kernel to compare with W: "
             "convert it by tfcredit.convert.to_feedback(model, rule=...)."
         )
-    return [
-        label | _compared(layer.kernel, layer.feedback_kernel)
-        for layer, label in zip(layers, labels(layers), strict=True)
-    ]
+    label = labels(model)
+    return [label[id(layer)] | _compared(layer.kernel, layer.feedback_kernel) for layer in layers]
 
 
 def _compared(kernel, feedback_kernel) -> dict:

@@ -46,16 +46,24 @@ class BatchMeasure:
             training step on this batch; dropout and noise are alike for all that is compared.
 
     Raises:
-        UserError: An empty batch; `x` and `y` of different lengths.
+        UserError: An empty batch; `x` and `y` of different lengths; what is no batch of arrays; no
+            labels for a measure that needs them.
     """
 
+    needs_labels = False
+
     def __init__(self, x: Any, y: Any = None, loss: Any = None, training: bool = True):
-        self.x = tf.nest.map_structure(tf.convert_to_tensor, x)
-        self.y = None if y is None else tf.nest.map_structure(tf.convert_to_tensor, y)
+        self.x = _as_tensors("x", x)
+        self.y = None if y is None else _as_tensors("y", y)
         self.loss = loss
         self.training = training
         self._of: keras.Model | None = None
-        sizes = {len(part) for part in tf.nest.flatten((self.x, self.y)) if part is not None}
+        if self.y is None and self.needs_labels:
+            raise UserError(
+                f"{type(self).__name__} needs the labels of its batch, but y is None: give both, "
+                "such as x, y = next(iter(dataset))."
+            )
+        sizes = {_samples(part) for part in tf.nest.flatten((self.x, self.y)) if part is not None}
         if len(sizes) > 1 or 0 in sizes:
             raise UserError(
                 f"the batch has parts of {sorted(sizes)} samples: give as many labels as inputs, "
@@ -66,29 +74,35 @@ class BatchMeasure:
         """Measure.
 
         Args:
-            model: A built Keras model.
+            model: A Keras model; one that is not built is called once, which builds it.
 
         Returns:
             Records, flat dictionaries that begin with `layer` and `rule`, in call order.
 
         Raises:
-            UserError: The model has no layer with a kernel, or no loss where one is needed.
+            UserError: The model has no layer with a kernel, or no loss where one is needed, or
+                its loss does not take these labels.
         """
         if self._of is not model:
+            if not all(layer.built for layer in model._flatten_layers()):
+                model(self.x, training=False)
             self._layers = kernel_layers(model)
             if not self._layers:
                 raise UserError(
                     f"no layer of the model {model.name!r} has a kernel that "
                     f"{type(self).__name__} could look at."
                 )
+            self._labels = labels(model)
             self._run, self._of = self._traced(model), model
-        with _unchanged(model, self._layers):
+        # An evaluation changes nothing; statistics that differ between replicas stay as they are.
+        kept = _unchanged(model, self._layers) if self.training else contextlib.nullcontext()
+        with kept:
             found = tf.nest.map_structure(np.asarray, self._run(self.x, self.y))
         return [
             record
-            for label, values in zip(labels(self._layers), found, strict=True)
+            for layer, values in zip(self._layers, found, strict=True)
             if values
-            for record in self._records(label, values)
+            for record in self._records(self._labels[id(layer)], values)
         ]
 
     def _graph(self, tape: tf.GradientTape, loss: tf.Tensor | None, calls: list[Call]) -> list:
@@ -110,7 +124,7 @@ class BatchMeasure:
                 outputs = model(x, training=self.training)
                 loss = None
                 if loss_function is not None:
-                    loss = tf.reduce_mean(loss_function(y, outputs))
+                    loss = self._loss_value(loss_function, y, outputs)
             graph = tf.compat.v1.get_default_graph()
             calls = [call for call in calls if call.outputs.graph is graph]
             found = [{} for _ in layers]
@@ -122,13 +136,62 @@ class BatchMeasure:
         return run.get_concrete_function(self.x, self.y)
 
     def _loss_function(self, model: keras.Model) -> Callable[[Any, Any], tf.Tensor]:
-        loss = getattr(model, "loss", None) if self.loss is None else self.loss
-        if loss is None or isinstance(loss, list | tuple | dict):
+        if self.loss is not None:
+            return keras.losses.get(self.loss)
+        loss = getattr(model, "loss", None)
+        if loss is None:
             raise UserError(
-                f"{type(self).__name__} needs one loss, but the model {model.name!r} is compiled "
-                f"with {loss!r}: give loss=, such as a function of (labels, outputs)."
+                f"{type(self).__name__} needs a loss, but the model {model.name!r} is compiled "
+                "with none: give loss=, such as a function of (labels, outputs)."
             )
+        if isinstance(loss, list | tuple | dict) or len(getattr(model, "outputs", None) or [0]) > 1:
+            return _joined_loss(model)
         return keras.losses.get(loss)
+
+    def _loss_value(self, loss_function, y, outputs) -> tf.Tensor:
+        try:
+            return tf.reduce_mean(loss_function(y, outputs))
+        except (ValueError, TypeError, KeyError, tf.errors.OpError) as problem:
+            shapes = [tf.nest.map_structure(lambda v: tuple(v.shape), v) for v in (y, outputs)]
+            raise UserError(
+                f"the loss takes no labels of shape {shapes[0]} for outputs of shape {shapes[1]} "
+                f"({' '.join(str(problem).split())[:200]}): give labels as the loss of the model "
+                "takes them, such as one-hot ones for categorical_crossentropy."
+            ) from None
+
+
+def _as_tensors(name: str, value: Any) -> Any:
+    """Arrays as tensors, in the structure that they have."""
+
+    def as_tensor(part):
+        is_tensor = isinstance(part, tf.SparseTensor | tf.RaggedTensor)
+        return part if is_tensor else tf.convert_to_tensor(part)
+
+    try:
+        if isinstance(value, tf.data.Dataset):
+            raise TypeError
+        return tf.nest.map_structure(as_tensor, value)
+    except (ValueError, TypeError):
+        raise UserError(
+            f"{name} is a {type(value).__name__}, but one batch of arrays or tensors was expected: "
+            "give such, of a data set x, y = next(iter(dataset))."
+        ) from None
+
+
+def _samples(part: Any) -> int:
+    if isinstance(part, tf.RaggedTensor):
+        return int(part.nrows())
+    return int(part.shape[0]) if part.shape.rank else 0
+
+
+def _joined_loss(model: keras.Model) -> Callable[[Any, Any], tf.Tensor]:
+    """The loss of a model with several, as Keras joins them; the model's metrics do not see it."""
+    other = keras.Model()
+    if getattr(model, "output_names", None):
+        other.output_names = list(model.output_names)
+    weights = getattr(model._compile_loss, "_user_loss_weights", None)
+    other.compile(loss=model.loss, loss_weights=weights)
+    return lambda y, outputs: other.compute_loss(y=y, y_pred=outputs)
 
 
 @contextlib.contextmanager

@@ -41,6 +41,8 @@ class ErrorAngles(BatchMeasure):
         UserError: As `BatchMeasure`.
     """
 
+    needs_labels = True
+
     def __init__(
         self,
         x: Any,
@@ -110,6 +112,8 @@ class ErrorSpectra(BatchMeasure):
     Raises:
         UserError: As `BatchMeasure`.
     """
+
+    needs_labels = True
 
     def __init__(self, x: Any, y: Any, loss: Any = None, training: bool = True):
         super().__init__(x, y, loss, training)

@@ -94,8 +94,9 @@ def spectra(model: keras.Model) -> list[dict]:
     layers = kernel_layers(model)
     if not layers:
         raise UserError(f"no layer of the model {model.name!r} has a kernel: nothing to measure.")
-    records = []
-    for layer, label in zip(layers, labels(layers), strict=True):
+    records, of_layer = [], labels(model)
+    for layer in layers:
+        label = of_layer[id(layer)]
         matrices = {"W": kernel_matrix(layer, layer.kernel)}
         if has_feedback_kernel(layer):
             matrices["B"] = kernel_matrix(layer, layer.feedback_kernel)

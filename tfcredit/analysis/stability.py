@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.analysis.alignment import angle, feedback_layers
+from tfcredit.analysis.alignment import angle, feedback_layers, labels
 from tfcredit.analysis.krylov import ROUNDING, Operator, extreme_eigenvalues
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
@@ -113,14 +113,14 @@ def safe_rates(model: keras.Model, x: Any, optimizer: Any = "sgd", steps: int = 
     layers = [layer for layer in feedback_layers(model) if layer.rule.learns]
     if not layers:
         raise UserError(f"no layer of the model {model.name!r} has a B that an optimizer teaches.")
-    inputs = _layer_inputs(model, layers, x)
+    inputs, label = _layer_inputs(model, layers, x), labels(model)
     records = []
     for layer in layers:
         own = optimizer
         if isinstance(optimizer, PartitionedOptimizer):
             own = optimizer.forward if layer.rule.follows_forward else optimizer.feedback
         product = _stable_product(own)
-        record = {"layer": layer.name, "rule": layer.rule.name}
+        record = dict(label[id(layer)])
         record |= spectrum(layer, inputs[layer], steps)
         largest = record["largest_eigenvalue"]
         limit = product / largest if largest > 0 else float("inf")

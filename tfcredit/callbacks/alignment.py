@@ -1,12 +1,15 @@
 """The callback that writes alignment and R."""
 
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfcredit.analysis import alignment, feedback_layers
-from tfcredit.callbacks.steps import steps_taken
+from tfcredit.analysis import BatchMeasure, alignment, feedback_layers
+from tfcredit.analysis.alignment import has_feedback_kernel, labels
+from tfcredit.callbacks.steps import mean, series, steps_taken
 from tfcredit.rules import AlignmentRule
 
 
@@ -15,11 +18,13 @@ class AlignmentMonitor(keras.callbacks.Callback):
 
     Scalars: `angle/LAYER` (between W and B, degrees), `norm_ratio/LAYER` (|B| / |W|),
     `angle/mean`, and, with a probe batch, `R/LAYER` and `PRIMITIVE/LAYER` (without coefficients)
-    in evaluation mode. Works under plain `model.fit`.
+    in evaluation mode, summed over the calls of a layer. LAYER is its path, as
+    `tfcredit.convert.report` has it. Works under plain `model.fit`.
 
     Args:
         log_dir: Folder of the event files.
-        probe: A batch of inputs `[n, ...]` on which R is measured, or `None`.
+        probe: A batch of inputs `[n, ...]` as the model takes them, on which R is measured, or
+            `None`.
         histograms: True to write histograms of both kernels.
         angles: True to write angles and norm ratios; not where a `MeasureMonitor` does, since
             TensorBoard would join the two series to one that runs back and forth.
@@ -31,9 +36,8 @@ class AlignmentMonitor(keras.callbacks.Callback):
         super().__init__()
         self._angles = angles
         self._writer = tf.summary.create_file_writer(str(log_dir))
-        self._probe = probe
+        self._regularisation = None if probe is None else _Regularisation(probe)
         self._histograms = histograms
-        self._regularisation = None
 
     def on_train_begin(self, logs=None):
         """Measure the start."""
@@ -44,50 +48,60 @@ class AlignmentMonitor(keras.callbacks.Callback):
         self._record(steps_taken(self.model))
 
     def _record(self, step: int):
-        if not feedback_layers(self.model):
+        layers = feedback_layers(self.model)
+        if not layers:
             return
         with self._writer.as_default(step):
             if self._angles:
                 records = alignment(self.model)
-                for record in records:
-                    tf.summary.scalar(f"angle/{record['layer']}", record["angle"])
-                    tf.summary.scalar(f"norm_ratio/{record['layer']}", record["norm_ratio"])
-                mean = sum(record["angle"] for record in records) / len(records)
-                tf.summary.scalar("angle/mean", mean)
-            for name, value in self._regularisation_values().items():
-                tf.summary.scalar(name, value)
+                self._write(records, ("angle", "norm_ratio"))
+                tf.summary.scalar("angle/mean", mean(record["angle"] for record in records))
+            if self._regularisation is not None:
+                records = self._regularisation(self.model)
+                self._write(records, {name for each in records for name in each} - {"layer"})
             if self._histograms:
-                for layer in feedback_layers(self.model):
-                    tf.summary.histogram(f"W/{layer.name}", tf.convert_to_tensor(layer.kernel))
-                    feedback = tf.convert_to_tensor(layer.feedback_kernel)
-                    tf.summary.histogram(f"B/{layer.name}", feedback)
+                self._write_histograms(layers)
         self._writer.flush()
 
-    def _regularisation_values(self) -> dict:
-        """R and each primitive's value, per layer, on the probe batch."""
-        if self._probe is None:
+    def _write(self, records: list[dict], names: Iterable[str]):
+        for name in sorted(names):
+            of_layer = {each["layer"]: each[name] for each in records if name in each}
+            for tag, value in series(name, of_layer).items():
+                tf.summary.scalar(tag, value)
+
+    def _write_histograms(self, layers: list):
+        """Of both kernels; those of layers that `series` joins are joined too."""
+        label = labels(self.model)
+        paths = {label[id(layer)]["layer"]: layer for layer in layers}
+        for letter, kernel in (("W", "kernel"), ("B", "feedback_kernel")):
+            joined = defaultdict(list)
+            for path, layer in paths.items():
+                values = tf.reshape(tf.convert_to_tensor(getattr(layer, kernel)), [-1])
+                joined[path].append(values)
+                last = path.rpartition("/")[2]
+                if last not in paths:
+                    joined[last].append(values)
+            for name, parts in joined.items():
+                if name in paths or len(parts) > 1:
+                    tf.summary.histogram(f"{letter}/{name}", tf.concat(parts, 0))
+
+
+class _Regularisation(BatchMeasure):
+    """R and each primitive's value of the layers that have them."""
+
+    def __init__(self, x: Any):
+        super().__init__(x, training=False)
+
+    def _graph(self, tape, loss, calls):
+        return [self._values(call.layer, call.x) for call in calls]
+
+    def _values(self, layer: keras.Layer, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        rule = getattr(layer, "rule", None)
+        if not has_feedback_kernel(layer) or not isinstance(rule, AlignmentRule):
             return {}
-        if self._regularisation is None:
-            self._regularisation = _regularisation_function(self.model)
-        return self._regularisation(self._probe)
+        state = layer.layer_state(tf.cast(x, layer.compute_dtype))
+        r = rule.loss(state)
+        return ({} if r is None else {"R": r}) | rule.primitive_values(state)
 
-
-def _regularisation_function(model: keras.Model):
-    layers = [layer for layer in feedback_layers(model) if isinstance(layer.rule, AlignmentRule)]
-    if not layers:
-        return lambda probe: {}
-    inputs = keras.Model(model.inputs, [layer.input for layer in layers])
-
-    @tf.function
-    def values(probe):
-        result = {}
-        for layer, x in zip(layers, tf.nest.flatten(inputs(probe, training=False)), strict=True):
-            state = layer.layer_state(tf.cast(x, layer.compute_dtype))
-            loss = layer.rule.loss(state)
-            if loss is not None:
-                result[f"R/{layer.name}"] = loss
-            for name, value in layer.rule.primitive_values(state).items():
-                result[f"{name}/{layer.name}"] = value
-        return result
-
-    return values
+    def _records(self, label, values):
+        return [{"layer": label["layer"]} | {name: float(sum(v)) for name, v in values.items()}]

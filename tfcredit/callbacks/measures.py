@@ -2,7 +2,6 @@
 
 import importlib.util
 import io
-import math
 import os
 import pathlib
 import time
@@ -14,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import ErrorAngles, alignment, feedback_layers
-from tfcredit.callbacks.steps import steps_taken
+from tfcredit.callbacks.steps import mean, series, steps_taken
 from tfcredit.errors import UserError
 from tfcredit.records import read_csv, write_csv
 
@@ -35,7 +34,7 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     Args:
         x: Inputs of the batch on which errors are measured, `[n, ...]`.
-        y: Its labels, as the model's loss takes them.
+        y: Its labels, as the model's loss takes them; None with `measures` that need none.
         log_dir: Folder of the event files; `None` for none.
         every: Steps between two measurements, or `"epoch"` for the end of each epoch. At 200 the
             default measures cost less than 3 % of the time if the batch is not larger than the
@@ -51,8 +50,8 @@ class MeasureMonitor(keras.callbacks.Callback):
             dictionaries, as `pandas.DataFrame` and `tfcredit.analysis.write_csv` take them.
 
     Raises:
-        UserError: `every` is no positive number of steps; a measure can't look at the model; the
-            table that is there can't be read.
+        UserError: `every` is no positive number of steps; `x` or `y` is no batch of arrays; a
+            measure can't look at the model; the table that is there can't be read.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class MeasureMonitor(keras.callbacks.Callback):
         if every != "epoch" and not (isinstance(every, int) and every > 0):
             raise UserError(f"every={every!r} is no interval: give a number of steps or 'epoch'.")
         self.records: list[dict] = []
-        self._errors = ErrorAngles(x, y)
+        self._errors = ErrorAngles(x, y) if measures is None else None
         self._measures = measures
         self._every = every
         self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
@@ -149,14 +148,12 @@ class MeasureMonitor(keras.callbacks.Callback):
 
 def _scalars(records: Sequence[dict]) -> dict[str, float]:
     """Tag -> value. Spectra, which have several records per layer, are no scalars."""
-    values = defaultdict(list)
-    scalars = {}
+    values = defaultdict(dict)
     for record in records:
         for name, value in record.items():
             if isinstance(value, float) and "index" not in record:
-                scalars[f"{name}/{record['layer']}"] = value
-                values[name].append(value)
-    for name, found in values.items():
-        defined = [value for value in found if not math.isnan(value)]
-        scalars[f"{name}/mean"] = sum(defined) / len(defined) if defined else math.nan
+                values[name][record["layer"]] = value
+    scalars = {}
+    for name, of_layer in values.items():
+        scalars |= series(name, of_layer) | {f"{name}/mean": mean(of_layer.values())}
     return scalars

@@ -1,4 +1,4 @@
-"""What differs between kinds of layer: three products and what the kernel's axes stand for.
+"""The kinds of layer: three products each, and the meaning of the kernel's axes.
 
 A layer computes `y = op(x; W)`. The two other products are the adjoints of `op`:
 

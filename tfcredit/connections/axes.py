@@ -1,4 +1,4 @@
-"""What the axes of a kernel stand for, and what follows from it: fields and fans."""
+"""The meaning of a kernel's axes, and what follows from it: fields and fans."""
 
 import dataclasses
 import math
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class KernelAxes:
-    """What the axes of a kernel stand for.
+    """The meaning of a kernel's axes.
 
     Axes that are neither taps, inputs nor outputs are groups: each has weights of its own for a
     part of the input that goes to a part of the output.
@@ -42,7 +42,7 @@ class KernelAxes:
 
     @property
     def fan_in(self) -> int:
-        """How many numbers a field holds: the weights that an output sums over."""
+        """The size of a field: the number of weights that an output sums over."""
         return math.prod(self.shape[axis] for axis in self.field)
 
     @property

@@ -29,7 +29,7 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def axes(self, kernel_shape: Sequence[int]) -> KernelAxes:
-        """What the axes of a kernel of this shape stand for."""
+        """The meaning of the axes of a kernel of this shape."""
 
     def on_fields(self, kernel_shape: Sequence[int]) -> "Connection":
         """The same kernel on inputs that each fill one receptive field.

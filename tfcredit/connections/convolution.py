@@ -96,7 +96,7 @@ class ConvConnection(Connection):
         return shape[1:] if self.channels_first else shape[:-1]
 
     def _margins(self, axis: int, size: int, taps: int) -> tuple[int, int]:
-        """How many zeros stand before and after an input of this size."""
+        """The number of zeros before and after an input of this size."""
         if self.padding != "same":
             return self.pads[axis]
         stride, reach = self.strides[axis], (taps - 1) * self.dilation_rate[axis] + 1

@@ -2,6 +2,7 @@
 
 import keras
 
+from tfcredit.convert.exchange import exchange
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import twins
@@ -31,9 +32,19 @@ def to_backprop(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise UserError(f"{model!r} is a {type(model).__name__}, but a keras.Model was expected.")
-    return rebuild(
-        unwire(model),
+    model = unwire(model)
+    made = rebuild(
+        model,
         lambda _, config: (
             twins.to_keras(config) if twins.layer_class(config) in twins.KERAS else config
         ),
     )
+    exchange(model, made, lambda _, layer: _twin(layer))
+    return made
+
+
+def _twin(layer):
+    """The config of a feedback layer's Keras layer."""
+    if type(layer) not in twins.KERAS:
+        return None
+    return twins.to_keras(keras.saving.serialize_keras_object(layer))

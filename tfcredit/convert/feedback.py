@@ -8,8 +8,10 @@ from typing import Any
 import keras
 
 from tfcredit import rules
-from tfcredit.convert.places import Place, is_own_code, walk, with_kernels
-from tfcredit.convert.rebuild import copy_forward_weights, exchange_inner_layers, rebuild
+from tfcredit.analysis.places import Place
+from tfcredit.convert.exchange import exchange
+from tfcredit.convert.places import with_kernels
+from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer, twins
 from tfcredit.models import wire
@@ -32,9 +34,10 @@ def to_feedback(
 
     Every layer that has a feedback layer in `tfcredit.layers` becomes one, in nested models and
     in custom layers too; the others stay as they are and a warning names those among them that
-    have kernels. `report` lists all. Layers that a custom layer makes in its own code are exchanged
-    in the new network itself: a file of it holds their kernels, but Keras' loading makes the
-    custom layer without them, so make such a network again with this function and load its weights.
+    have kernels or multiply by those of other layers. `report` lists all. Layers that a custom
+    layer makes in its own code are exchanged in the new network itself: a file of it holds their
+    kernels, but Keras' loading makes the custom layer without them, so make such a network again
+    with this function and load its weights.
 
     Args:
         model: A built functional or sequential model, or a subclassed one with a config.
@@ -66,6 +69,10 @@ def to_feedback(
         >>> tuple(model.get_layer("top").feedback_kernel.shape)
         (8, 3)
     """
+    if isinstance(rule, Mapping) and not {"class_name", "name"} & set(rule):
+        raise UserError(
+            f"rule={dict(rule)!r} is no rule but a mapping of layers to rules: give it as layers=."
+        )
     places = _checked(model)
     free = [place for place in places if place.obstacle is None]
     if not free:
@@ -94,29 +101,20 @@ def to_feedback(
         model,
         lambda path, config: twins.to_feedback(config, own(path)) if path in chosen else config,
     )
-    _exchange_in_custom_layers(model, made, own, chosen)
+
+    def twin(place, layer):
+        return _twin(layer, own(place.path)) if place.path in chosen else None
+
+    exchange(model, made, twin)
     return wire(made, feedback_initializer, derive(seed, "direct_feedback"))
 
 
-def _exchange_in_custom_layers(model, made, own, chosen):
-    """What custom layers have made in their own code is in no config."""
-    # By their order, because these layers may have got other names in the new network.
-    pairs = zip(walk(model), walk(made), strict=True)
-    paths = {id(new.layer): old.path for old, new in pairs}
-
-    def made_from(layer):
-        path = paths.get(id(layer))
-        if path not in chosen:
-            return None
-        config = keras.saving.serialize_keras_object(layer)
-        new = keras.saving.deserialize_keras_object(twins.to_feedback(config, own(path)))
-        if layer.built:
-            copy_forward_weights(layer, new)
-        return new
-
-    for each in made._flatten_layers():
-        if is_own_code(each):
-            exchange_inner_layers(each, made_from)
+def _twin(layer, arguments):
+    """The config of a chosen layer's feedback layer, if it is none with the rule already."""
+    own_rule = getattr(layer, "rule", None)
+    if own_rule is not None and rules.serialize(own_rule) == arguments["rule"]:
+        return None
+    return twins.to_feedback(keras.saving.serialize_keras_object(layer), arguments)
 
 
 def _checked(model) -> list[Place]:
@@ -143,7 +141,7 @@ def _checked(model) -> list[Place]:
             )
     owners = {}
     for place in places:
-        for variable in place.layer.trainable_variables:
+        for variable in place.own_variables:
             other = owners.setdefault(id(variable), place.path)
             if other != place.path:
                 raise UserError(

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import keras
 
-from tfcredit.convert.places import is_own_code
+from tfcredit.analysis.places import is_own_code
+from tfcredit.convert.states import copy_states
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.layers import FeedbackLayer
-from tfcredit.layers.twins import FEEDBACK, layer_class
+from tfcredit.layers.twins import layer_class
 
 Exchange = Callable[[str, dict], dict]
 
@@ -26,6 +27,7 @@ def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
     Raises:
         UserError: The model or one of its layers can't be made from its config.
     """
+    _refuse_used_variables(model)
     try:
         config = keras.saving.serialize_keras_object(model)
     except NotImplementedError as problem:
@@ -47,17 +49,33 @@ def rebuild(model: keras.Model, exchange: Exchange) -> keras.Model:
     return made
 
 
+def _refuse_used_variables(model: keras.Model) -> None:
+    """A config holds the values of a variable that a graph uses, not whose variable it is."""
+    for owner in model._flatten_layers():
+        for operation in getattr(owner, "operations", ()):
+            for node in operation._inbound_nodes:
+                for each in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
+                    if isinstance(each, keras.Variable):
+                        raise UserError(
+                            f"{operation.name!r} in model {owner.name!r} is called on the variable "
+                            f"{each.path!r} of another layer, which no config tells: make a layer "
+                            "of your own that holds the other layer."
+                        )
+
+
 def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
     """Gives a layer or network the weights of another one, feedback kernels left out.
 
-    Feedback kernels that are drawn at an angle to the forward kernel are drawn again.
+    With them goes all that Keras keeps elsewhere: what layers save by methods of their own, such as
+    the statistics of `Normalization`, tables, the states of random generators. Feedback kernels
+    that are drawn at an angle to the forward kernel are drawn again.
 
     Args:
         source: What has the weights.
         target: A layer or network of the same architecture.
 
     Raises:
-        UserError: They have not the same weights.
+        UserError: They have not the same weights, or a custom layer can't load what it saves.
     """
     old, new = forward_weights(source), forward_weights(target)
     if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
@@ -68,6 +86,7 @@ def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
         )
     for kept, variable in zip(old, new, strict=True):
         variable.assign(keras.ops.convert_to_numpy(kept))
+    copy_states(source, target)
     renew_angles(target)
 
 
@@ -114,41 +133,6 @@ def _exchanged(node, prefix: str, exchange: Exchange):
     if str(node.get("module")).startswith("keras") and not is_model:
         return node  # TimeDistributed and others run their layers in ways of their own.
     return node | {"config": _exchanged(inner, f"{path}/" if "name" in inner else prefix, exchange)}
-
-
-def exchange_inner_layers(owner: keras.Layer, made_from: Callable) -> None:
-    """Puts other layers in the place of those that a custom layer's own code has made.
-
-    Args:
-        owner: A built layer or model that is no Keras class.
-        made_from: Function of a layer that gives the one to stand in its place, or None.
-    """
-    found = {}
-    for layer in list(owner._layers):
-        new = made_from(layer) if type(layer) in FEEDBACK else None
-        if new is not None:
-            found[id(layer)] = new
-            # In its old place among the sublayers, so that the order of the weights stays. (Keras
-            # itself admits no change once a layer is built, and would append.)
-            owner._layers[next(i for i, x in enumerate(owner._layers) if x is layer)] = new
-    for name, value in list(vars(owner).items()):
-        if name != "_layers":
-            vars(owner)[name] = _replaced(value, found)
-
-
-def _replaced(value, found: dict):
-    """`value` with the layers in it replaced; lists and mappings are changed themselves."""
-    if id(value) in found:
-        return found[id(value)]
-    if isinstance(value, list):
-        for index, each in enumerate(value):
-            list.__setitem__(value, index, _replaced(each, found))
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            dict.__setitem__(value, key, _replaced(each, found))
-    elif isinstance(value, tuple) and type(value) is tuple:
-        return tuple(_replaced(each, found) for each in value)
-    return value
 
 
 def _not_rebuilt(model, problem) -> UserError:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
+from tfcredit.analysis.places import Place
 from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import forward_weights
 
@@ -29,10 +30,18 @@ def report(model: keras.Model) -> list[dict]:
                 "kind": type(place.layer).__name__,
                 "rule": "backprop" if rule is None else rule.name,
                 "note": "" if rule is not None else place.obstacle or "",
-                "parameters": sum(math.prod(v.shape) for v in forward_weights(place.layer)),
+                "parameters": sum(math.prod(v.shape) for v in _weights(place)),
             }
         )
     return records
+
+
+def _weights(place: Place) -> list[keras.Variable]:
+    """A layer's forward weights, those of the layers in it only if they have no place of theirs."""
+    layer = place.layer
+    if place.has_twin or not layer._layers:
+        return forward_weights(layer)
+    return layer._trainable_variables + layer._non_trainable_variables
 
 
 def table(model: keras.Model) -> str:

@@ -1,4 +1,4 @@
-"""What a primitive is, weighted sums of primitives, and the registry of both."""
+"""The base class of primitives, weighted sums of them, and their registry."""
 
 import abc
 import inspect
@@ -38,7 +38,7 @@ class Primitive(abc.ABC):
 
     @property
     def has_value(self) -> bool:
-        """Whether `value` is stated, so that inputs of R may alter what it is made of."""
+        """True if `value` is stated, so that inputs of R may alter its parts."""
         return type(self).value is not Primitive.value
 
     def value(self, seen: Seen) -> tf.Tensor:
@@ -108,8 +108,8 @@ def register(name: str, *, degree: int, reads: str = "xyWB", formula: str | None
         by the batch size `seen.n` where R is a mean. The decorator gives the `Primitive`.
 
     Raises:
-        UserError: The name of a primitive of tfcredit, one that is no identifier, or a degree
-            below 1.
+        UserError: The name of a primitive of tfcredit, one that is no identifier, a degree below
+            1, or something that a primitive can't read.
 
     Example:
         >>> @register("quartic", degree=4, reads="B")
@@ -126,6 +126,10 @@ def register(name: str, *, degree: int, reads: str = "xyWB", formula: str | None
         raise UserError(f"primitive {name!r} is tfcredit's own: choose another name.")
     if not isinstance(degree, int) or degree < 1:
         raise UserError(f"degree={degree!r} of primitive {name!r} must be an integer >= 1.")
+    if not set(reads) <= set("xyWB"):
+        raise UserError(
+            f"reads={reads!r} of primitive {name!r} must be letters of x, y, W and B, such as 'xy'."
+        )
     if formula is not None:
         warnings.warn(
             f"formula= of primitive {name!r} is unused and will go: its docstring says what R is.",

@@ -1,4 +1,4 @@
-"""What R sees of a layer, and the sums that its terms are made of."""
+"""A layer as R sees it, and the sums that R's terms are made of."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What R sees of a layer. Products run in the dtype of x, sums over the kernel in that of B.
+    """A layer as R sees it. Products run in the dtype of x, sums over the kernel in that of B.
 
     Attributes:
         connection: The layer's three products.
@@ -38,7 +38,7 @@ class Seen:
     y_amp: tf.Tensor | None = None
 
     updates_forward = False
-    """Whether R holds the forward kernel's own terms too (`AlignmentInputs.update_forward`)."""
+    """True if R holds the forward kernel's own terms too (`AlignmentInputs.update_forward`)."""
 
     @functools.cached_property
     def n(self) -> float | tf.Tensor:
@@ -68,7 +68,7 @@ class Seen:
 
     @property
     def partner(self) -> tf.Tensor:
-        """What `amp` pairs with op(x; B)."""
+        """The partner of op(x; B) in `amp`."""
         return self.y if self.y_amp is None else self.y_amp
 
     def forward(self, kernel: tf.Tensor) -> tf.Tensor:

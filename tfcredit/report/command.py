@@ -26,18 +26,20 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
     options = _parse(arguments, program)
     import_tensorflow()
     from tfcredit.report.page import page
-    from tfcredit.report.reading import find_runs
+    from tfcredit.report.reading import read_runs
 
-    runs = find_runs(options.runs)
+    runs, notes = read_runs(options.runs)
     output = Path(options.output)
     try:
         with written(output) as partial:
-            partial.write_bytes(page(runs).encode(errors="replace"))
+            partial.write_bytes(page(runs, notes).encode(errors="replace"))
     except OSError as problem:
         raise UserError(
             f"--output={output} can't be written ({problem.strerror or problem}): give a file in a "
             "folder that is there, that you may write to and whose disk is not full."
         ) from None
+    for note in notes:
+        print(note)
     print(f"Wrote {output}: {len(runs)} run(s)")
 
 

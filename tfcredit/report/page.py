@@ -1,12 +1,11 @@
 """The page of a report: HTML that needs no network and runs no script."""
 
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from tfcredit.report import figures
-from tfcredit.report.reading import StoredRun
+from tfcredit.report.reading import LARGEST, StoredRun
 from tfcredit.training.flags import of_scope, shown_in
 
 _HEAD = """<!DOCTYPE html>
@@ -50,17 +49,18 @@ td:first-child { min-width: 11rem; overflow-wrap: anywhere }
 """
 
 
-def page(runs: Sequence[StoredRun]) -> str:
+def page(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> str:
     """Write the page.
 
     Args:
         runs: One or more.
+        notes: Sentences on what was left out.
 
     Returns:
         A whole HTML document.
     """
     parts = [_HEAD, "<h1>tfcredit report</h1>", _warnings(runs), "<h2>Results</h2>", _results(runs)]
-    parts += [_notes(runs), _differences(runs), _charts(runs)]
+    parts += [_notes(runs, notes), _differences(runs), _charts(runs)]
     parts += [_maps(runs, measure) for measure in _MAPS]
     return "\n".join(part for part in parts if part) + "\n</body>\n</html>\n"
 
@@ -158,8 +158,9 @@ def _maps(runs: Sequence[StoredRun], measure: str) -> str:
     return f'<h2>{title}</h2>\n<p class="note">{note}</p>\n<div class="maps">\n{shown}\n</div>'
 
 
-def _notes(runs: Sequence[StoredRun]) -> str:
-    items = [f"<li>{escape(run.name)}: {escape(note)}</li>" for run in runs for note in run.notes]
+def _notes(runs: Sequence[StoredRun], others: Sequence[str]) -> str:
+    notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
+    items = [f"<li>{_text(note, 1_000)}</li>" for note in [*notes, *others]]
     return "\n".join(["<ul>", *items, "</ul>"]) if items else ""
 
 
@@ -181,12 +182,22 @@ def _name(run: StoredRun, index: int) -> str:
     return f'<span style="color: {colour}" aria-hidden="true">{letter}</span> {escape(run.name)}'
 
 
-def _text(value: Any) -> str:
-    return "-" if value is None or value == "" else escape(str(value))
+def _text(value: Any, most: int = 300) -> str:
+    """A value as HTML, shortened if it is very long."""
+    if value is None or value == "":
+        return "-"
+    try:
+        text = str(value)
+    except ValueError:  # an integer of thousands of digits
+        return "not finite"
+    return escape(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
 def _number(value: Any, digits: int, scale: float = 1.0) -> str:
     """A number as text; a dash where there is none."""
     if not isinstance(value, int | float):
         return "-"
-    return f"{scale * value:.{digits}f}" if math.isfinite(value) else "not finite"
+    if not abs(value) <= LARGEST:
+        return "not finite"
+    shown = f"{scale * value:.{digits}f}"
+    return shown if len(shown) <= 20 else f"{scale * value:.3e}"

@@ -1,19 +1,29 @@
 """What run directories hold, as far as it can be read."""
 
+import csv
 import dataclasses
 import json
 import math
 import os
 import pathlib
-from collections.abc import Sequence
-
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util import tensor_util
+from collections.abc import Iterable, Sequence
 
 from tfcredit.errors import UserError
-from tfcredit.records import read_csv
+from tfcredit.report.events import read_scalars
+from tfcredit.report.files import NotRead, open_inside, read_text
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import RunDirectory
+
+MOST_TEXT = 2**20
+"""Bytes of flags or a summary."""
+MOST_TABLE = 2**26
+"""Bytes of a table."""
+MOST_LAYERS = 200
+MOST_TIMES = 400
+MOST_ROWS = 2_000
+"""Of a run, in figures: more could not be told apart."""
+LARGEST = 1e100
+"""Of a number that a figure can show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,46 +54,61 @@ class StoredRun:
 
 
 def find_runs(paths: Sequence[str | os.PathLike]) -> list[StoredRun]:
+    """Read runs; see `read_runs`, which also tells what was left out."""
+    return read_runs(paths)[0]
+
+
+def read_runs(paths: Sequence[str | os.PathLike]) -> tuple[list[StoredRun], list[str]]:
     """Read runs.
 
     Args:
         paths: Run directories, or folders with runs somewhere below.
 
     Returns:
-        The runs in the order of `paths`, and by name within each, none of them twice.
+        The runs in the order of `paths`, and by name within each, none of them twice; and notes on
+        folders below that look like runs, but can't be read as such.
 
     Raises:
-        UserError: A path is no folder or holds no run, or a run's flags or summary are damaged.
+        UserError: A path is no folder or holds no run, or the flags or the summary of a run that
+            it names are damaged, or those of all runs below it.
     """
-    folders: dict[pathlib.Path, None] = {}
+    folders: dict[pathlib.Path, bool] = {}
     for path in map(pathlib.Path, paths):
-        directory = RunDirectory(path)
-        flags = [directory.flags] if directory.holds_run() else sorted(path.rglob("flags.txt"))
+        is_named = RunDirectory(path).holds_run()
+        flags = [path / "flags.txt"] if is_named else sorted(path.rglob("flags.txt"))
         if not flags:
             raise UserError(
                 f"{path} holds no run (no flags.txt there or below): give the --run_dir of one, or "
                 "a folder of such."
             )
-        folders |= dict.fromkeys(file.parent.resolve() for file in flags)
+        for file in flags:
+            folders[file.parent.resolve()] = is_named or folders.get(file.parent.resolve(), False)
     shared = os.path.commonpath([folder.parent for folder in folders])
-    return [_read(RunDirectory(folder), os.path.relpath(folder, shared)) for folder in folders]
+    runs, notes, problem = [], [], None
+    for folder, is_named in folders.items():
+        name = os.path.relpath(folder, shared)
+        try:
+            runs.append(_read(RunDirectory(folder), name))
+        except UserError as refused:
+            if is_named:
+                raise
+            problem = refused
+            notes.append(f"{name} is left out: {refused}")
+    if problem is not None and not runs:
+        raise problem
+    return runs, notes
 
 
 def _read(directory: RunDirectory, name: str) -> StoredRun:
     recipe = _recipe(directory)
-    rows, notes = _metrics(directory.metrics)
-    angles, means = _angles(directory.tensorboard)
-    error_angles = []
-    try:
-        error_angles = _error_angles(directory.measures)
-    except UserError:
-        notes.append(
-            f"{directory.measures.name} is damaged, so that angles of errors are left out."
-        )
-    if directory.summary.exists():
-        state, summary = "finished", _summary(directory.summary)
+    rows, notes = _metrics(directory)
+    angles, means, event_notes = _angles(directory)
+    error_angles, measure_notes = _error_angles(directory)
+    notes += event_notes + measure_notes
+    if os.path.lexists(directory.summary):
+        state, summary = "finished", _summary(directory)
     else:
-        state = "in progress" if directory.is_locked() else "not finished"
+        state = "in progress" if _is_locked(directory) else "not finished"
         notes.insert(0, f"{state}: no {directory.summary.name}; the results are those so far.")
         last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
         summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
@@ -91,20 +116,33 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
     return StoredRun(name, recipe, state, summary, rows, angles, means, error_angles, notes)
 
 
+def _is_locked(directory: RunDirectory) -> bool:
+    try:
+        open_inside(directory.path, directory.lock).close()
+        return directory.is_locked()
+    except (NotRead, OSError):
+        return False
+
+
 def _recipe(directory: RunDirectory) -> Recipe:
     try:
-        return parse(directory.flags.read_text().splitlines())[0]
-    except (OSError, UnicodeDecodeError, UserError) as problem:
+        lines = read_text(directory.path, directory.flags, MOST_TEXT).splitlines()
+        if any(line.strip().lstrip("-").startswith("flagfile") for line in lines):
+            # absl would read it, wherever it is.
+            raise NotRead("names another file by --flagfile")
+        return parse(lines)[0]
+    except (NotRead, UserError, ValueError, OverflowError, RecursionError) as problem:
+        reason = " ".join(str(problem).split()).rstrip(".")[:300]
         raise UserError(
-            f"{directory.flags} can't be read ({str(problem).rstrip('.')}): mend it or leave this "
-            "run out."
+            f"{directory.flags} can't be read ({reason}): mend it or leave this run out."
         ) from None
 
 
-def _summary(path: pathlib.Path) -> dict:
+def _summary(directory: RunDirectory) -> dict:
+    path = directory.summary
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(read_text(directory.path, path, MOST_TEXT))
+    except (NotRead, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise UserError(
@@ -113,10 +151,15 @@ def _summary(path: pathlib.Path) -> dict:
     return content
 
 
-def _metrics(path: pathlib.Path) -> tuple[list[dict[str, float]], list[str]]:
+def _metrics(directory: RunDirectory) -> tuple[list[dict[str, float]], list[str]]:
     """The rows, and notes on what is missing of them."""
-    text = path.read_text(errors="replace") if path.exists() else ""
-    lines, notes = text.splitlines(), []
+    path, text, notes = directory.metrics, "", []
+    if os.path.lexists(path):
+        try:
+            text = read_text(directory.path, path, MOST_TABLE)
+        except NotRead as problem:
+            notes.append(f"{path.name} {problem}, so it is left out.")
+    lines = text.splitlines()
     if lines and not text.endswith("\n"):
         notes.append(f"{path.name} ends in the middle of a row, which is left out.")
         lines.pop()
@@ -126,10 +169,11 @@ def _metrics(path: pathlib.Path) -> tuple[list[dict[str, float]], list[str]]:
         notes.append(f"{path.name}: {damaged} damaged row(s) left out.")
     broken = [name for name in names if any(math.isnan(row.get(name, 0.0)) for row in rows)]
     if broken:
-        notes.append(f"{path.name}: not finite, so left out of curves: {', '.join(broken)}.")
+        shown = ", ".join(broken)[:200]
+        notes.append(f"{path.name}: not finite, so left out of curves: {shown}.")
     if not rows:
         notes.append("no epoch has been written.")
-    return rows, notes
+    return thinned(rows, MOST_ROWS), notes
 
 
 def _row(names: list[str], line: str) -> dict[str, float]:
@@ -139,33 +183,74 @@ def _row(names: list[str], line: str) -> dict[str, float]:
         row = {n: float(field) for n, field in zip(names, fields, strict=True) if field}
     except ValueError:
         return {}
-    if not math.isfinite(row.get("step", math.nan)):
+    if not abs(row.get("step", math.nan)) <= LARGEST:
         return {}
-    return {n: value if math.isfinite(value) else math.nan for n, value in row.items()}
+    return {n: value if abs(value) <= LARGEST else math.nan for n, value in row.items()}
 
 
-def _angles(folder: pathlib.Path) -> tuple[list[dict], list[dict]]:
-    """Records of every layer's angle, and of the mean, by step."""
-    if not folder.is_dir():
-        return [], []
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    values = {
-        tag.removeprefix("angle/"): {
-            event.step: float(tensor_util.make_ndarray(event.tensor_proto))
-            for event in events.Tensors(tag)  # of a step that was taken again the last
-        }
-        for tag in events.Tags()["tensors"]
-        if tag.startswith("angle/")
-    }
+def _angles(directory: RunDirectory) -> tuple[list[dict], list[dict], list[str]]:
+    """Records of every layer's angle, and of the mean, by step; and notes."""
+    values, notes = read_scalars(directory.tensorboard, directory.path, "angle/")
     means = [{"step": k, "mean_angle": v} for k, v in sorted(values.pop("mean", {}).items())]
+    values.pop("heat_map", None)
     angles = [
         {"step": step, "layer": layer, "angle": angle}
         for layer, by_step in values.items()
         for step, angle in sorted(by_step.items())
     ]
-    return angles, means
+    angles, note = _bounded(angles, "angles")
+    return angles, thinned(means, MOST_ROWS), notes + note
 
 
-def _error_angles(path: pathlib.Path) -> list[dict]:
-    records = read_csv(path) if path.exists() else []
-    return [record for record in records if {"step", "layer", "error_angle"} <= set(record)]
+def _error_angles(directory: RunDirectory) -> tuple[list[dict], list[str]]:
+    path = directory.measures
+    if not os.path.lexists(path):
+        return [], []
+    try:
+        lines = read_text(directory.path, path, MOST_TABLE).splitlines(keepends=True)
+        table = csv.DictReader(lines, strict=True)
+        if not {"step", "layer"} <= set(table.fieldnames or ()):
+            raise KeyError
+        found = [
+            {
+                "step": int(row["step"]),
+                "layer": row["layer"],
+                "rule": row.get("rule") or "",
+                "error_angle": float(row["error_angle"]),
+            }
+            for row in table
+            if row.get("error_angle")
+        ]
+    except NotRead as problem:
+        return [], [f"{path.name} {problem}, so that angles of errors are left out."]
+    except (ValueError, TypeError, KeyError, csv.Error, OverflowError):
+        return [], [f"{path.name} is damaged, so that angles of errors are left out."]
+    return _bounded(found, "angles of errors")
+
+
+def _bounded(records: list[dict], what: str) -> tuple[list[dict], list[str]]:
+    """The records that a heat map can show, and a note if those are not all."""
+    layers = list(dict.fromkeys(record["layer"] for record in records))
+    steps = sorted({record["step"] for record in records if abs(record["step"]) <= LARGEST})
+    kept, times = set(thinned(layers, MOST_LAYERS)), set(thinned(steps, MOST_TIMES))
+    shown = [each for each in records if each["layer"] in kept and each["step"] in times]
+    notes = []
+    if len(kept) < len(layers):
+        notes.append(f"{what}: {len(kept)} of {len(layers)} layers are shown.")
+    return shown, notes
+
+
+def thinned(items: Iterable, most: int) -> list:
+    """Evenly chosen items, the first and the last among them.
+
+    Args:
+        items: What to choose from.
+        most: How many to keep at most, 2 or more.
+
+    Returns:
+        All of them, if they are few enough.
+    """
+    items = list(items)
+    if len(items) <= most:
+        return items
+    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]

@@ -61,7 +61,7 @@ def _times(coefficient, dw):
 
 
 def _parameters(method) -> int:
-    """How many arguments it takes beside `self`."""
+    """The number of arguments beside `self`."""
     return len(inspect.signature(method).parameters) - 1
 
 

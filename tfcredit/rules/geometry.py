@@ -1,4 +1,4 @@
-"""How a layer's kernel meets its input: what calibrates an estimate of W from noise in it."""
+"""Positions at which a kernel meets its input: they calibrate estimates of W from noise."""
 
 import dataclasses
 import functools
@@ -33,7 +33,7 @@ class Geometry:
 def geometry(
     connection: Connection, input_shape: Sequence[int | None], kernel_shape: Sequence[int]
 ) -> Geometry:
-    """How a layer's taps meet its input.
+    """Count the positions at which each tap of a kernel meets its input.
 
     Args:
         connection: The layer's products.

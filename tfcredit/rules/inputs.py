@@ -1,4 +1,4 @@
-"""What the regularisation function R sees of a layer: its activity, altered, or noise."""
+"""The inputs of the regularisation function R: the layer's activity, altered, or noise."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ class AlignmentInputs:
 
     @property
     def alters_forward_output(self) -> bool:
-        """Whether the forward projection that `amp` sees differs from the one `null` sees."""
+        """True if `amp` sees another forward projection than `null`."""
         return (
             self.center_forward_output
             or self.normalize_forward_output
@@ -106,7 +106,7 @@ class AlignmentInputs:
 
     @property
     def alters_backward(self) -> bool:
-        """Whether an option stands between B and R, so that R's closed form is lost."""
+        """True if an option stands between B and R, so that R has no closed form."""
         return (
             self.use_bias_backward
             or self.activation_backward

@@ -59,7 +59,7 @@ def alter_output(x: tf.Tensor, inputs: AlignmentInputs, direction: str) -> tf.Te
 
 @dataclasses.dataclass(frozen=True)
 class AlteredSeen(Seen):
-    """What R sees where options alter projections and reconstructions.
+    """A layer as R sees it where options alter projections and reconstructions.
 
     Attributes:
         inputs: The options.

@@ -61,7 +61,7 @@ class SignSymmetry(Rule):
         return tf.raw_ops.LeakyReluGrad(gradients=magnitude, features=w, alpha=-1.0)
 
     def _discordant(self, state: LayerState) -> tf.Tensor:
-        """Which feedback weights have the other sign than their forward weight."""
+        """True for feedback weights whose sign is not that of their forward weight."""
         seed = derive(state.seed, "concordance")
         draw = noise.fixed(seed, state.kernel.shape, tf.float32, "uniform")
         # Of variance 1: between -sqrt(3) and sqrt(3).

@@ -1,4 +1,4 @@
-"""What a rule sees of a layer, and checks of what it makes of it."""
+"""A layer as its rule sees it, and the check of what the rule's methods give."""
 
 import dataclasses
 import warnings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class LayerState:
-    """What a rule may look at in one layer, in one training call.
+    """A layer as its rule sees it in one training call.
 
     Attributes:
         connection: The layer's three products.
@@ -147,7 +147,7 @@ class LayerState:
 
 
 def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: str) -> tf.Tensor:
-    """What a rule's method gave.
+    """Check the shape of what a rule's method gave.
 
     Args:
         rule: The rule.

@@ -1,0 +1,156 @@
+"""Where the layers of a network are: inside of models, of custom layers, of Keras' own layers."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+
+from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.twins import FEEDBACK, KERAS
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A layer and where it is.
+
+    Attributes:
+        path: Its name behind those of the models and layers that it is in: `encoder/dense`. No
+            other layer of the network has this path.
+        layer: The layer.
+        owner: What holds it.
+        wrapper: The Keras layer, such as `TimeDistributed`, that it is inside of, or None.
+        tied: What its products with kernels that it has no feedback kernel for are, or None.
+    """
+
+    path: str
+    layer: keras.Layer
+    owner: keras.Layer
+    wrapper: keras.Layer | None = None
+    tied: str | None = None
+
+    @property
+    def has_twin(self) -> bool:
+        """True for a Keras layer that has a feedback layer, and for a feedback layer."""
+        return type(self.layer) in FEEDBACK or type(self.layer) in KERAS
+
+    @property
+    def rule(self):
+        """The rule of a feedback layer that is not trained by backprop, else None."""
+        rule = getattr(self.layer, "rule", None) if type(self.layer) in KERAS else None
+        if isinstance(self.layer, FeedbackLayer):
+            rule = self.layer.rule
+        by_backprop = rule is None or not rule.has_feedback_kernel and rule.sends_error
+        return None if by_backprop else rule
+
+    @property
+    def own_variables(self) -> list[keras.Variable]:
+        """The layer's kernels and biases; those of the layers in it only if it has a twin."""
+        layers = self.layer._flatten_layers() if self.has_twin else [self.layer]
+        return [variable for layer in layers for variable in layer._trainable_variables]
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why the layer can't become a feedback layer, or None if it can."""
+        layer = self.layer
+        if self.tied is not None:
+            return self.tied
+        if self.wrapper is not None:
+            return f"{type(self.wrapper).__name__} runs it in a way that admits no added loss"
+        if not self.has_twin:
+            return f"no connection is known for {type(layer).__name__}"
+        if getattr(layer, "lora_enabled", False):
+            return "LoRA is enabled, so that its kernel is not the one that is used"
+        if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
+            return "it is quantised"
+        return None
+
+
+def is_own_code(layer: keras.Layer) -> bool:
+    """True for a layer whose class comes from neither Keras nor tfcredit."""
+    return type(layer).__module__.split(".")[0] not in ("keras", "tfcredit")
+
+
+def walk(model: keras.Model) -> Iterator[Place]:
+    """All layers that hold no other layers, and those that have a feedback twin as a whole.
+
+    Args:
+        model: The model.
+
+    Yields:
+        Each layer once. Those of functional and sequential models come in call order, those of
+        other models and of custom layers in the order in which these hold them.
+    """
+    for place in everything(model):
+        if place.has_twin or not place.layer._layers or holds_own_kernels(place):
+            yield place
+
+
+def everything(model: keras.Model) -> Iterator[Place]:
+    """All layers, also those that hold others; what a feedback twin holds is left out.
+
+    Args:
+        model: The model.
+
+    Yields:
+        Each layer once, behind the layers that it holds, in the order of `walk`.
+    """
+    used: set[str] = set()
+    for place in _everything(model, "", None, set()):
+        path, number = place.path, 1
+        while path in used:  # custom layers may hold several of one name
+            path, number = f"{place.path}_{number}", number + 1
+        used.add(path)
+        yield dataclasses.replace(place, path=path)
+
+
+def _everything(owner, prefix, wrapper, seen):
+    for layer in owner._flatten_layers(include_self=False, recursive=False):
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        place = Place(prefix + layer.name, layer, owner, wrapper)
+        if not place.has_twin:
+            runs_itself = isinstance(layer, keras.Model) or is_own_code(layer)
+            inner = wrapper if runs_itself or not layer._layers else wrapper or layer
+            yield from _everything(layer, f"{place.path}/", inner, seen)
+        yield place
+
+
+def holds_own_kernels(place: Place) -> bool:
+    """True for a model or custom layer that has kernels beside those of the layers in it."""
+    is_container = isinstance(place.layer, keras.Model) or is_own_code(place.layer)
+    return is_container and own_kernels(place.layer)
+
+
+def with_one_kernel(model: keras.Model) -> list[Place]:
+    """The places of all layers that have one kernel and a feedback twin, or a feedback kernel.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The places in the order of `walk`. Layers with several kernels, such as
+        `MultiHeadAttention`, stand for the layers in them: `attention/query`.
+    """
+    places = []
+    for place in everything(model):
+        inner = []
+        if place.has_twin and not isinstance(place.layer, FeedbackLayer):
+            inner = [
+                dataclasses.replace(
+                    each, path=f"{place.path}/{each.path}", wrapper=place.wrapper or each.wrapper
+                )
+                for each in everything(place.layer)
+            ]
+        places += [each for each in (place, *inner) if _has_one_kernel(each.layer)]
+    return places
+
+
+def _has_one_kernel(layer: keras.Layer) -> bool:
+    known = isinstance(layer, FeedbackLayer) or type(layer) in FEEDBACK
+    return known and getattr(layer, "kernel", None) is not None
+
+
+def own_kernels(layer: keras.Layer) -> bool:
+    """True for a layer with a trained variable of rank 2 or more that is no inner layer's."""
+    return any(len(variable.shape) > 1 for variable in layer._trainable_variables)

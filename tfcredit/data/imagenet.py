@@ -15,6 +15,9 @@ from tfcredit.ilsvrc2012 import CLASSES, IMAGES
 KNOWN_COUNTS = {("train", 1024): IMAGES["train"], ("validation", 128): IMAGES["validation"]}
 """Records in the shards of the whole ImageNet, by part and number of shards."""
 
+ENDING = r"(?:\.(?:tfrecords?|tfrec|records?))?(?:\.gz)?"
+"""What may stand behind the number of a shard."""
+
 
 def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
     """Lists the shards of a part.
@@ -30,7 +33,7 @@ def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
         UserError: If the names tell of more shards than there are, or the folder is out of reach.
     """
     folder = os.fspath(data_dir)
-    pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?")
+    pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?{ENDING}")
     found = record_files.list_files(os.path.join(folder, f"*{part}*-*"))
     matches = {path: pattern.fullmatch(os.path.basename(path)) for path in found}
     shards = {path: match for path, match in matches.items() if match}
@@ -151,8 +154,8 @@ def build(
     }
     log = CorruptLog(max_corrupt_records)
     counts = [count(part, shards, log) for part, shards in parts.items()]
-    record_format = detect(parts["train"])
     files = list(parts.values())
+    record_format = detect(*files)
     return from_files("imagenet", CLASSES, files, counts, record_format, log, **options)
 
 

@@ -13,6 +13,7 @@ from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
 from tfcredit.layers.direct import DirectFeedback
 from tfcredit.layers.einsum import EinsumDense
 from tfcredit.layers.feedback import FeedbackLayer
+from tfcredit.layers.routing import backprop_errors
 from tfcredit.layers.transposed import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "MultiHeadAttention",
     "SeparableConv1D",
     "SeparableConv2D",
+    "backprop_errors",
 ]

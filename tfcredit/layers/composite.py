@@ -3,9 +3,11 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfcredit import rules
 from tfcredit.errors import UserError
+from tfcredit.layers.activity import add_bias
 from tfcredit.layers.convolution import Conv1D, Conv2D
 from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
 from tfcredit.layers.einsum import EinsumDense
@@ -131,8 +133,33 @@ class _SeparableConv(CompositeLayer):
     def call(self, inputs):
         """The layer's output; Keras tells the inner layers whether it is a training call."""
         if self.depthwise is None:
-            return super().call(inputs)
+            return self._plain_call(inputs)
         return self.pointwise(self.depthwise(inputs))
+
+    def add_weight(self, *args, name=None, **kwargs):
+        """See `keras.layers.Layer.add_weight`: the bias in its own dtype, as `FeedbackLayer`'s."""
+        if name == "bias":
+            kwargs["autocast"] = False
+        return super().add_weight(*args, name=name, **kwargs)
+
+    def _plain_call(self, inputs):
+        """Keras' call, but for a bias whose gradient Keras would sum in half precision."""
+        if not self.use_bias or tf.as_dtype(self.compute_dtype).size >= 4:
+            return super().call(inputs)
+        y = keras.ops.separable_conv(
+            inputs,
+            self.depthwise_kernel,
+            self.pointwise_kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )
+        bias = tf.convert_to_tensor(self.bias)
+        if self.data_format == "channels_first":
+            bias = tf.reshape(bias, [1, -1] + [1] * self.rank)
+        y = add_bias(y, bias)
+        return y if self.activation is None else self.activation(y)
 
 
 @keras.saving.register_keras_serializable("tfcredit")

@@ -28,6 +28,9 @@ class EinsumDense(FeedbackLayer, keras.layers.EinsumDense):
             self.connection = EinsumConnection(self.equation, len(input_shape))
         super().build(input_shape)
 
+    def _product(self, x, kernel):
+        return keras.ops.einsum(self.equation, x, kernel)
+
     def _initial_feedback_kernel(self, shape, dtype=None):
         initializer = self.feedback_initializer
         if isinstance(initializer, keras.initializers.VarianceScaling):

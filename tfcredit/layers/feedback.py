@@ -15,6 +15,8 @@ from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
+from tfcredit.layers.recomputation import is_recomputed
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked
 from tfcredit.seeding import default_seed, derive
@@ -80,9 +82,9 @@ class FeedbackLayer(keras.layers.Layer):
 
     def add_weight(self, *args, name=None, **kwargs):
         """See `keras.layers.Layer.add_weight`."""
-        if name == "kernel" and self.rule.has_feedback_kernel:
-            # Rules compare W and B, so both stay in the variable's dtype under mixed precision;
-            # `call` casts them for the products.
+        if name == "bias" or (name == "kernel" and self.rule.has_feedback_kernel):
+            # Rules compare W and B, so both stay in the variable's dtype under mixed precision, as
+            # does the bias, whose gradient is a sum; `call` casts them for the products.
             kwargs["autocast"] = False
         return super().add_weight(*args, name=name, **kwargs)
 
@@ -165,50 +167,94 @@ class FeedbackLayer(keras.layers.Layer):
             return self.feedback_initializer(shape, dtype, kernel=self.kernel)
         return self.feedback_initializer(shape, dtype)
 
+    def compute_output_spec(self, inputs, *args, **kwargs):
+        """See `keras.layers.Layer.compute_output_spec`."""
+        if self.rule.has_feedback_kernel:
+            refuse_complex(inputs.dtype, self.name, self.rule.name)
+        return super().compute_output_spec(inputs, *args, **kwargs)
+
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
         if not self.rule.has_feedback_kernel:
-            return super().call(inputs if self.rule.sends_error else hold_back_error(inputs))
-        x = tf.convert_to_tensor(inputs)
-        state = self.layer_state(x, perturbed=bool(training))
+            return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
+        training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
+        if training and self._acts_in_training and is_recomputed():
+            self._refuse_recomputation()
+        x, bias = self._activity(inputs), self._shaped_bias()
+        state = self._state_of(x, bias, perturbed=training)
         if state.perturbation is not None:
             x = x + state.perturbation
         b = self._learn(state) if training else state.feedback_kernel
         # Every variable is read once per call, in `state`: TensorFlow 2.21's graph optimizer may
         # move a second reading past the variable's update in the same step.
-        unscaled = bool(training) and self.rule.scales_errors
+        unscaled = training and self.rule.scales_errors
         outputs = route_error(
             self.connection,
             x,
             tf.cast(state.kernel, x.dtype),
-            tf.cast(b, x.dtype),
+            b,
             state.y,
-            self._teacher(state) if training or self.rule.linear_in_error else None,
+            self._teacher(state) if training or self._teaches_always else None,
             unscaled,
         )
         if unscaled:
             outputs, zero = outputs
             self.add_loss(zero)
-        if state.bias is not None:
-            outputs = outputs + state.bias
-        return outputs if self.activation is None else self.activation(outputs)
+        return self._activated(outputs, bias)
+
+    @property
+    def _acts_in_training(self) -> bool:
+        """True if a training call does more than to route errors."""
+        return self.rule.learns or self.rule.renews or self.rule.counts_steps
+
+    def _refuse_recomputation(self):
+        # R's gradient would vanish, as what is added to the losses inside is behind the block's
+        # outputs; what the call assigns would be assigned twice a step.
+        raise UserError(
+            f"layer {self.name!r} has rule {self.rule.name!r}, by which B learns in training "
+            "calls, but is in a block that is run again in the backward pass (tf.recompute_grad, "
+            "keras.RematScope), where R's gradient is lost: leave the layer out of such blocks, or "
+            "use rule='feedback_alignment' or 'backprop'."
+        )
+
+    def _plain_call(self, inputs):
+        """Keras' call, but for a bias whose gradient Keras would sum in half precision."""
+        real = not tf.as_dtype(inputs.dtype).is_complex
+        if self.bias is None or not real or tf.as_dtype(self.compute_dtype).size >= 4:
+            return super().call(inputs)
+        x = self._activity(inputs)
+        y = self._product(x, tf.cast(self.kernel, x.dtype))
+        return self._activated(y, self._shaped_bias())
+
+    def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return self.connection.op(x, kernel)
+
+    def _activated(self, y: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+        y = y if bias is None else add_bias(y, bias)
+        return y if self.activation is None else self.activation(y)
+
+    def _activity(self, inputs) -> tf.Tensor:
+        return as_activity(inputs, self.compute_dtype, self.name, self.rule.name)
 
     def layer_state(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
         """What the rule sees of this layer.
 
         Args:
-            inputs: The layer's input `[n, ...]` in the compute dtype.
+            inputs: The layer's input `[n, ...]`.
             perturbed: Whether the rule may add its perturbation, as in a training call.
 
         Returns:
             Both kernels, and the activity behind a stop-gradient.
         """
-        state = self._make_state(
-            tf.convert_to_tensor(self.feedback_kernel), tf.stop_gradient(inputs)
-        )
+        return self._state_of(self._activity(inputs), self._shaped_bias(), perturbed)
+
+    def _state_of(self, x: tf.Tensor, bias: tf.Tensor | None, perturbed: bool) -> rules.LayerState:
+        """`layer_state` of an input and a bias that have been read."""
+        b = tf.convert_to_tensor(self.feedback_kernel)
+        state = self._make_state(b, tf.stop_gradient(x), bias)
         if perturbed:
             state = state.perturbed_by(self.rule, f"layer {self.name!r}")
-        w = tf.stop_gradient(tf.cast(state.kernel, inputs.dtype))
+        w = tf.stop_gradient(tf.cast(state.kernel, x.dtype))
         return dataclasses.replace(state, y=self.connection.op(state.x, w), y_is_product=True)
 
     def synapse(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
@@ -219,7 +265,10 @@ class FeedbackLayer(keras.layers.Layer):
         return self.layer_state(inputs, perturbed)
 
     def _make_state(
-        self, feedback_kernel: tf.Tensor, x: tf.Tensor | None = None
+        self,
+        feedback_kernel: tf.Tensor,
+        x: tf.Tensor | None = None,
+        bias: tf.Tensor | None = None,
     ) -> rules.LayerState:
         return rules.LayerState(
             connection=self.connection,
@@ -227,7 +276,7 @@ class FeedbackLayer(keras.layers.Layer):
             y=None,
             kernel=tf.convert_to_tensor(self.kernel),
             feedback_kernel=feedback_kernel,
-            bias=None if x is None else self._shaped_bias(),
+            bias=None if bias is None else tf.cast(bias, x.dtype),
             activation=self.activation,
             seed=self.seed,
             step=None if self._step is None else tf.convert_to_tensor(self._step),
@@ -252,6 +301,11 @@ class FeedbackLayer(keras.layers.Layer):
         # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
         return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
 
+    @property
+    def _teaches_always(self) -> bool:
+        """True if B gets of errors outside of training calls too: no scale stands between."""
+        return self.rule.linear_in_error and self.trainable
+
     def _teacher(self, state: rules.LayerState) -> Callable:
         """What dB gets of the error, as a function of (dy, dw)."""
         seen = dataclasses.replace(
@@ -273,7 +327,7 @@ class FeedbackLayer(keras.layers.Layer):
         return checked(self.rule, method, value, shape, f"layer {self.name!r}")
 
     def _shaped_bias(self) -> tf.Tensor | None:
-        """The bias, shaped to be added to the product."""
+        """The bias in its own dtype, shaped to be added to the product."""
         if self.bias is None:
             return None
         bias = tf.convert_to_tensor(self.bias)
@@ -285,6 +339,10 @@ class FeedbackLayer(keras.layers.Layer):
         """See Keras; refused for feedback layers."""
         self._refuse("LoRA")
         return super().enable_lora(*args, **kwargs)
+
+    def quantized_call(self, *args, **kwargs):
+        """See Keras; in the compute dtype, as the bias, which is added last, is not cast."""
+        return keras.ops.cast(super().quantized_call(*args, **kwargs), self.compute_dtype)
 
     def quantize(self, *args, **kwargs):
         """See Keras; refused for feedback layers."""

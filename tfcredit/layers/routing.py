@@ -50,9 +50,17 @@ def is_alignment_off() -> bool:
     return _WITHOUT_R.get()
 
 
-@tf.custom_gradient
 def hold_back_error(x: tf.Tensor) -> tf.Tensor:
     """`x`, to which no error goes but backprop's (`backprop_errors`)."""
+    if isinstance(x, tf.SparseTensor):
+        return x.with_values(_hold_back(x.values))
+    if isinstance(x, tf.RaggedTensor):
+        return x.with_flat_values(_hold_back(x.flat_values))
+    return _hold_back(x)
+
+
+@tf.custom_gradient
+def _hold_back(x: tf.Tensor) -> tf.Tensor:
     return tf.identity(x), lambda dx: dx if are_backprop_errors() else None
 
 
@@ -78,7 +86,7 @@ def route_error(
         connection: The layer's three products.
         x: Its input `[n, ...]`.
         kernel: W in the dtype of `x`.
-        feedback_kernel: B in the dtype of `x`.
+        feedback_kernel: B in the dtype of its variable.
         y: op(x; W).
         teach: dB as a function of dy and dW.
         unscaled: Whether `teach` sees errors without the scale of the loss. Then a zero to be added
@@ -97,11 +105,18 @@ def route_error(
                 db = None
             elif scale is None:
                 db = teach(dy, dw)
+                db = None if db is None else tf.cast(db, b.dtype)
             else:
                 errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
                 db = teach(*(tf.cast(e, x.dtype) for e in errors))
                 db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), b.dtype)
-            carrier = w if are_backprop_errors() else b
+            if teach is not None and x.dtype == tf.float16:
+                # A B beyond float16 can carry no error: the step is not finite, so that it is
+                # skipped (and the run of such steps reported) before B runs away.
+                beyond = 0.0 * tf.cast(tf.cast(b, x.dtype), b.dtype)
+                db = beyond if db is None else db + beyond
+            # No derivative of an error reaches B: it would carry what the task asks of W.
+            carrier = w if are_backprop_errors() else tf.cast(tf.stop_gradient(b), x.dtype)
             return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)

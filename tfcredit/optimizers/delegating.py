@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfcredit.errors import UserError
-from tfcredit.optimizers.synchronous import all_at_once
+from tfcredit.optimizers.synchronous import all_at_once, clipped_after_sum, refuse_replicas
 
 
 def is_feedback_kernel(variable: Any) -> bool:
@@ -56,6 +56,17 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         """Take one step with unscaled gradients, some of them possibly None."""
         raise NotImplementedError
 
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The optimizers that hold rules, slots and moving averages, however deep they sit.
+
+        `keras.callbacks.SwapEMAWeights` asks for them by this name.
+        """
+        found = []
+        for inner in self.inner_optimizers:
+            found += inner.optimizers if isinstance(inner, DelegatingOptimizer) else [inner]
+        return found
+
     def _owner(self, variable: Any) -> keras.optimizers.Optimizer:
         """The inner optimizer that a variable is left to."""
         return self.inner_optimizers[0]
@@ -80,6 +91,8 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         """
         if self.built:
             return
+        for inner in self.inner_optimizers:
+            refuse_replicas(inner)
         super().build(list(variables))
         for inner in self.inner_optimizers:
             inner.build([v for v in variables if self._owner(v) is inner])
@@ -123,6 +136,14 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         with keras.name_scope(self.name, caller=self):
             self._update(all_at_once(grads), variables)
         self._iterations.assign_add(1)
+
+    def _apply_to(
+        self, inner: keras.optimizers.Optimizer, gradients: list[Any], variables: list[Any]
+    ) -> None:
+        """A step of an inner optimizer, which clips the sum over replicas and not their shares."""
+        if not isinstance(inner, DelegatingOptimizer):
+            gradients = clipped_after_sum(inner, gradients)
+        inner.apply(gradients, variables)
 
     def _known_variables(self, grads: list[Any], variables: Sequence[Any] | None) -> list[Any]:
         """The variables that belong to the gradients; builds the optimizer where that is due."""

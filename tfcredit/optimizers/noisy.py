@@ -87,7 +87,7 @@ class NoisyOptimizer(DelegatingOptimizer):
         ]
         # Read before the inner step moves the schedules on.
         scales = [self._scale(variable) for variable in noisy]
-        self.inner.apply(gradients, variables)
+        self._apply_to(self.inner, gradients, variables)
         tf.__internal__.distribute.interim.maybe_merge_call(
             self._add_noise,
             self._distribution_strategy,

@@ -17,7 +17,9 @@ class PartitionedOptimizer(DelegatingOptimizer):
     A variable goes to `feedback` if its name is "feedback_kernel", unless it has a true attribute
     `follows_forward`: the kernels that Kolen-Pollack learns must get exactly the forward kernels'
     update (Akrout et al. 2019). Clipping, weight decay, moving averages and gradient accumulation
-    are the inner optimizers' own and act within a group; a global norm is the group's.
+    are the inner optimizers' own and act within a group; a global norm is the group's. Of several
+    replicas the sum is clipped, where Keras clips each replica's share; accumulation and
+    overwriting by averages, which Keras can't run there, are refused.
 
     Why not `keras.optimizers.MultiOptimizer` (measured with Keras 3.15.1): of 9 variables of an
     Adam and SGD pair, `tf.train.Checkpoint` stores 2 and restoring the others does nothing, while
@@ -94,7 +96,7 @@ class PartitionedOptimizer(DelegatingOptimizer):
                 if self._owner(variable) is inner
             ]
             if any(gradient is not None for gradient, _ in pairs):
-                inner.apply(*(list(part) for part in zip(*pairs, strict=True)))
+                self._apply_to(inner, *(list(part) for part in zip(*pairs, strict=True)))
             elif inner is self.forward or not self.feedback_rests:
                 skip_step(inner)
 

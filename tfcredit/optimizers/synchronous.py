@@ -1,8 +1,11 @@
-"""The barrier that keeps the updates of a step from overtaking its reads."""
+"""What a step needs to be right beside its reads, and on several replicas."""
 
 from typing import Any
 
+import keras
 import tensorflow as tf
+
+from tfcredit.errors import UserError
 
 
 def all_at_once(gradients: list[Any]) -> list[Any]:
@@ -32,3 +35,51 @@ def all_at_once(gradients: list[Any]) -> list[Any]:
     joint = iter(together(*present))
     flat = [None if tensor is None else next(joint) for tensor in flat]
     return tf.nest.pack_sequence_as(gradients, flat, expand_composites=True)
+
+
+def clipped_after_sum(optimizer: keras.optimizers.Optimizer, gradients: list[Any]) -> list[Any]:
+    """Gradients whose sum over the replicas is clipped as an optimizer asks for.
+
+    Keras (3.15) clips each replica's share before it sums them: of N replicas the norm may then be
+    N times the bound. What is returned here is each replica's equal share of the clipped sum, in
+    which Keras finds nothing to clip.
+
+    Args:
+        optimizer: A Keras optimizer; without clipping nothing is done.
+        gradients: This replica's; some may be None.
+
+    Returns:
+        The gradients in the same order.
+    """
+    replica = tf.distribute.get_replica_context()
+    clips = any((optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue))
+    if not clips or replica is None or replica.num_replicas_in_sync == 1:
+        return gradients
+    present = [gradient for gradient in gradients if gradient is not None]
+    summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, present)
+    clipped = iter(optimizer._clip_gradients(summed))
+    share = 1.0 / replica.num_replicas_in_sync
+    return [g if g is None else tf.math.scalar_mul(share, next(clipped)) for g in gradients]
+
+
+def refuse_replicas(optimizer: keras.optimizers.Optimizer) -> None:
+    """Refuses what Keras optimizers can't do on several replicas.
+
+    Args:
+        optimizer: An optimizer that is to be built under the current strategy.
+
+    Raises:
+        UserError: It accumulates gradients, or overwrites weights with their moving averages, and
+            there are several replicas: Keras (3.15) would raise in the middle of the first step.
+    """
+    count = tf.distribute.get_strategy().num_replicas_in_sync
+    if count == 1:
+        return
+    for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        value = getattr(optimizer, option)
+        if value:
+            raise UserError(
+                f"{option}={value} of the optimizer {optimizer.name!r} does not run on {count} "
+                "replicas, as Keras would need a condition in each: leave it out, or train on one "
+                "device (tfcredit train accumulates on any number: --accumulation_steps)."
+            )

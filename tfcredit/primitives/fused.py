@@ -80,7 +80,7 @@ def _amp_and_null(seen: Seen, amp, null) -> tuple[tf.Tensor, Terms]:
     through = times(scale, seen.b)
     sent = seen.back(through)
     left = (sent if isinstance(ratio, float) else ratio * sent) - times(amp_inside, seen.x)
-    product = _product(seen, left, seen.y)
+    product = seen.product(left, seen.y)
     doubled = _inner(seen, (sent, left), (through, product)) / scale
     squared = times(over(null, seen.n), seen.half_square(sent)) / scale**2
     return times(outside, doubled) - squared, [(outside, product)]
@@ -96,19 +96,14 @@ def _amp_and_sparse(seen: Seen, amp, sparse) -> tuple[tf.Tensor, Terms]:
         apart = seen.b - times(part, seen.w)
         difference = seen.forward(apart)
         right = times(ratio, difference)
-        product = _product(seen, seen.x, right)
+        product = seen.product(seen.x, right)
         square = times(outside, _inner(seen, (difference, right), (apart, product)))
         return square / 2.0 - times(share * part**2, seen.half_square(seen.y)), [(outside, product)]
     _, backward = seen.projected
     right = times(ratio, backward) - times(amp_inside, seen.partner)
-    product = _product(seen, seen.x, right)
+    product = seen.product(seen.x, right)
     doubled = times(outside, _inner(seen, (backward, right), (seen.b, product)))
     return doubled - times(share, seen.half_square(backward)), [(outside, product)]
-
-
-def _product(seen: Seen, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """H(left, right) in the dtype of B."""
-    return tf.cast(seen.connection.hebbian(left, right, seen.b.shape), seen.b.dtype)
 
 
 def _inner(seen: Seen, activity: tuple, kernels: tuple) -> tf.Tensor:
@@ -122,8 +117,8 @@ def _split(seen: Seen, amp, other) -> tuple:
 
     The factor acts on a tensor of the size of B, the rest on activity, which is mostly larger: so
     the factor is such that nothing is left of one coefficient. All of it acts on the activity in
-    float16, where products have to sum means, as totals would overflow, and where coefficients are
-    so far apart that what is left of one would underflow.
+    float16, which a ratio of coefficients may leave, and where coefficients are so far apart that
+    what is left of one would underflow.
     """
     pair, dtype = (amp, other), seen.x.dtype
     numbers = [float(value) for value in pair if not tf.is_tensor(value)]

@@ -86,8 +86,7 @@ class Error(Primitive):
 
     def terms(self, seen, scale=1.0):
         """See `Primitive.terms`."""
-        product = seen.connection.hebbian(seen.x, seen.dy, seen.b.shape)
-        return [(scale, product)]
+        return [(scale, seen.product(seen.x, seen.dy))]
 
 
 # A statement each: the site's reference reads them.

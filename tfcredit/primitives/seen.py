@@ -101,14 +101,12 @@ class Seen:
         Returns:
             A factor and a tensor of the shape and dtype of B.
         """
-        if self.x.dtype == tf.float16:
-            # Products have to sum means: totals over a batch would overflow.
-            right = scalar(over(factor, self.n), tf.float16) * right
-            factor = 1.0
-        else:
-            factor = over(factor, self.n)
-        product = self.connection.hebbian(left, right, self.b.shape)
-        return factor, tf.cast(product, self.b.dtype)
+        return over(factor, self.n), self.product(left, right)
+
+    def product(self, left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+        """H(left, right) in the dtype of `b`; float16 tensors are summed in float32."""
+        left, right = (tf.cast(each, summed_in(each.dtype)) for each in (left, right))
+        return tf.cast(self.connection.hebbian(left, right, self.b.shape), self.b.dtype)
 
 
 def batch_size(x: tf.Tensor) -> tf.Tensor:
@@ -117,6 +115,14 @@ def batch_size(x: tf.Tensor) -> tf.Tensor:
     A replica may get no samples: their sums are 0, and so are their means then.
     """
     return tf.cast(tf.maximum(tf.shape(x)[0], 1), x.dtype)
+
+
+def summed_in(dtype: tf.DType) -> tf.DType:
+    """The dtype for products of activity that is of `dtype`, in which their sums don't overflow.
+
+    A sum over a batch and over an image of 64x64 pixels from 0 to 255 is beyond float16's 65,504.
+    """
+    return tf.float32 if dtype == tf.float16 else dtype
 
 
 def scalar(value: float | tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -11,7 +11,7 @@ from tfcredit import checks
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.primitives import PRIMITIVES, Seen, value_and_terms
-from tfcredit.primitives.seen import add, scalar, times
+from tfcredit.primitives.seen import add, scalar, summed_in, times
 from tfcredit.rules.base import Rule
 from tfcredit.rules.inputs import AlignmentInputs
 from tfcredit.rules.objective import (
@@ -161,10 +161,10 @@ class AlignmentRule(Rule):
         """The state with the part of the batch and in the precision that R sees."""
         if self._sees_a_part:
             state = _part(state, self.inputs.fraction)
-        if self.inputs.precision is None:
+        dtype = tf.as_dtype(self.inputs.precision or summed_in(state.x.dtype))
+        if dtype == state.x.dtype:
             return state
         seen = {name: getattr(state, name) for name in ("x", "y", "bias")}
-        dtype = self.inputs.precision
         cast = {name: tf.cast(each, dtype) for name, each in seen.items() if each is not None}
         return dataclasses.replace(state, **cast)
 
@@ -251,10 +251,11 @@ def _part(state: LayerState, fraction: float) -> LayerState:
     if n is None:
         n = tf.shape(state.x)[0]
         share = tf.round(fraction * tf.cast(n, tf.float32))
-        m = tf.maximum(1, tf.cast(share, tf.int32))
+        m = tf.minimum(tf.maximum(1, tf.cast(share, tf.int32)), n)
+        bound = tf.maximum(n, 1)
     else:
-        m = max(1, round(fraction * n))
-    rows = (other.whole_number(n) + tf.range(m)) % n
+        m, bound = min(max(1, round(fraction * n)), n), max(n, 1)
+    rows = (other.whole_number(bound) + tf.range(m)) % bound  # A replica may have no samples.
     # Not a slice: XLA has to know where one begins, and compiled each step anew.
     x, y = (tf.gather(activity, rows) for activity in (state.x, state.y))
     return dataclasses.replace(state, x=x, y=y)

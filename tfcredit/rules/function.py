@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfcredit.primitives.seen import summed_in
 from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
 from tfcredit.rules.state import LayerState
@@ -39,12 +40,11 @@ def from_function(name: str, feedback_optimizer: tuple[str, float] = ("adam", 1e
         class FunctionRule(Rule):
             def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor:
                 """See `Rule.gradient`."""
-                # Products run in the compute dtype, as the layer's own do.
-                w, b = (
-                    tf.cast(kernel, state.x.dtype)
-                    for kernel in (state.kernel, state.feedback_kernel)
-                )
-                return function(state.connection, state.x, state.y, dy, w, b)
+                # Products run in the compute dtype, as the layer's own do, but for float16, in
+                # which sums over a batch and space overflow.
+                dtype = summed_in(state.x.dtype)
+                seen = state.x, state.y, dy, state.kernel, state.feedback_kernel
+                return function(state.connection, *(tf.cast(each, dtype) for each in seen))
 
         FunctionRule.__name__ = FunctionRule.__qualname__ = function.__name__
         FunctionRule.__doc__ = function.__doc__

@@ -89,7 +89,7 @@ class PhaseFreeMirror(Rule):
         layer = geometry(state.connection, x.shape[1:], state.kernel.shape.as_list())
         activity = tf.cast(x, dtype)
         activity -= tf.reduce_mean(activity, 0, keepdims=True)
-        spread = tf.sqrt(tf.reduce_mean(activity**2))
+        spread = tf.sqrt(_mean(activity**2))
         fraction = tf.cast(self.fraction(layer.variance, tf.shape(x)[0] * _replicas()), dtype)
         return tf.ensure_shape(fraction * spread * state.noise(tf.shape(x), dtype), x.shape)
 
@@ -101,15 +101,18 @@ class PhaseFreeMirror(Rule):
         y -= tf.reduce_mean(y, 0, keepdims=True)
         # (n - 1) s^2 of this very noise: one degree of freedom went with the mean of y.
         n = tf.cast(tf.shape(p)[0], b.dtype)
-        square = (n - 1.0) * tf.reduce_mean(p**2)
+        square = tf.maximum(n - 1.0, 0.0) * _mean(p**2)
         product = state.connection.hebbian(p, tf.math.divide_no_nan(y, square), shape)
         estimate = product / tf.constant(layer.counts, b.dtype)
-        error = tf.math.divide_no_nan(tf.reduce_mean(y**2), square)
+        error = tf.math.divide_no_nan(_mean(y**2), square)
         error *= tf.reduce_mean(tf.constant(layer.met / layer.counts, b.dtype))
         if _replicas() > 1:
+            # Each replica's estimate by its worth: one of a single sample, or none, has none.
             replica = tf.distribute.get_replica_context()
-            estimate, error, square = replica.all_reduce("mean", [estimate, error, square])
-            error /= _replicas()
+            parts = [square * estimate, square**2 * error, square]
+            estimate, error, square = replica.all_reduce("sum", parts)
+            estimate = tf.math.divide_no_nan(estimate, square)
+            error = tf.math.divide_no_nan(error, square**2)
         ratio = tf.math.divide_no_nan(error, tf.reduce_mean(b**2))
         # B's mean square holds its error, too, so that the sine stands for the tangent.
         asked = math.sin(math.radians(self.angle)) ** 2
@@ -126,3 +129,9 @@ class PhaseFreeMirror(Rule):
 
 def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _mean(tensor: tf.Tensor) -> tf.Tensor:
+    """The mean, 0 of no samples."""
+    total = tf.reduce_sum(tensor)
+    return tf.math.divide_no_nan(total, tf.cast(tf.size(tensor), tensor.dtype))

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfcredit import checks
 from tfcredit.primitives import Seen, value_and_terms
+from tfcredit.primitives.seen import summed_in
 from tfcredit.rules.alignment import NamedAlignmentRule, descending
 from tfcredit.rules.base import Rule
 from tfcredit.rules.registry import register
@@ -64,10 +65,11 @@ class LocalDifferenceReconstruction(Rule):
         connection, x, y = state.connection, state.x, state.y
         # Noise is a function of seed and step: the two need seeds of their own.
         other = dataclasses.replace(state, seed=derive(state.seed, "eta"))
-        xi = tf.ensure_shape(self.stddev * state.noise(tf.shape(x), x.dtype), x.shape)
-        eta = tf.ensure_shape(self.stddev * other.noise(tf.shape(y), y.dtype), y.shape)
+        dtype = summed_in(x.dtype)
+        xi = tf.ensure_shape(self.stddev * state.noise(tf.shape(x), dtype), x.shape)
+        eta = tf.ensure_shape(self.stddev * other.noise(tf.shape(y), dtype), y.shape)
         w = tf.stop_gradient(state.kernel)
-        projection = connection.op(xi, tf.cast(w, x.dtype))
+        projection = connection.op(xi, tf.cast(w, dtype))
 
         def both(b):
             seen = Seen(connection, xi, projection, w, b)

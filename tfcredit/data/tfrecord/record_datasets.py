@@ -34,6 +34,9 @@ def records(
     def opened(file: np.int64) -> np.int64:
         return np.int64(record_files.size(paths[file]))
 
+    def believed(file: np.int64) -> np.int64:
+        return np.int64(record_files.whole_records(paths[file]))
+
     def ended(file: np.int64, number: np.int64, place: np.int64) -> np.int64:
         lost, _ = record_files.walk(paths[file], int(place))
         for index in range(number, number + lost):
@@ -45,7 +48,9 @@ def records(
         # it again without end; after damage it goes on to the end of the file.
         size = tf.numpy_function(opened, [file], tf.int64)
         size.set_shape([])
-        whole = tf.data.TFRecordDataset(tf.gather(names, file)).ignore_errors()
+        count = tf.numpy_function(believed, [file], tf.int64)
+        count.set_shape([])
+        whole = tf.data.TFRecordDataset(tf.gather(names, file)).take(count).ignore_errors()
         end = tf.data.Dataset.from_tensors(("", True))
         marked = whole.map(lambda record: (record, False)).concatenate(end)
 

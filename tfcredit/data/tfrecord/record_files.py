@@ -1,5 +1,6 @@
 """Files of a data set, local or in a bucket (`gs://`), and the frames of TFRecord files."""
 
+import functools
 import struct
 
 import tensorflow as tf
@@ -93,15 +94,68 @@ def count_records(path: str, allow_cut: bool = False) -> int:
         The number of records.
 
     Raises:
-        UserError: If the file can't be read, or ends in the middle of a record.
+        UserError: If the file can't be read, is compressed, or ends in the middle of a record.
     """
     count, whole = walk(path)
+    if not whole:
+        refuse_compressed(path)
     if not (whole or allow_cut):
         raise UserError(
             f"{path} ends in the middle of record {count}, but whole TFRecords were expected: "
             "copy or make the file again, or set max_corrupt_records to go on without it."
         )
     return count
+
+
+def refuse_compressed(path: str) -> None:
+    """Refuses a file that is compressed, by its first two bytes.
+
+    Args:
+        path: A file whose records don't end where it does.
+
+    Raises:
+        UserError: It starts as files of GZIP or ZLIB do, or it can't be read.
+    """
+    start = _read(path, 2)
+    for method, magic in (("GZIP", [b"\x1f\x8b"]), ("ZLIB", [b"x\x01", b"x\x9c", b"x\xda"])):
+        if start in magic:
+            raise UserError(
+                f"{path} is compressed with {method}, but TFRecords that are not compressed were "
+                "expected: uncompress the files, or write them again without compression."
+            )
+
+
+def _read(path: str, count: int) -> bytes:
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            return file.read(count)
+    except tf.errors.OpError as error:
+        raise _unreachable(path, error) from error
+
+
+def whole_records(path: str) -> int:
+    """Counts the records that lie within a TFRecord file, by its headers.
+
+    TensorFlow's reader (2.21) believes a length whose checksum is right, however large it is, and
+    a process that asks for so much memory ends without an exception.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The number of records before the first that would end behind the file; -1, for all, in a
+        bucket, where each header is a request of its own.
+
+    Raises:
+        UserError: If the file can't be read.
+    """
+    return -1 if "://" in path else _whole_records(path, size(path))
+
+
+@functools.lru_cache(maxsize=4096)  # of each file once, not in each epoch
+def _whole_records(path: str, _: int) -> int:
+    count, whole = walk(path)
+    return count if whole else count - 1
 
 
 def first_record(path: str) -> bytes | None:
@@ -111,11 +165,14 @@ def first_record(path: str) -> bytes | None:
         path: The file.
 
     Returns:
-        Its content, or None if the file is empty or damaged there.
+        Its content, or None if the file is empty, compressed or damaged there.
 
     Raises:
         UserError: If the file can't be read.
     """
+    header = _read(path, 8)
+    if len(header) < 8 or struct.unpack("<Q", header)[0] + FRAME_BYTES > size(path):
+        return None
     try:
         records = list(tf.data.TFRecordDataset(path).take(1).as_numpy_iterator())
     except tf.errors.DataLossError:

@@ -1,12 +1,12 @@
 """`RecordFormat`: the keys of image and label in a record, in the two usual formats."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from tfcredit.data.tfrecord.record_files import first_record
+from tfcredit.data.tfrecord.record_files import first_record, refuse_compressed
 from tfcredit.errors import UserError
 
 
@@ -42,6 +42,29 @@ class RecordFormat:
         )
         return features[self.image], tf.cast(features[self.label] - self.first_label, tf.int32)
 
+    def problem(self, record: bytes) -> str | None:
+        """What keeps a record from being an image with a label, if anything does.
+
+        Args:
+            record: A serialised `tf.train.Example`.
+
+        Returns:
+            The cause as part of a sentence, or None.
+        """
+        features = _features(record)
+        wanted = ((self.image, "bytes_list", "bytes"), (self.label, "int64_list", "whole numbers"))
+        for key, kind, name in wanted:
+            if key not in features:
+                return f"it has no {key!r}"
+            found = features[key].WhichOneof("kind") or "nothing"
+            what = "image" if key == self.image else "label"
+            if found != kind:
+                return f"its {what} {key!r} is of {_KINDS.get(found, found)}, not of {name}"
+            values = len(getattr(features[key], kind).value)
+            if values != 1:
+                return f"its {what} {key!r} has {values} values, not 1"
+        return None
+
 
 CLASSIC = RecordFormat("image/encoded", "image/class/label", first_label=1)
 """The shards that the classic ImageNet scripts make."""
@@ -49,35 +72,57 @@ TFDS = RecordFormat("image", "label", first_label=0)
 """The files of TensorFlow Datasets."""
 
 
+_KINDS = {"bytes_list": "text or bytes", "float_list": "floats", "int64_list": "whole numbers"}
+
 LOOKED_AT = 16
 """Most files that `detect` looks into."""
 
 
-def detect(files: Sequence[str]) -> RecordFormat:
-    """Finds out the format of shards by the first records of the first 16 of them.
+def detect(*parts: Sequence[str]) -> RecordFormat:
+    """Finds out the format of shards by the first records of the first 16 of each part.
 
     It passes over damaged records: reading decides if they are allowed.
 
     Args:
-        files: TFRecord files.
+        *parts: TFRecord files, one sequence for each part of the set.
 
     Returns:
         `CLASSIC` or `TFDS`.
 
     Raises:
-        UserError: If none of these records is readable, or none has the keys of a format.
+        UserError: If none of a part's records is readable, none has the keys of a format, the parts
+            have not one format, or a label is no whole number.
     """
+    layouts = {files[0]: _detect(files) for files in parts}
+    if len(set(layouts.values())) > 1:
+        (one, its), (other, keys) = list(layouts.items())[:2]
+        raise UserError(
+            f"the records of {one} have {its.image} and {its.label}, those of {other} "
+            f"{keys.image} and {keys.label}, but all were expected to have the same: give one set."
+        )
+    return next(iter(layouts.values()))
+
+
+def _detect(files: Sequence[str]) -> RecordFormat:
+    """The format of one part."""
     records = {path: first_record(path) for path in files[:LOOKED_AT]}
     readable = {path: record for path, record in records.items() if record}
     if not readable:
+        refuse_compressed(files[0])
         raise UserError(
             f"none of the first {len(records)} of {len(files)} files, such as {files[0]}, starts "
             "with a readable record, but TFRecords were expected: copy or make the files again."
         )
     found = {path: _keys(record) for path, record in readable.items()}
-    for keys in found.values():
+    for path, keys in found.items():
         for layout in (CLASSIC, TFDS):
             if {layout.image, layout.label} <= keys:
+                problem = layout.problem(readable[path])
+                if problem is not None:
+                    raise UserError(
+                        f"the first record of {path} is no image with a label: {problem}; write "
+                        "the files again, with labels as int64."
+                    )
                 return layout
     path, keys = max(found.items(), key=lambda item: len(item[1]))
     raise UserError(
@@ -88,7 +133,11 @@ def detect(files: Sequence[str]) -> RecordFormat:
 
 
 def _keys(record: bytes) -> set[str]:
+    return set(_features(record))
+
+
+def _features(record: bytes) -> Mapping[str, tf.train.Feature]:
     try:
-        return set(tf.train.Example.FromString(record).features.feature)
+        return tf.train.Example.FromString(record).features.feature
     except DecodeError:
-        return set()
+        return {}

@@ -167,7 +167,7 @@ class RecordSource:
         paths = self.train_files if training else self.test_files
         for label, fine, file, number in zip(labels, good, files, numbers, strict=True):
             if not fine:
-                self.log.report(paths[file], int(number), "its image can't be decoded")
+                self.log.report(paths[file], int(number), self._reason(paths[file], int(number)))
             elif not 0 <= label < self.classes:
                 first = self.record_format.first_label
                 raise UserError(
@@ -181,6 +181,12 @@ class RecordSource:
                 f"{numbers[0]} of {paths[files[0]]}, but one must be good: mend the files."
             )
         return np.bool_(True)
+
+    def _reason(self, path: str, number: int) -> str:
+        """Why a record gave no image with a label."""
+        record = tf.data.TFRecordDataset(path).skip(number).take(1)
+        found = [self.record_format.problem(each) for each in record.as_numpy_iterator()]
+        return found[0] if found and found[0] else "its image can't be decoded"
 
 
 def from_files(

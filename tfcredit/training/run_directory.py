@@ -43,6 +43,7 @@ class Directory:
     def __init__(self, path: str | os.PathLike):
         self.path = place(path)
         self.lock = self.path / "lock"
+        self._was_there = False
 
     @contextlib.contextmanager
     def locked(self, writes: bool = True) -> Iterator[None]:
@@ -60,6 +61,7 @@ class Directory:
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
+                self._was_there = True
                 stack.enter_context(locked(self.lock))
             except InUseError as holder:
                 raise UserError(
@@ -109,7 +111,7 @@ class Directory:
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""
-        if isinstance(problem, FileNotFoundError) and not self.path.exists():
+        if self._was_there and not self.path.exists():
             return UserError(
                 f"{self.path} was moved or removed while it was in use: put it back, and continue "
                 "with --resume=auto."

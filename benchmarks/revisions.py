@@ -84,6 +84,8 @@ def step_times(checkout: Path, setting: dict, names: Sequence[str], rounds: int)
             }
             seconds = interleave(runs, rounds)
             rows.append(setting | {"rule": name, "rounds": rounds} | _summary(seconds))
+            ratio, cpu = rows[-1]["ratio"], rows[-1]["cpu_ratio"]
+            print(f"{name}: {ratio:.3f}, by CPU time {cpu:.3f}", file=sys.stderr, flush=True)
     return rows
 
 

@@ -177,16 +177,20 @@ def test_the_whole_batch_is_the_default_and_draws_nothing():
 @pytest.mark.parametrize("dtype, tolerance", [("bfloat16", 0.02), ("float16", 0.003)])
 @pytest.mark.parametrize("coefficients", SUMS, ids="+".join)
 def test_products_in_low_precision(coefficients, dtype, tolerance):
-    seen = set()
+    summed, seen = set(), {tf.as_dtype(dtype)}
 
     class Dtypes(Counting):
         def hebbian(self, x, y, kernel_shape):
-            seen.update({x.dtype, y.dtype})
+            summed.update({x.dtype, y.dtype})
             return super().hebbian(x, y, kernel_shape)
 
         def op(self, x, kernel):
             seen.update({x.dtype, kernel.dtype})
             return super().op(x, kernel)
+
+        def op_transpose(self, y, kernel, input_shape):
+            seen.update({y.dtype, kernel.dtype})
+            return super().op_transpose(y, kernel, input_shape)
 
     options = {"use_bias_forward": True, "activation_forward": True}
     given = state("conv", dtype="float32")
@@ -195,6 +199,8 @@ def test_products_in_low_precision(coefficients, dtype, tolerance):
     rule = AlignmentRule(coefficients, inputs={**options, "precision": dtype})
     found = loss_and_gradient(rule, given)
     assert seen == {tf.as_dtype(dtype)}
+    # Sums over a batch and its positions are beyond float16's range.
+    assert summed == {tf.float32 if dtype == "float16" else tf.bfloat16}
     for one, other in zip(found, exact, strict=True):
         assert one.dtype == "float32"
         error = np.linalg.norm(one - other) / np.linalg.norm(other)

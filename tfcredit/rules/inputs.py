@@ -54,7 +54,8 @@ class AlignmentInputs:
             every sample is as likely to be among them: the mean of R and of its gradient over the
             places is R of the whole batch. The rule's products cost m / n. Ours.
         precision: Of R's products: `"float32"`, `"bfloat16"` or `"float16"`; `None` for the
-            layer's compute dtype. Sums over the kernel, and what B gets, stay in B's dtype. Ours.
+            layer's compute dtype, float32 in place of float16. H of float16 activity is summed in
+            float32. Sums over the kernel, and what B gets, stay in B's dtype. Ours.
 
     Raises:
         UserError: An unknown noise, precision or activation, a standard deviation that is not

@@ -397,7 +397,10 @@ class RunDirectory(Directory):
         )
 
     def stored(self) -> Recipe:
-        """The flags that the run was started with.
+        """Read the flags that the run was started with.
+
+        Returns:
+            The recipe that they describe.
 
         Raises:
             UserError: They can't be read.

@@ -1,5 +1,6 @@
 """TensorFlow's start: without its banners, and as the backend of Keras."""
 
+import importlib
 import json
 import os
 import pathlib
@@ -47,7 +48,7 @@ def import_tensorflow() -> None:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            importlib.import_module("tensorflow")
         finally:
             os.dup2(screen, 2)
             os.close(screen)

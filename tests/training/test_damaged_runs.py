@@ -260,5 +260,7 @@ def test_another_backend_is_told(name, backend, tmp_path, monkeypatch, capsys):
 
 def test_a_directory_that_is_removed_meanwhile_is_told(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    with pytest.raises(UserError, match="run was moved or removed while it was in use"):
-        directory.write(directory.flags, "")
+    with directory.locked():
+        shutil.rmtree(directory.path)
+        with pytest.raises(UserError, match="run was moved or removed while it was in use"):
+            directory.write(directory.flags, "")

@@ -1,4 +1,4 @@
-"""What all feedback layers share: the extra variable, the routing of errors, the training call."""
+"""The base of all feedback layers: the extra variable, the routing of errors, the training call."""
 
 import dataclasses
 import threading
@@ -116,7 +116,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     @property
     def _losses(self) -> list:
-        """What `add_loss` has added in this thread; Keras keeps one list for all threads.
+        """Losses that `add_loss` has added in this thread; Keras keeps one list for all threads.
 
         Under `MirroredStrategy` every local replica runs in a thread of its own, and synchronised
         batch normalisation switches between them in the middle of the forward pass. With one list
@@ -237,7 +237,7 @@ class FeedbackLayer(keras.layers.Layer):
         return as_activity(inputs, self.compute_dtype, self.name, self.rule.name)
 
     def layer_state(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
-        """What the rule sees of this layer.
+        """The state of this layer that the rule sees.
 
         Args:
             inputs: The layer's input `[n, ...]`.
@@ -284,7 +284,7 @@ class FeedbackLayer(keras.layers.Layer):
         )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:
-        """What a training call does for B; returns the B that this call's errors travel through."""
+        """Do a training call's work on B; return the B that the call's errors travel through."""
         renewed = self.rule.update(state)
         if renewed is not None:
             renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
@@ -307,7 +307,7 @@ class FeedbackLayer(keras.layers.Layer):
         return self.rule.linear_in_error and self.trainable
 
     def _teacher(self, state: rules.LayerState) -> Callable:
-        """What dB gets of the error, as a function of (dy, dw)."""
+        """The share of the error in dB, as a function of (dy, dw)."""
         seen = dataclasses.replace(
             state,
             kernel=tf.stop_gradient(state.kernel),
@@ -323,7 +323,7 @@ class FeedbackLayer(keras.layers.Layer):
         return teach
 
     def _checked(self, method: str, value, shape) -> tf.Tensor:
-        """What the rule's method gave, if it is a tensor of this shape."""
+        """The value that the rule's method gave, if it is a tensor of this shape."""
         return checked(self.rule, method, value, shape, f"layer {self.name!r}")
 
     def _shaped_bias(self) -> tf.Tensor | None:

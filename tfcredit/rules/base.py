@@ -1,4 +1,4 @@
-"""What a rule is: how errors travel, and what teaches the feedback kernel."""
+"""The base of rules: a rule states how errors travel, and what teaches the feedback kernel."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ class Rule:
         return None
 
     def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor | None:
-        """What the optimizer gets for the gradient of B beside that of `loss`.
+        """The part of B's gradient that follows from the error; the optimizer adds that of `loss`.
 
         Args:
             state: The layer.
@@ -95,7 +95,7 @@ class Rule:
         return None
 
     def perturbation(self, state: LayerState) -> tf.Tensor | None:
-        """What training calls add to the layer's input, of its shape; `None` for nothing.
+        """The noise that training calls add to the layer's input, of its shape; `None` for none.
 
         `y` of the state is `None`: the layer computes it from the altered input, which the
         forward kernel learns from too.

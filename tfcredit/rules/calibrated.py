@@ -29,11 +29,11 @@ class CalibratedRule(Rule):
     noise = "shared"
 
     def needed(self, fan_in: int) -> float:
-        """How many noise samples a layer of this fan-in needs per step, not rounded."""
+        """The number of noise samples that a layer of this fan-in needs per step, not rounded."""
         raise NotImplementedError
 
     def samples(self, fan_in: int) -> int:
-        """How many noise samples a layer draws per step.
+        """The number of noise samples that a layer draws per step.
 
         Args:
             fan_in: How many numbers a sample has: the weights that an output sums over.

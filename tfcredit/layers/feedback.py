@@ -18,7 +18,7 @@ from tfcredit.initializers import feedback_initializer as independent_initialize
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.recomputation import is_recomputed
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
-from tfcredit.rules.state import checked
+from tfcredit.rules.state import checked, renewal
 from tfcredit.seeding import default_seed, derive
 
 
@@ -60,6 +60,7 @@ class FeedbackLayer(keras.layers.Layer):
     connection: Connection
     feedback_kernel = None
     _step = None
+    _memory = None
 
     def __init__(
         self,
@@ -111,6 +112,16 @@ class FeedbackLayer(keras.layers.Layer):
                 dtype="int32",
                 initializer="zeros",
                 trainable=False,
+                aggregation=alike,
+            )
+        if self.rule.memory is not None:
+            self._memory = self.add_weight(
+                name="rule_memory",
+                shape=(len(self.rule.memory),),
+                dtype="float32",
+                initializer=lambda shape, dtype: tf.constant(self.rule.memory, dtype, shape),
+                trainable=False,
+                autocast=False,
                 aggregation=alike,
             )
 
@@ -184,7 +195,7 @@ class FeedbackLayer(keras.layers.Layer):
         state = self._state_of(x, bias, perturbed=training)
         if state.perturbation is not None:
             x = x + state.perturbation
-        b = self._learn(state) if training else state.feedback_kernel
+        carrier = self._learn(state) if training else state.feedback_kernel
         # Every variable is read once per call, in `state`: TensorFlow 2.21's graph optimizer may
         # move a second reading past the variable's update in the same step.
         unscaled = training and self.rule.scales_errors
@@ -192,10 +203,11 @@ class FeedbackLayer(keras.layers.Layer):
             self.connection,
             x,
             tf.cast(state.kernel, x.dtype),
-            b,
+            state.feedback_kernel,
             state.y,
             self._teacher(state) if training or self._teaches_always else None,
             unscaled,
+            carrier,
         )
         if unscaled:
             outputs, zero = outputs
@@ -281,25 +293,24 @@ class FeedbackLayer(keras.layers.Layer):
             seed=self.seed,
             step=None if self._step is None else tf.convert_to_tensor(self._step),
             noise_kind=self.rule.noise,
+            memory=None if self._memory is None else tf.convert_to_tensor(self._memory),
         )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:
         """Do a training call's work on B; return the B that the call's errors travel through."""
-        renewed = self.rule.update(state)
+        renewed, memory = renewal(self.rule, state, f"layer {self.name!r}")
         if renewed is not None:
-            renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
+            renewed = tf.stop_gradient(renewed)
             self.feedback_kernel.assign(renewed)
+        if memory is not None:
+            self._memory.assign(memory)
         loss = None if is_alignment_off() else self.rule.loss(state)
         if loss is not None:
             self.add_loss(self._checked("loss", loss, ()))
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(state.step + 1)
-        b = state.feedback_kernel
-        if renewed is None:
-            return b
-        # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
-        return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
+        return state.feedback_kernel if renewed is None else renewed
 
     @property
     def _teaches_always(self) -> bool:
@@ -314,7 +325,11 @@ class FeedbackLayer(keras.layers.Layer):
             feedback_kernel=tf.stop_gradient(state.feedback_kernel),
         )
 
+        rests = self.rule.follows_forward and not self.kernel.trainable
+
         def teach(dy, dw):
+            if rests:  # B has nothing to follow; Keras warns of a gradient that is None.
+                return tf.zeros_like(dw)
             change = self.rule.gradient(seen, dy, dw)
             if change is None:
                 return None
@@ -358,7 +373,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     def _named_variables(self) -> dict:
         own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
-        own["alignment_step"] = self._step
+        own |= {"alignment_step": self._step, "rule_memory": self._memory}
         return {name: variable for name, variable in own.items() if variable is not None}
 
     def save_own_variables(self, store):

@@ -9,7 +9,6 @@ call, alike on every replica.
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from tfcredit import checks
@@ -48,7 +47,7 @@ class CalibratedRule(Rule):
         shape = kernel.shape.as_list()
         fan_in, fields = fan_in_of(state), state.connection.on_fields(shape)
         k = self.samples(fan_in)
-        xi = _noise(state, k, fan_in, kernel.dtype)
+        xi = unit_noise(state, k, fan_in, kernel.dtype)
         return fields.hebbian(xi, factor / k * fields.op(xi, kernel), shape)
 
 
@@ -63,14 +62,33 @@ def fan_in_of(state: LayerState) -> int:
 # out is the correlation of errors at weights that are evenly spaced. It adds a share of at most
 # shares / (2 fan_in), and `calibrated_activation` stays stable up to twice the error that it
 # expects.
-def _noise(state: LayerState, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
-    """Unit noise `[samples, fan_in]`, alike on all replicas."""
+def unit_noise(
+    state: LayerState,
+    samples: int | tf.Tensor,
+    fan_in: int,
+    dtype: tf.DType,
+    index: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Unit noise, alike on all replicas.
+
+    Args:
+        state: The layer.
+        samples: Their number, an integer or an int32 scalar.
+        fan_in: The size of a sample.
+        dtype: Its floating dtype.
+        index: Which of several draws of one step, an int32 scalar; `None` where there is one.
+
+    Returns:
+        Signs, 1 and -1, of shape `[samples, fan_in]`.
+    """
     most = min(MAX_SHARES, math.isqrt(fan_in))
     shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
     rows = [samples + shares - 1, fan_in // shares]
-    signs = state.noise(rows, dtype, "sign")
-    windows = np.arange(samples, dtype=np.int32)[:, None] + np.arange(shares, dtype=np.int32)
-    return tf.reshape(tf.gather(signs, tf.constant(windows)), [samples, fan_in])
+    signs = state.noise(
+        tf.stack(rows) if tf.is_tensor(samples) else rows, dtype, "sign", index=index
+    )
+    windows = tf.range(samples)[:, None] + tf.range(shares)
+    return tf.reshape(tf.gather(signs, windows), [samples, fan_in])
 
 
 @register("calibrated_mirror")

@@ -17,7 +17,7 @@ from tfcredit import checks
 from tfcredit.connections import Connection
 from tfcredit.errors import UserError
 from tfcredit.rules.base import Rule
-from tfcredit.rules.calibrated import MAX_NUMBERS, unit_noise
+from tfcredit.rules.calibrated import MAX_NUMBERS, seen_deviation, unit_noise
 from tfcredit.rules.registry import register
 from tfcredit.rules.state import LayerState
 
@@ -253,8 +253,7 @@ class TrackingMirror(TrackingRule):
         seen = tf.math.divide_no_nan(tf.reduce_sum(lacks[0] * lacks[1]), square)
         seen = tf.cast(seen, error.dtype) * (1 + error)
         half = tf.cast(half, error.dtype)
-        # The standard deviation of what is seen, for kernels of independent weights.
-        doubt = math.sqrt(1 + fields.fan_in / fields.columns) / half
+        doubt = seen_deviation(fields.fan_in, fields.columns, half)
         excess += LOOK * (seen - error - excess)
         believed = error + tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
         gain = _gain(believed, (fields.fan_in - 1) / (2 * half))

@@ -82,9 +82,9 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
         f"variance {most}, its gap to backprop under the same noise surely grows by less than "
         f"{MARGIN:.0f} points. "
         + "; ".join(f"`{rule}` {growth[rule]}: {word}" for rule, word in words.items())
-        + f". Of the rules that read W or share its update `{worst}` suffers most. The verdict is on "
-        "symmetric and activation alignment. The noise on B has the rate of B's own optimizer; the calibrated "
-        "rules keep B outside of the optimizer, so that only W is noisy."
+        + f". Of the rules that read W or share its update `{worst}` suffers most. The verdict is "
+        "on symmetric and activation alignment. The noise on B has the rate of B's own optimizer; "
+        "the calibrated rules keep B outside of the optimizer, so that only W is noisy."
     )
     return Conclusion(verdict, text, markdown(head, lines))
 

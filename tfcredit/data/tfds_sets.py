@@ -179,7 +179,7 @@ def _splits(builder: Any) -> tuple[str, str]:
 
 def _files(builder: Any, split: str) -> list[str]:
     paths = sorted(os.fspath(path) for path in builder.info.splits[split].filepaths)
-    found = set(record_files.list_files(os.path.join(os.fspath(builder.data_path), "*")))
+    found = set(record_files.list_files(os.fspath(builder.data_path)))
     missing = [path for path in paths if path not in found]
     if missing:
         raise UserError(

@@ -10,6 +10,7 @@ from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
 from tfcredit.training.plan import Plan
+from tfcredit.training.progress import Progress
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
@@ -22,9 +23,9 @@ class Loop:
         trainer: Takes the steps.
         checkpoints: Keeps all state; restored already.
         cluster: Where to compute.
+        progress: Counts the time.
         stop: Tells if this process is asked to stop; called between steps.
         rows: The table of epochs as earlier starts of the run left it.
-        saved: Called after each checkpoint.
     """
 
     def __init__(
@@ -33,17 +34,17 @@ class Loop:
         trainer: Trainer,
         checkpoints: Checkpoints,
         cluster: Cluster,
+        progress: Progress,
         stop: Callable[[], bool],
         rows: Sequence[Mapping[str, float]] = (),
-        saved: Callable[[], None] = lambda: None,
     ):
         self.plan = plan
         self.recipe = plan.recipe
         self.trainer = trainer
         self.checkpoints = checkpoints
         self.cluster = cluster
+        self.progress = progress
         self.stop = stop
-        self.saved = saved
         self.total_steps = plan.total_steps
         self.epoch_steps = plan.steps_per_epoch
         self.epochs = -(-self.total_steps // self.epoch_steps)
@@ -96,7 +97,7 @@ class Loop:
         if place == 0:
             self.trainer.reset()
         batches = iter(self.cluster.distribute(self._dataset_from(epoch, place)))
-        self._timer = step, time.perf_counter()
+        self.progress.begin(is_new=place == 0)
         while step < end:
             count = self._steps_until_save(step, end)
             callbacks.on_train_batch_begin(place)
@@ -105,6 +106,7 @@ class Loop:
             if good < count:
                 self._stop_at(step + good)
             step, place = step + count, place + count
+            self.progress.count(count)
             logs = self.trainer.results() if step // 10 > (step - count) // 10 else {}
             callbacks.on_train_batch_end(place - 1, logs)
             if stop or save or step == end or step % self.recipe.checkpoint_every_steps == 0:
@@ -132,19 +134,18 @@ class Loop:
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, step: int) -> None:
+        self.progress.note(step, self.checkpoints.steps())
         self.checkpoints.save(step)
         self._saved_at = time.monotonic()
-        self.saved()
 
     def _close_epoch(self, step: int, callbacks) -> bool:
         """Evaluate, write the epoch's row, keep the best; False if asked to stop meanwhile."""
         logs = {"step": step, **self.trainer.results()}
         epoch = -(-step // self.epoch_steps) - 1
-        if self._trained_epoch == epoch:
-            first, started = self._timer
-            seconds = time.perf_counter() - started
-            logs["images_per_second"] = (step - first) * self.recipe.batch_size / seconds
-        else:  # an earlier start trained it
+        speed = self.progress.steps_per_second()
+        if speed is not None:
+            logs["images_per_second"] = speed * self.recipe.batch_size
+        if self._trained_epoch != epoch:  # an earlier start trained it
             callbacks.on_epoch_begin(epoch)
         if self.recipe.mode == "train_and_evaluate":
             self.results = evaluate(self.trainer, self.plan, self.cluster, self.stop)

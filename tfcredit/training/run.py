@@ -20,6 +20,7 @@ from tfcredit.training.environment import environment
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
+from tfcredit.training.progress import Progress
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.strategies import Cluster
@@ -144,7 +145,7 @@ class Run:
     ) -> dict | None:
         """Train from a step on, and finish."""
         directory = self.directory
-        rows, before, started = directory.rows(step), directory.seconds(), time.time()
+        progress, rows = Progress(directory, step, self.cluster.is_chief), directory.rows(step)
         directory.measured(step)  # errors of both tables before anything is written
         if self.cluster.is_chief:
             checkpoints.sweep()
@@ -153,12 +154,9 @@ class Run:
             if not step:
                 board.write_start(directory.tensorboard, self.recipe)
 
-        def saved():
-            if self.cluster.is_chief:
-                spent = {"seconds": round(before + time.time() - started, 1)}
-                directory.write_json(directory.progress, spent)
-
-        loop = Loop(self.plan, trainer, checkpoints, self.cluster, lambda: stop.asked, rows, saved)
+        loop = Loop(
+            self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
+        )
         reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs, step))
         results = None
         if reached == self.plan.total_steps and not stop.asked:
@@ -167,7 +165,7 @@ class Run:
             return self._stopped(stop, f"at step {reached}: the checkpoint is {checkpoints.latest}")
         if loop.best[1]:
             results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
-        return self._finish(trainer.network, results, before + time.time() - started)
+        return self._finish(trainer.network, results, progress.seconds)
 
     def _finish(self, network: keras.Model, results: dict, seconds: float) -> dict:
         """Write what a finished run leaves behind; the summary last, which says that all is."""

@@ -143,7 +143,7 @@ class Directory:
 class RunDirectory(Directory):
     """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
 
-    With `--measures` also `measures.csv`; `progress.json` holds the time that it took so far.
+    With `--measures` also `measures.csv`; until it ends, `progress.json` holds its times.
 
     Args:
         path: The folder.
@@ -305,14 +305,6 @@ class RunDirectory(Directory):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path.name.startswith(PARTIAL):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def seconds(self) -> float:
-        """The time that earlier starts of the run took up to their last checkpoints."""
-        try:
-            seconds = json.loads(self.progress.read_text())["seconds"]
-            return max(0.0, float(seconds))
-        except (OSError, ValueError, TypeError, LookupError):
-            return 0.0  # It is told at the end; nothing depends on it.
 
     def finished(self, step: int) -> dict | None:
         """The summary of a run that reached a step; `None` if it has not ended there."""

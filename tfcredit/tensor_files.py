@@ -7,6 +7,7 @@ and allocates what the end of a damaged index asks for, upon which the process a
 import contextlib
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -44,9 +45,9 @@ def checkpoint_reader(prefix: str | os.PathLike) -> Iterator[Any]:
 
 
 def reason(problem: Exception) -> str:
-    """The first line of what an error of reading says, at most 200 characters."""
+    """The first line of what an error says, without its place in a graph, <= 200 characters."""
     lines = str(getattr(problem, "message", None) or problem).splitlines()
-    return lines[0][:200] if lines else type(problem).__name__
+    return re.sub(r"^\{\{.*?\}\} ?", "", lines[0])[:200] if lines else type(problem).__name__
 
 
 def _check_files(prefix: pathlib.Path) -> None:

@@ -43,6 +43,7 @@ static void stop(void) { syscall(SYS_kill, getpid(), SIGKILL); }
 static int seen(const char *name, const char *path, int takes) {
   size_t length = strlen(under);
   if (!length || !path || strncmp(path, under, length)) return GO_ON;
+  if (path[length] && path[length] != '/') return GO_ON;
   int number = __atomic_add_fetch(&counted, 1, __ATOMIC_SEQ_CST);
   if (log_file >= 0) {
     char line[PATH_MAX + 64];

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
+from tfcredit.tensor_files import reason
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 
 INDEX = re.compile(r"ckpt-(\d+)\.index")
@@ -111,7 +112,7 @@ class Checkpoints:
                 raise  # a worker was lost
             raise UserError(
                 f"the checkpoint of step {step} can't be written to {folder} "
-                f"({str(problem).splitlines()[0]}): free space or mend the permissions, then "
+                f"({reason(problem)}): free space or mend the permissions, then "
                 f"continue with --resume=must; the last good one is {self.latest}."
             ) from None
 

@@ -15,6 +15,10 @@ from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
 
+SMALLEST_SCALE = 2.0**-10
+"""Of the loss under float16: if gradients are not finite at this one, no smaller one helps."""
+
+
 class Loop:
     """Trains to the end of a recipe, from wherever the checkpoint stands.
 
@@ -26,6 +30,9 @@ class Loop:
         progress: Counts the time.
         stop: Tells if this process is asked to stop; called between steps.
         rows: The table of epochs as earlier starts of the run left it.
+
+    Attributes:
+        step: Optimizer steps taken, those included that a loss scale skipped.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class Loop:
         self.cluster = cluster
         self.progress = progress
         self.stop = stop
+        self.step = 0
         self.total_steps = plan.total_steps
         self.epoch_steps = plan.steps_per_epoch
         self.epochs = -(-self.total_steps // self.epoch_steps)
@@ -71,6 +79,7 @@ class Loop:
         """
         # Epochs before the last one that ended have been closed, even if their rows were lost.
         self.epochs_closed = max(self.epochs_closed, (step - 1) // self.epoch_steps)
+        self.step = step
         callbacks.on_train_begin()
         while not (step == self.total_steps and self._closed(step)):
             if not self._closed(step):
@@ -94,6 +103,7 @@ class Loop:
         end = min((epoch + 1) * self.epoch_steps, self.total_steps)
         callbacks.on_epoch_begin(epoch)
         self._trained_epoch = epoch
+        skipped = self.trainer.skipped(step)
         if place == 0:
             self.trainer.reset()
         batches = iter(self.cluster.distribute(self._dataset_from(epoch, place)))
@@ -103,9 +113,10 @@ class Loop:
             callbacks.on_train_batch_begin(place)
             wishes = self.stop(), self._is_time()
             good, stop, save = self.trainer.run(batches, count, *wishes, first=step)
-            if good < count:
-                self._stop_at(step + good)
-            step, place = step + count, place + count
+            if good < count or self.trainer.loss_scale < SMALLEST_SCALE:
+                self._stop_at(step + min(good, count - 1))
+            self.step = step = step + count
+            place += count
             self.progress.count(count)
             logs = self.trainer.results() if step // 10 > (step - count) // 10 else {}
             callbacks.on_train_batch_end(place - 1, logs)
@@ -113,7 +124,16 @@ class Loop:
                 self._save(step)
             if stop:
                 return step, True
+        self._tell_skipped(self.trainer.skipped(step) - skipped, epoch)
         return step, False
+
+    def _tell_skipped(self, count: int, epoch: int) -> None:
+        if count and self.cluster.is_chief:
+            print(
+                f"float16: {count} steps of epoch {epoch + 1} were skipped, as their gradients "
+                f"were not finite; the loss scale is {self.trainer.loss_scale:g} now.",
+                flush=True,
+            )
 
     def _dataset_from(self, epoch: int, place: int) -> Callable:
         """The batches of an epoch from one of its steps on, as `Cluster.distribute` wants them."""

@@ -157,7 +157,7 @@ class Run:
         loop = Loop(
             self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
         )
-        reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs, step))
+        reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
         results = None
         if reached == self.plan.total_steps and not stop.asked:
             results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)
@@ -251,18 +251,22 @@ class Run:
         return Checkpoints(folder, trainer.state, keep, self.cluster.is_chief)
 
     def _callbacks(
-        self, network: keras.Model, epochs: int, step: int
+        self, network: keras.Model, loop: Loop, step: int
     ) -> keras.callbacks.CallbackList:
         """The chief's callbacks; other workers only measure, and write nothing."""
         chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
         folder = self.directory.tensorboard if chief else None
         data = self.plan.images
+
+        def steps(_) -> int:
+            return loop.step
+
         batch = next(iter(data.evaluation(min(64, data.test_examples))))
         images, labels = batch[:2]
         if chief:
             callbacks = [
                 AlignmentMonitor(
-                    folder, images, recipe.histograms, not recipe.measures, start=step == 0
+                    folder, images, recipe.histograms, not recipe.measures, step == 0, steps
                 ),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
                 *self.callbacks,
@@ -270,13 +274,15 @@ class Run:
         if recipe.measures:
             # On all workers: while the chief alone traced, the others would give it up for lost.
             every, table = recipe.measure_every_steps, self.directory.measures if chief else None
-            callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
+            callbacks.append(
+                MeasureMonitor(images, labels, folder, every, table=table, steps=steps)
+            )
         return keras.callbacks.CallbackList(
             callbacks,
             add_progbar=chief,
             model=network,
             verbose=1 if sys.stdout.isatty() else 2,
-            epochs=epochs,
+            epochs=loop.epochs,
             steps=min(self.plan.steps_per_epoch, self.plan.total_steps),
         )
 

@@ -19,6 +19,7 @@ from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, InUseError, is_locked, locked, partial, place, written
 from tfcredit.records import read_csv
+from tfcredit.tensor_files import reason
 from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe, parse
 
@@ -107,7 +108,7 @@ class Directory:
         except tf.errors.OpError as problem:
             if not any(words in str(problem) for words in (str(self.path), *_OF_EVENTS)):
                 raise
-            raise self.unwritable(OSError(problem.message.splitlines()[0])) from None
+            raise self.unwritable(OSError(reason(problem))) from None
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""

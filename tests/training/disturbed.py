@@ -120,6 +120,10 @@ def contents(folder: pathlib.Path) -> dict:
     }
 
 
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
 def differences(found: dict, expected: dict) -> list[str]:
     """What one run has otherwise than another, as lines."""
     said = [
@@ -148,6 +152,8 @@ def differences(found: dict, expected: dict) -> list[str]:
             said.append(f"series: {tag} at {steps}, not at {[step for step, _ in points]}")
         elif tag not in timed and not tag.startswith("_hparams_"):
             pairs = zip(mine, points, strict=True)
-            if not all(np.array_equal(a[1], b[1], equal_nan=a[1].dtype.kind == "f") for a, b in pairs):
+            if not all(
+                np.array_equal(a[1], b[1], equal_nan=a[1].dtype.kind == "f") for a, b in pairs
+            ):
                 said.append(f"series: values of {tag}")
     return said

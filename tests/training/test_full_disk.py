@@ -1,6 +1,6 @@
 """A disk that gets full at any change of a file: one sentence, exit code 2, nothing lost.
 
-    python -m pytest -m slow -s tests/training/test_full_disk.py    (ten minutes)
+python -m pytest -m slow -s tests/training/test_full_disk.py    (ten minutes)
 """
 
 import re

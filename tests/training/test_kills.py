@@ -1,6 +1,6 @@
 """Kills at chosen changes of files, Python's and TensorFlow's: a run goes on as if undisturbed.
 
-    python -m pytest -m slow -s tests/training/test_kills.py    (100 kills; half an hour)
+python -m pytest -m slow -s tests/training/test_kills.py    (100 kills; half an hour)
 """
 
 import random

@@ -65,7 +65,8 @@ def test_a_kill_before_the_checkpoint_is_no_loss(tmp_path, clock):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1", "7", "[]", '{"1": 2}', '{"1": [1]}', '{"a": [1, 2, 3]}', '{"1": [1, 1e999, 1]}']
+    "text",
+    ["", "[1", "7", "[]", '{"1": 2}', '{"1": [1]}', '{"a": [1, 2, 3]}', '{"1": [1, 1e999, 1]}'],
 )
 def test_junk_is_no_time(text, tmp_path):
     RunDirectory(tmp_path).progress.write_text(text)

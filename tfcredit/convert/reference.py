@@ -98,7 +98,9 @@ class _Network:
             return None
         words, groups, indexes, numbers = zip(*found, strict=True)
         blocks = Counter(group for group, _ in set(zip(map(int, groups), indexes, strict=True)))
-        return cls("layer" in words, tuple(blocks[g] for g in sorted(blocks)), max(map(int, numbers)))
+        return cls(
+            "layer" in words, tuple(blocks[g] for g in sorted(blocks)), max(map(int, numbers))
+        )
 
     @property
     def name(self) -> str:

@@ -177,13 +177,17 @@ class Checkpoints:
         return None
 
     def sweep(self) -> None:
-        """Delete what killed processes left of unfinished checkpoints.
+        """Finish what a killed process left: unfinished checkpoints go, and those beyond `keep`.
 
         Raises:
             OSError: The folder can't be written.
         """
-        for folder in (self._target, self._target / "best"):
-            _sweep(folder, _steps(folder))
+        for folder, keep in ((self._target, self._keep), (self._target / "best", 1)):
+            damaged = self._damaged if folder == self._target else set()
+            good = [step for step in _steps(folder) if step not in damaged][-keep:]
+            if good:
+                _name_for_others(folder, good)
+            _sweep(folder, [*good, *damaged])
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -14,7 +14,6 @@ from tfcredit.training.progress import Progress
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
-
 SMALLEST_SCALE = 2.0**-10
 """Of the loss under float16: if gradients are not finite at this one, no smaller one helps."""
 

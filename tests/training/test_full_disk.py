@@ -26,7 +26,7 @@ def whole(tmp_path_factory):
     kinds = {}
     for number, line in disturbed.phases(log):
         kind = re.sub(r"tempstate\d+|tfevents\.\d+\.\w+\.\d+", "", line)
-        kind = re.sub(r"ckpt-\d+", "ckpt-" + ("0" if "ckpt-0" in kind else "N"), kind)
+        kind = re.sub(r"(best/)?.partial-ckpt-(?!0)\d+", ".partial-ckpt-N", kind)
         if line.split()[0] in ("open", "write", "fwrite", "mkdir"):
             kinds.setdefault(kind, number)
     return library, disturbed.contents(folder / "run"), kinds

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 
+from tfcredit.arguments import HELP
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.startup import check_backend
@@ -24,9 +25,6 @@ COMMANDS = {
 """Name -> package whose module `command` runs it, and what it does."""
 
 
-HELP = {"--help", "-h", "--helpfull"}
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the console script `tfcredit COMMAND`.
 
@@ -39,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
-    if name in ("--help", "-h", "help"):
+    if name in {*HELP, "help"}:
         print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)\n")
         for command, (_, text) in COMMANDS.items():
             print(f"  {command:<18}{text}")

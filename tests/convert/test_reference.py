@@ -243,6 +243,74 @@ def test_missing_files_are_refused(written, model, tmp_path):
     refusal(model, tmp_path / "model.ckpt-450360", "is damaged or incomplete")
 
 
+DIGITS = "9" * 5000
+KERNEL = np.ones((1, 1, 2, 2), "float32")
+HEAD = {"dense/forward_kernel": np.ones((2, 3), "float32")}
+BLOCK = {"block_group1_0/conv1/forward_kernel": KERNEL}
+# what a checkpoint holds -> words of the refusal
+STRANGE = {
+    "a long group": (HEAD | {f"block_group{DIGITS}_0/conv1/forward_kernel": KERNEL}, "no residual"),
+    "a long block": (HEAD | {f"block_group1_{DIGITS}/conv1/forward_kernel": KERNEL}, "no residual"),
+    "a long number": (HEAD | {f"block_group1_0/conv{DIGITS}/forward_kernel": KERNEL}, "no resid"),
+    "a scalar head": ({"dense/forward_kernel": np.float32(1)} | BLOCK, "shape ()"),
+    "a head of rank 1": ({"dense/forward_kernel": np.ones(3, "float32")} | BLOCK, "shape (3,)"),
+    "no classes": ({"dense/forward_kernel": np.ones((2, 0), "float32")} | BLOCK, "shape (2, 0)"),
+    "a scalar stem": (HEAD | BLOCK | {"conv0/forward_kernel": np.float32(1)}, "shape ()"),
+    "a stem of rank 1": (HEAD | BLOCK | {"conv0/forward_kernel": KERNEL[0, 0, 0]}, "shape (2,)"),
+    "an unknown depth": (HEAD | BLOCK | {"conv0/forward_kernel": KERNEL}, "resnet3"),
+}
+
+
+@pytest.mark.parametrize(("values", "words"), STRANGE.values(), ids=STRANGE)
+def test_names_and_shapes_of_no_network_are_refused(values, words, tmp_path, capsys):
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", values)
+    assert main(["import-reference", f"--checkpoint={prefix}", f"--output={prefix}.keras"]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1 and len(told) < 1000
+
+
+@pytest.mark.parametrize("step", [np.array([1, 2]), np.float32(3), np.array("three")])
+def test_a_step_that_is_no_number_is_refused(step, values, model, tmp_path):
+    prefix = write_checkpoint(tmp_path / "model.ckpt-3", values | {"global_step": step}, step=None)
+    refusal(model, prefix, "global_step .* one whole number was expected")
+
+
+def test_kernels_of_text_are_refused(values, model, tmp_path):
+    text = values | {"conv0/forward_kernel": np.full((7, 7, 3, 64), "a")}
+    refusal(model, write_checkpoint(tmp_path / "model.ckpt-3", text), "real numbers were expected")
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "{}.index", "{}.data-00000-of-00001"])
+def test_named_pipes_are_not_waited_for(name, written, tmp_path, capsys):
+    for each in Path(written).parent.iterdir():
+        (tmp_path / each.name).symlink_to(each)
+    name = name.format(Path(written).name)
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    given = tmp_path if name == "checkpoint" else tmp_path / Path(written).name
+    flags = [f"--checkpoint={given}", f"--output={tmp_path / 'made.keras'}"]
+    assert main(["import-reference", *flags]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert ("is no regular file" in told) or ("without a usable file 'checkpoint'" in told)
+
+
+@pytest.mark.parametrize("folder", ["lr=[0.1]", "a*b?", "#% \\x"])
+def test_a_folder_of_any_name(folder, written, tmp_path):
+    folder = tmp_path / folder
+    folder.mkdir()
+    for each in Path(written).parent.iterdir():
+        name = each.name.replace("model.ckpt", "model[1]")
+        (folder / name).symlink_to(each)
+    prefix = folder / Path(written).name.replace("model.ckpt", "model[1]")
+    assert convert.reference_network(prefix)["name"] == "resnet18"
+    with pytest.raises(UserError, match="without a usable file 'checkpoint'") as told:
+        convert.reference_network(folder)
+    assert str(prefix) in str(told.value)
+    (folder / "checkpoint").write_text(f'model_checkpoint_path: "{prefix.name}"\n')
+    assert convert.reference_network(folder)["name"] == "resnet18"
+
+
 def test_an_unknown_optimizer_is_refused(written, model):
     optimizer = keras.optimizers.Lion()
     refusal(model, written, "slots of Lion have no counterpart", optimizer=optimizer)

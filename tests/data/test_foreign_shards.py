@@ -89,13 +89,20 @@ def test_other_keys_in_one_part(tmp_path):
         read(tmp_path)
 
 
-def lengthened(path, record, more):
-    """Lets a record's header ask for more bytes, with the checksum that belongs to it."""
+def lengthened(path, record, more, is_checked=True):
+    """Lets a record's header ask for more bytes, with the checksum that belongs to it or another.
+
+    `more` may be negative, or "all" for the largest number and "none" for 0.
+    """
     content, place = bytearray(path.read_bytes()), 0
     for _ in range(record):
         place += struct.unpack_from("<Q", content, place)[0] + record_files.FRAME_BYTES
-    header = struct.pack("<Q", struct.unpack_from("<Q", content, place)[0] + more)
-    content[place : place + 12] = header + struct.pack("<I", checksum(header))
+    length = struct.unpack_from("<Q", content, place)[0]
+    length = {"all": 2**64 - 1, "none": 0}[more] if isinstance(more, str) else length + more
+    header = struct.pack("<Q", length)
+    content[place : place + 8] = header
+    if is_checked:
+        content[place + 8 : place + 12] = struct.pack("<I", checksum(header))
     path.write_bytes(content)
 
 
@@ -108,6 +115,19 @@ def checksum(content):
             crc = (crc >> 1) ^ (0x82F63B78 & -(crc & 1))
     crc ^= 0xFFFFFFFF
     return (((crc >> 15) | (crc << 17)) + _masked) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("is_checked", [True, False])
+@pytest.mark.parametrize("more", [-200, -16, -1, "none", 1, 16, 700, 1 << 40, "all"])
+def test_any_damaged_length(tmp_path, more, is_checked):
+    """Whether it leads to an earlier place, into a later record or out of the file."""
+    train, _ = both(tmp_path, GOOD)
+    lengthened(train, 1, more, is_checked)
+    with pytest.raises((UserError, tf.errors.OpError), match=r"train-00000|damaged|truncated|cut"):
+        read(tmp_path)
+    found = data.get("imagenet", tmp_path, image_size=32, max_corrupt_records=99)
+    assert sum(len(labels) for _, labels in found.train(1, 0, 0)) >= 1
+    assert {each.record for each in found.corrupt} >= {1}
 
 
 @pytest.mark.parametrize("more", [1, 8, 1 << 20, (1 << 62)])

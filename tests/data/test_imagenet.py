@@ -32,6 +32,18 @@ def test_counts_and_shapes(data):
     assert data.train(4, seed=0, epoch=0).cardinality() == data.steps_per_epoch(4) == 3
 
 
+@pytest.mark.parametrize("name", ["lr=[0.1]", "a*b?", "#% \\x", "~"])
+def test_a_folder_of_any_name(name, shards, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "train-00000-of-00009").mkdir()  # folders are no shards
+    for shard in shards.iterdir():
+        (folder / shard.name).symlink_to(shard)
+    found = imagenet.build(folder, image_size=SIZE, shuffle_buffer=4)
+    assert (found.train_examples, found.test_examples) == (15, 5)
+    assert len(batches(found.train(5, seed=0, epoch=0))) == len(list(found.evaluation(2))) == 3
+
+
 def test_an_epoch_holds_each_image_once_in_an_order_of_its_own(data):
     orders = [
         [label for _, labels in batches(data.train(5, seed, epoch)) for label in labels]

@@ -68,6 +68,18 @@ def test_small_images_keep_their_size_and_own_statistics(prepared):
     assert labels.numpy().tolist() == [0, 1, 2, 3, 4] and (weights.numpy() == 1).all()
 
 
+@pytest.mark.parametrize("name", ["lr=[0.1]", "a\\b", "a*b?", "#% x"])
+def test_a_folder_of_any_name(name, prepared, tmp_path):
+    folder = given = shutil.copytree(prepared, tmp_path / name)
+    if "[" in name:
+        with pytest.raises(UserError, match="brackets for a pattern.*a link to it"):
+            data.get("cifar10", folder)
+        given = tmp_path / "link"
+        given.symlink_to(folder)
+    assert data.get("cifar10", given).train_examples == 12
+    assert data.get("photographs", given).test_examples == 5
+
+
 def test_small_images_are_shifted_and_flipped(prepared):
     plain, moved = (
         next(iter(data.get("cifar10", prepared, augment=augment).train(12, 0, 0)))[0].numpy()

@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,23 +15,12 @@ from tests.prepare.ilsvrc import (
     add,
     class_tar,
     files,
-    make_source,
     run,
     tar_of,
 )
 from tfcredit.errors import UserError
 from tfcredit.prepare import archives as prepare_archives
 from tfcredit.prepare import command as prepare
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return make_source(tmp_path / "archives")
-
-
-@pytest.fixture
-def output(tmp_path) -> Path:
-    return tmp_path / "shards"
 
 
 @pytest.mark.parametrize("name", [TRAIN, VALIDATION])

@@ -19,7 +19,6 @@ from tests.prepare.ilsvrc import (
     VALIDATION_CLASSES,
     files,
     flags,
-    make_source,
     payload,
     run,
 )
@@ -30,16 +29,6 @@ from tfcredit.prepare import shards as prepare_shards
 from tfcredit.prepare import synsets
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return make_source(tmp_path / "archives")
-
-
-@pytest.fixture
-def output(tmp_path) -> Path:
-    return tmp_path / "shards"
 
 
 def records(folder: Path, part: str) -> dict[str, list]:

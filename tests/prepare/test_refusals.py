@@ -6,19 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.prepare.ilsvrc import TRAIN, VALIDATION_CLASSES, files, make_source, run
+from tests.prepare.ilsvrc import TRAIN, VALIDATION_CLASSES, files, run
 from tfcredit.errors import UserError
 from tfcredit.prepare import command as prepare
-
-
-@pytest.fixture
-def source(tmp_path) -> Path:
-    return make_source(tmp_path / "archives")
-
-
-@pytest.fixture
-def output(tmp_path) -> Path:
-    return tmp_path / "shards"
 
 
 @pytest.mark.parametrize(

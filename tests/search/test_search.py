@@ -14,6 +14,7 @@ import time
 
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 from PIL import Image
 
@@ -50,7 +51,7 @@ def table(folder):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """The folder of a search that was stopped at the end of its first trial, and continued."""
-    folder = tmp_path_factory.mktemp("searched") / "study"
+    folder = tmp_path_factory.mktemp("searched") / "study #?% [x]&a=b"  # a name as any
     with pytest.MonkeyPatch.context() as patch:
         write = Study.write_results
 
@@ -89,7 +90,8 @@ def test_trials_are_runs(searched):
         if row["outcome"] == "finished":
             assert run.state == "finished" and run.summary["top1"] == float(row["top1"])
             assert [r["epoch"] for r in run.rows] == [1, 2]
-            study = optuna.load_study(study_name=None, storage=f"sqlite:///{searched}/study.db")
+            database = sqlalchemy.URL.create("sqlite", database=str(searched / "study.db"))
+            study = optuna.load_study(study_name=None, storage=str(database))
             reported = study.trials[int(row["trial"])].intermediate_values
             assert reported == {i + 1: r["test_top1"] for i, r in enumerate(run.rows)}
 

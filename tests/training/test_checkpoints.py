@@ -161,3 +161,29 @@ def test_unfinished_files_are_swept(tmp_path):
         "ckpt-1.data-00000-of-00001",
         "notes.txt",
     }
+
+
+@pytest.mark.parametrize("folder", [".", "best"])
+def test_what_a_kill_left_undone_is_finished(folder, tmp_path):
+    """A kill after a checkpoint is there, before others know and older ones are deleted."""
+    Checkpoints(tmp_path, variables(), keep=9).save(0)
+    whole = Checkpoints(tmp_path / folder, variables(), keep=9)
+    for step in (1, 2, 3, 4):
+        whole.save(step)
+    (tmp_path / folder / "checkpoint").unlink()
+    checkpoints = Checkpoints(tmp_path, variables(), keep=2)
+    checkpoints.sweep()
+    expected = [3, 4] if folder == "." else [4]
+    assert Checkpoints(tmp_path / folder, {}).steps() == expected
+    state = tf.train.get_checkpoint_state(str(tmp_path / folder))
+    assert state.model_checkpoint_path.endswith("ckpt-4")
+
+
+def test_damaged_ones_stay_until_they_are_replaced(tmp_path):
+    for step in (1, 2, 3):
+        Checkpoints(tmp_path, variables(float(step)), keep=9).save(step)
+    damage(tmp_path / "ckpt-3.index", "cut")
+    checkpoints = Checkpoints(tmp_path, variables(), keep=1)
+    assert checkpoints.restore() == 2
+    checkpoints.sweep()
+    assert checkpoints.steps() == [2, 3] and checkpoints.latest.name == "ckpt-2"

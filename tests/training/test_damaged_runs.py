@@ -1,15 +1,20 @@
 """Damaged run directories and odd flags: one sentence, exit code 2, nothing overwritten."""
 
 import contextlib
+import errno
 import io
 import json
 import os
 import shutil
+import sys
 
+import keras
 import pytest
 
-from tfcredit import cli
+from tfcredit import cli, records
 from tfcredit.errors import UserError
+from tfcredit.training.recipe import parse
+from tfcredit.training.run import Run
 from tfcredit.training.run_directory import RunDirectory
 
 FLAGS = ["--model=fc", "--steps=3", "--batch_size=16", "--checkpoint_every_steps=1"]
@@ -264,3 +269,81 @@ def test_a_directory_that_is_removed_meanwhile_is_told(tmp_path):
         shutil.rmtree(directory.path)
         with pytest.raises(UserError, match="run was moved or removed while it was in use"):
             directory.write(directory.flags, "")
+
+
+MORE = [("removed", 1), ("moved", 1), ("removed", 3)]
+MORE = [pytest.param(*each, marks=pytest.mark.slow) for each in MORE]
+
+
+@pytest.mark.parametrize(("what", "at"), [("moved", 2), ("removed", 2), *MORE])
+def test_a_directory_that_goes_while_a_run_trains_is_told(what, at, tmp_path, capsys):
+    """At any step, so that another file of the run is the next one to be written."""
+    folder = tmp_path / "run"
+
+    class Mover(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == at - 1 and what == "moved":
+                shutil.move(folder, tmp_path / "elsewhere")
+            elif batch == at - 1:
+                shutil.rmtree(folder)
+
+    flags = [*FLAGS, f"--run_dir={folder}"]
+    flags += ["--measures", "--measure_every_steps=1"] if at == 3 else []
+    with pytest.raises(UserError, match="run was moved or removed while it was in use"):
+        Run(parse(flags)[0], [Mover()]).train()
+    assert not folder.exists()
+    if (what, at) == ("moved", 1):
+        code, said = train(tmp_path / "elsewhere", "--resume=auto")
+        assert code == 0 and "Continuing at step" in said
+
+
+class Disk:
+    """Files whose next opening for writing fails, or whose writing does, as on a full disk."""
+
+    opens: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @classmethod
+    def see(cls, event, arguments):
+        if event != "open" or not isinstance(arguments[0], str | os.PathLike):
+            return
+        path, name = os.fspath(arguments[0]), os.path.basename(arguments[0])
+        is_writing = arguments[2] & (os.O_WRONLY | os.O_RDWR)
+        if is_writing and name in cls.opens:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if is_writing and name in cls.writes and not os.path.lexists(path):
+            os.symlink("/dev/full", path)
+
+
+@pytest.fixture(scope="module")
+def hook():
+    """It can't be taken away again, so it is there once, and does nothing by itself."""
+    sys.addaudithook(Disk.see)
+    return Disk
+
+
+@pytest.fixture
+def disk(hook, monkeypatch):
+    yield lambda kind, name: monkeypatch.setattr(hook, kind, (name,))
+    hook.opens = hook.writes = ()
+
+
+FULL = [("opens", "lock"), ("writes", ".partial-summary.json")]
+FULL += [("opens", ".partial-metrics.csv"), ("writes", ".partial-measures.csv")]
+
+
+@pytest.mark.parametrize(("kind", "name"), FULL)  # test_full_disk.py tries all
+def test_a_full_disk_is_told_and_the_run_goes_on(kind, name, disk, tmp_path):
+    disk(kind, name)
+    flags = ["--measures", "--measure_every_steps=2"] if "measures" in name else []
+    code, said = train(tmp_path / "run", *flags)
+    told = [line for line in said.splitlines() if line.startswith("run_imagenet.py: ")]
+    assert code == 2 and len(told) == 1 and "No space left on device" in told[0], said
+    assert not list(tmp_path.rglob(".partial-*"))
+    if flags:
+        disk(kind, "")
+        code, said = train(tmp_path / "run", *flags, "--resume=auto")
+        assert code == 0, said
+        assert [row["step"] for row in records.read_csv(tmp_path / "run/metrics.csv")] == [3]
+        rows = records.read_csv(tmp_path / "run/measures.csv")
+        assert sorted({row["step"] for row in rows}) == [0, 2, 3] and len(rows) == 3 * 8

@@ -178,6 +178,46 @@ def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
     assert "last good checkpoint" in error
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("flag", ["--learning_rate=1e6", "--l2=1e9"])
+def test_a_run_of_parts_that_diverges_is_stopped(flag, precision, tmp_path, capsys):
+    small = ["--model=fc", "--batch_size=32", "--steps=30", f"--run_dir={tmp_path / 'run'}"]
+    flags = ["--warmup_epochs=0", "--accumulation_steps=2", f"--precision={precision}", flag]
+    code = cli.train_main([*small, *flags])
+    keras.mixed_precision.set_dtype_policy("float32")
+    told = capsys.readouterr().err
+    assert code == 2 and "not finite at step" in told and "layer 'dense" in told
+
+
+def test_a_run_that_skips_all_steps_is_stopped(tmp_path, capsys):
+    """Under float16, B runs beyond it in the first step, which no loss scale helps."""
+    flags = ["--model=fc", "--batch_size=32", "--precision=float16", "--rule=weight_mirror"]
+    flags += ["--amp=1e9", "--feedback_optimizer=momentum", "--feedback_learning_rate=1"]
+    code = cli.train_main([*flags, "--steps=40", f"--run_dir={tmp_path / 'run'}"])
+    keras.mixed_precision.set_dtype_policy("float32")
+    assert code == 2 and "not finite at step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--measures", "--measure_every_steps=2"]])
+def test_skipped_steps_are_told_and_counted(flags, tmp_path, capsys, monkeypatch):
+    build = keras.optimizers.LossScaleOptimizer.build
+
+    def with_a_large_scale(optimizer, variables):
+        build(optimizer, variables)
+        optimizer.dynamic_scale.assign(2.0**26)
+
+    monkeypatch.setattr(keras.optimizers.LossScaleOptimizer, "build", with_a_large_scale)
+    folder = tmp_path / "run"
+    small = ["--model=fc", "--batch_size=3000", "--precision=float16", f"--run_dir={folder}"]
+    assert cli.train_main([*small, *flags, "--epochs=2", "--learning_rate=0.001"]) == 0
+    keras.mixed_precision.set_dtype_policy("float32")
+    assert "steps of epoch 1 were skipped" in capsys.readouterr().out
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    assert [event.step for event in events.Tensors("train/loss")] == [4, 8]
+    expected = [0, 2, 4, 6, 8] if flags else [0, 4, 8]
+    assert [event.step for event in events.Tensors("angle/mean")] == expected
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -15,6 +15,18 @@ FLAGS = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3", "--steps
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """What a shell lets jobs in the background ignore, processes would inherit as ignored."""
+    before = {number: signal.getsignal(number) for number in NAMES}
+    for number, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def started(folder, until, seconds=120):
     """A run that said `until`."""
     command = [sys.executable, "-u", str(ROOT / "run_imagenet.py"), *FLAGS, f"--run_dir={folder}"]

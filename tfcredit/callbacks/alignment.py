@@ -1,7 +1,7 @@
 """The callback that writes alignment and R."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -30,6 +30,8 @@ class AlignmentMonitor(keras.callbacks.Callback):
             TensorBoard would join the two series to one that runs back and forth.
         start: True to measure the start of the training too; not where this goes on with a
             training whose points are in `log_dir` already.
+        steps: Tells how many steps of a model were taken. Default: the count of its optimizer,
+            without those that a loss scale skipped.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class AlignmentMonitor(keras.callbacks.Callback):
         histograms: bool = False,
         angles: bool = True,
         start: bool = True,
+        steps: Callable[[keras.Model], int] = steps_taken,
     ):
         super().__init__()
+        self._steps = steps
         self._start = start
         self._angles = angles
         self._writer = tf.summary.create_file_writer(str(log_dir))
@@ -50,11 +54,11 @@ class AlignmentMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Measure the start."""
         if self._start:
-            self._record(steps_taken(self.model))
+            self._record(self._steps(self.model))
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure and write."""
-        self._record(steps_taken(self.model))
+        self._record(self._steps(self.model))
 
     def _record(self, step: int):
         layers = feedback_layers(self.model)

@@ -44,6 +44,8 @@ class MeasureMonitor(keras.callbacks.Callback):
             loss; for a model without feedback kernels the latter alone.
         table: A CSV file that always holds all records, or `None`. Those of an earlier part of the
             run, up to the step from which it goes on, are kept, in `records` and heat maps too.
+        steps: Tells how many steps of a model were taken. Default: the count of its optimizer,
+            without those that a loss scale skipped.
 
     Attributes:
         records: All records so far, each with the `step` that it belongs to in front: flat
@@ -62,8 +64,10 @@ class MeasureMonitor(keras.callbacks.Callback):
         every: int | Literal["epoch"] = 200,
         measures: Sequence[Measure] | None = None,
         table: str | os.PathLike | None = None,
+        steps: Callable[[keras.Model], int] = steps_taken,
     ):
         super().__init__()
+        self._steps_taken = steps
         if every != "epoch" and not (isinstance(every, int) and every > 0):
             raise UserError(f"every={every!r} is no interval: give a number of steps or 'epoch'.")
         self.records: list[dict] = []
@@ -79,7 +83,7 @@ class MeasureMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Measure the start, unless this goes on with what was measured before."""
         self._started, self._seconds_of_drawing = time.monotonic(), 0.0
-        self._step = steps_taken(self.model)
+        self._step = self._steps_taken(self.model)
         if self._table is not None and self._table.exists():
             earlier = read_csv(self._table)
             self.records = [record for record in earlier if record["step"] <= self._step]
@@ -104,13 +108,13 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Measure the end."""
-        if self.records[-1]["step"] < steps_taken(self.model):
+        if self.records[-1]["step"] < self._steps_taken(self.model):
             self._measure()
         if self._writer is not None and self._drawn < len(self.records):
             self._draw()
 
     def _measure(self):
-        step = steps_taken(self.model)
+        step = self._steps_taken(self.model)
         measures = self._measures
         if measures is None:
             both = [alignment, self._errors]

@@ -4,8 +4,10 @@ A variable is called there as here, but for the separators of the scopes and two
 `block_group1_0/conv1/forward_kernel` is our `block_group1_0_conv1/kernel`.
 """
 
+import contextlib
 import os
 import re
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,12 +19,15 @@ import tensorflow as tf
 
 from tfcredit.convert.reporting import columns
 from tfcredit.errors import UserError
+from tfcredit.tensor_files import UNREADABLE, checkpoint_reader, reason
 
 _OUR_WORDS = {"forward_kernel": "kernel", "backward_kernel": "feedback_kernel"}
 _KINDS = {*_OUR_WORDS.values(), "bias", "gamma", "beta", "moving_mean", "moving_variance"}
 _LANDMARK = "dense/forward_kernel"
 """A variable that each network has once."""
-_BLOCK = re.compile(r"block_(group|layer)(\d+)_(\d+)_conv(\d+)/kernel")
+_BLOCK = re.compile(r"block_(group|layer)(\d{1,3})_(\d{1,3})_conv(\d)/kernel")
+_RANKS = {"conv0/kernel": 4, "dense/kernel": 2}
+"""Of the kernels that tell the channels and classes of a network."""
 _SLOTS = {
     keras.optimizers.SGD: {"momentum": "Momentum"},
     keras.optimizers.Adam: {"momentum": "Adam", "velocity": "Adam_1"},
@@ -93,7 +98,9 @@ class _Network:
             return None
         words, groups, indexes, numbers = zip(*found, strict=True)
         blocks = Counter(group for group, _ in set(zip(map(int, groups), indexes, strict=True)))
-        return cls("layer" in words, tuple(blocks[g] for g in sorted(blocks)), int(max(numbers)))
+        return cls(
+            "layer" in words, tuple(blocks[g] for g in sorted(blocks)), max(map(int, numbers))
+        )
 
     @property
     def name(self) -> str:
@@ -183,7 +190,7 @@ def load_reference_checkpoint(
     found = [slot for slot in candidates if slot.name in checkpoint.shapes]
     step_name = next((n for n in (f"{scope}global_step", "global_step") if n in checkpoint), None)
 
-    step = None if step_name is None else int(checkpoint.read(step_name))
+    step = None if step_name is None else checkpoint.step(step_name)
     values = {path: checkpoint.read(name, ours[path]) for path, name in matched.items()}
     slot_values = [checkpoint.read(slot.name, slot.variable) for slot in found]
     for path, value in values.items():
@@ -243,6 +250,13 @@ def _network_in(checkpoint: "_Checkpoint", scope: str) -> tuple[_Network, dict[s
     found = _Network.of(theirs)
     if found is None:
         raise UserError(f"{checkpoint.prefix} holds no residual blocks: give one of the authors'.")
+    for path, rank in _RANKS.items():
+        shape = checkpoint.shapes[theirs[path]] if path in theirs else [1] * rank
+        if len(shape) != rank or min(shape) < 1:
+            raise UserError(
+                f"{theirs[path]} in {checkpoint.prefix} has the shape {tuple(shape)}, not one of "
+                f"{rank} positive numbers: give a checkpoint of the authors' networks."
+            )
     return found, theirs
 
 
@@ -323,7 +337,10 @@ class _Checkpoint:
 
     def __init__(self, prefix: str | os.PathLike):
         self.prefix = _checked_prefix(os.fspath(prefix))
-        self._reader = self._try(lambda: tf.train.load_checkpoint(self.prefix))
+        links = contextlib.ExitStack()
+        weakref.finalize(self, links.close)
+        opened = checkpoint_reader(self.prefix)
+        self._reader = self._try(lambda: links.enter_context(opened))
         self.shapes = self._try(self._reader.get_variable_to_shape_map)
 
     def __contains__(self, name: str) -> bool:
@@ -360,17 +377,43 @@ class _Checkpoint:
                 f"{variable.path} of {tuple(variable.shape)}: build the model with the same "
                 "number of classes and channels."
             )
-        value = self._try(lambda: self._reader.get_tensor(name))
+        value = np.asarray(self._try(lambda: self._reader.get_tensor(name)))
+        if variable is not None and value.dtype.kind != "f":
+            raise UserError(
+                f"{name} in {self.prefix} is of {value.dtype}, but real numbers were expected: "
+                "give a checkpoint of the authors' networks."
+            )
         return value.T if is_transposed(name) else value
+
+    def step(self, name: str) -> int:
+        """The value of a counter."""
+        value = self.read(name)
+        if value.shape or value.dtype.kind not in "iu":
+            raise UserError(
+                f"{name} in {self.prefix} is {value.dtype} of shape {value.shape}, but one whole "
+                "number was expected: give a checkpoint of the authors' networks."
+            )
+        return int(value)
 
     def _try(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as problem:
+        except UNREADABLE as problem:
             raise UserError(
-                f"{self.prefix} is damaged or incomplete ({str(problem).splitlines()[0]}): copy "
+                f"{self.prefix} is damaged or incomplete ({reason(problem)}): copy "
                 f"{self.prefix}.index and all of {self.prefix}.data-* again."
             ) from None
+
+
+def _latest(folder: str) -> str | None:
+    """The checkpoint that the file `checkpoint` of a folder names, if it is there."""
+    names = os.path.join(folder, "checkpoint")
+    if "://" not in folder and not os.path.isfile(names):
+        return None  # TensorFlow would wait for who writes into a named pipe
+    state = tf.train.get_checkpoint_state(folder)
+    path = None if state is None else state.model_checkpoint_path
+    # Not `tf.train.latest_checkpoint`, which takes the path for a pattern.
+    return path if path and tf.io.gfile.exists(f"{path}.index") else None
 
 
 def _checked_prefix(given: str) -> str:
@@ -379,11 +422,11 @@ def _checked_prefix(given: str) -> str:
     if part:
         raise UserError(f"{given} is one file of a checkpoint: give the prefix, {part[1]}.")
     if tf.io.gfile.isdir(given):
-        latest = tf.train.latest_checkpoint(given)
+        latest = _latest(given)
         if latest is not None:
             return latest
-        indexes = sorted(tf.io.gfile.glob(os.path.join(given, "*.index")))
-        hint = ", ".join(index.removesuffix(".index") for index in indexes)
+        names = [name for name in sorted(tf.io.gfile.listdir(given)) if name.endswith(".index")]
+        hint = ", ".join(os.path.join(given, name.removesuffix(".index")) for name in names[:3])
         raise UserError(
             f"{given} is a folder without a usable file 'checkpoint': give a checkpoint's prefix"
             + (f", one of {hint}." if hint else ", such as .../model.ckpt-450360.")

@@ -34,7 +34,7 @@ def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
     """
     folder = os.fspath(data_dir)
     pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?{ENDING}")
-    found = record_files.list_files(os.path.join(folder, f"*{part}*-*"))
+    found = record_files.list_files(folder, f"*{part}*-*")
     matches = {path: pattern.fullmatch(os.path.basename(path)) for path in found}
     shards = {path: match for path, match in matches.items() if match}
     totals = {int(match[1]) for match in shards.values() if match[1]}

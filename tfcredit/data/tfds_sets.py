@@ -134,6 +134,11 @@ def _check_prepared(builder: Any) -> None:
     if builder.is_prepared() and builder.info.splits:
         return
     root = builder.data_path.parent.parent
+    if "[" in os.fspath(root) and os.path.isdir(builder.data_path):
+        raise UserError(
+            f"data set {builder.name!r} is in {root}, in whose name TensorFlow Datasets takes "
+            "brackets for a pattern: rename the folder, or give a link to it."
+        )
     manual = " --manual_dir=FOLDER_OF_ARCHIVES" if builder.MANUAL_DOWNLOAD_INSTRUCTIONS else ""
     raise UserError(
         f"data set {builder.name!r} is not prepared, {builder.data_path} with dataset_info.json "
@@ -179,7 +184,7 @@ def _splits(builder: Any) -> tuple[str, str]:
 
 def _files(builder: Any, split: str) -> list[str]:
     paths = sorted(os.fspath(path) for path in builder.info.splits[split].filepaths)
-    found = set(record_files.list_files(os.path.join(os.fspath(builder.data_path), "*")))
+    found = set(record_files.list_files(os.fspath(builder.data_path)))
     missing = [path for path in paths if path not in found]
     if missing:
         raise UserError(

@@ -84,7 +84,7 @@ def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
 
 def importance(shares: Mapping[str, float]) -> Figure:
     """A bar per parameter: its share of the importance."""
-    figure, axes = blank(6.4, 1.0 + 0.4 * len(shares))
+    figure, axes = blank(6.4, 1.2 + 0.4 * len(shares))
     axes.barh(list(shares), list(shares.values()), color=LOOKS["finished"][1])
     axes.invert_yaxis()
     axes.set_xlabel("share of the importance", color=GREY)

@@ -3,7 +3,6 @@
 import contextlib
 import pathlib
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -11,14 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.errors import UserError
+from tfcredit.tensor_files import UNREADABLE, checkpoint_reader, reason
 
-FOOTER = 48
-"""Bytes at the end of an index: two places in the file, zeros, and a number that marks the end."""
 OLDER = re.compile(r"variable_\d+/\.ATTRIBUTES/VARIABLE_VALUE")
 """Names in the checkpoints of revision 0.1, which numbered the variables."""
 REPLICA = re.compile(r"(.*)@\d+")
 """The name of a variable of which each replica has its own: `NAME@REPLICA`."""
-UNREADABLE = (tf.errors.OpError, OSError, ValueError, TypeError, LookupError, RuntimeError)
 
 
 class DamagedError(Exception):
@@ -39,29 +36,18 @@ class Stored:
         self._links = contextlib.ExitStack()
 
     def __enter__(self) -> "Stored":
-        prefix = self.prefix
         try:
-            _check_footer(prefix.with_name(prefix.name + ".index"))
-            self._reader = tf.train.load_checkpoint(str(self._plain(prefix)))
+            self._reader = self._links.enter_context(checkpoint_reader(self.prefix))
             self._shapes = self._reader.get_variable_to_shape_map()
             for name in self._shapes:
                 self._reader.get_tensor(name)  # which compares check sums
         except UNREADABLE as problem:
             self._links.close()
-            raise DamagedError(_told(problem)) from None
+            raise DamagedError(reason(problem)) from None
         return self
 
     def __exit__(self, *problem) -> None:
         self._links.close()
-
-    def _plain(self, prefix: pathlib.Path) -> pathlib.Path:
-        """A path that TensorFlow's reader, which takes it for a pattern, takes for what it is."""
-        if not set("[]*?\\") & set(str(prefix)):
-            return prefix
-        links = self._links.enter_context(tempfile.TemporaryDirectory())
-        folder = pathlib.Path(links) / "link"
-        folder.symlink_to(prefix.parent.absolute(), target_is_directory=True)
-        return folder / prefix.name
 
     def assign_to(self, variables: Mapping[str, tf.Variable]) -> None:
         """Assign the stored values.
@@ -80,7 +66,7 @@ class Stored:
             try:
                 values = [self._reader.get_tensor(source) for source in sources[name]]
             except UNREADABLE as problem:
-                raise DamagedError(_told(problem)) from None
+                raise DamagedError(reason(problem)) from None
             zeros = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
             variable.assign(values[0] if len(values) == 1 else sum(values, zeros))
 
@@ -140,34 +126,6 @@ def _replicas(names: Iterable[str]) -> dict[str, list[str]]:
     return {base: sorted(places) for base, places in found.items()}
 
 
-def _check_footer(index: pathlib.Path) -> None:
-    """Check two lengths without check sum; TensorFlow would allocate what they say, and abort."""
-    size = index.stat().st_size
-    with index.open("rb") as file:
-        file.seek(max(0, size - FOOTER))
-        numbers = _varints(file.read(), 4)
-    if size < FOOTER or any(start + length > size for start, length in zip(*numbers, strict=True)):
-        raise ValueError("its index is cut or overwritten")
-
-
-def _varints(data: bytes, count: int) -> tuple[list[int], list[int]]:
-    """The first numbers of some bytes, 7 bits in each: those at even and those at odd places."""
-    numbers, value, shift = [], 0, 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            numbers.append(value)
-            value = shift = 0
-    numbers = [*numbers, *[2**63] * count][:count]
-    return numbers[::2], numbers[1::2]
-
-
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
-
-
-def _told(problem: Exception) -> str:
-    lines = str(getattr(problem, "message", None) or problem).splitlines()
-    return lines[0][:200] if lines else type(problem).__name__

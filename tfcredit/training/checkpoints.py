@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
+from tfcredit.tensor_files import reason
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 
 INDEX = re.compile(r"ckpt-(\d+)\.index")
@@ -111,7 +112,7 @@ class Checkpoints:
                 raise  # a worker was lost
             raise UserError(
                 f"the checkpoint of step {step} can't be written to {folder} "
-                f"({str(problem).splitlines()[0]}): free space or mend the permissions, then "
+                f"({reason(problem)}): free space or mend the permissions, then "
                 f"continue with --resume=must; the last good one is {self.latest}."
             ) from None
 
@@ -176,13 +177,17 @@ class Checkpoints:
         return None
 
     def sweep(self) -> None:
-        """Delete what killed processes left of unfinished checkpoints.
+        """Finish what a killed process left: unfinished checkpoints go, and those beyond `keep`.
 
         Raises:
             OSError: The folder can't be written.
         """
-        for folder in (self._target, self._target / "best"):
-            _sweep(folder, _steps(folder))
+        for folder, keep in ((self._target, self._keep), (self._target / "best", 1)):
+            damaged = self._damaged if folder == self._target else set()
+            good = [step for step in _steps(folder) if step not in damaged][-keep:]
+            if good:
+                _name_for_others(folder, good)
+            _sweep(folder, [*good, *damaged])
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:

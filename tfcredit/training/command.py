@@ -2,6 +2,7 @@
 
 import shlex
 
+from tfcredit.arguments import HELP
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import usage
 from tfcredit.training.interrupt import StopSignal
@@ -18,7 +19,7 @@ def main(arguments: list[str], program: str = "tfcredit train") -> None:
     Raises:
         UserError: Anything about flags, data or run directory that the user can mend.
     """
-    if {"--help", "-h", "--helpfull"} & set(arguments):
+    if HELP & set(arguments):
         print(usage(Recipe, program))
         return
     recipe, given = parse(arguments)

@@ -10,8 +10,12 @@ from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
 from tfcredit.training.plan import Plan
+from tfcredit.training.progress import Progress
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
+
+SMALLEST_SCALE = 2.0**-10
+"""Of the loss under float16: if gradients are not finite at this one, no smaller one helps."""
 
 
 class Loop:
@@ -22,9 +26,12 @@ class Loop:
         trainer: Takes the steps.
         checkpoints: Keeps all state; restored already.
         cluster: Where to compute.
+        progress: Counts the time.
         stop: Tells if this process is asked to stop; called between steps.
         rows: The table of epochs as earlier starts of the run left it.
-        saved: Called after each checkpoint.
+
+    Attributes:
+        step: Optimizer steps taken, those included that a loss scale skipped.
     """
 
     def __init__(
@@ -33,17 +40,18 @@ class Loop:
         trainer: Trainer,
         checkpoints: Checkpoints,
         cluster: Cluster,
+        progress: Progress,
         stop: Callable[[], bool],
         rows: Sequence[Mapping[str, float]] = (),
-        saved: Callable[[], None] = lambda: None,
     ):
         self.plan = plan
         self.recipe = plan.recipe
         self.trainer = trainer
         self.checkpoints = checkpoints
         self.cluster = cluster
+        self.progress = progress
         self.stop = stop
-        self.saved = saved
+        self.step = 0
         self.total_steps = plan.total_steps
         self.epoch_steps = plan.steps_per_epoch
         self.epochs = -(-self.total_steps // self.epoch_steps)
@@ -70,6 +78,7 @@ class Loop:
         """
         # Epochs before the last one that ended have been closed, even if their rows were lost.
         self.epochs_closed = max(self.epochs_closed, (step - 1) // self.epoch_steps)
+        self.step = step
         callbacks.on_train_begin()
         while not (step == self.total_steps and self._closed(step)):
             if not self._closed(step):
@@ -93,25 +102,37 @@ class Loop:
         end = min((epoch + 1) * self.epoch_steps, self.total_steps)
         callbacks.on_epoch_begin(epoch)
         self._trained_epoch = epoch
+        skipped = self.trainer.skipped(step)
         if place == 0:
             self.trainer.reset()
         batches = iter(self.cluster.distribute(self._dataset_from(epoch, place)))
-        self._timer = step, time.perf_counter()
+        self.progress.begin(is_new=place == 0)
         while step < end:
             count = self._steps_until_save(step, end)
             callbacks.on_train_batch_begin(place)
             wishes = self.stop(), self._is_time()
             good, stop, save = self.trainer.run(batches, count, *wishes, first=step)
-            if good < count:
-                self._stop_at(step + good)
-            step, place = step + count, place + count
+            if good < count or self.trainer.loss_scale < SMALLEST_SCALE:
+                self._stop_at(step + min(good, count - 1))
+            self.step = step = step + count
+            place += count
+            self.progress.count(count)
             logs = self.trainer.results() if step // 10 > (step - count) // 10 else {}
             callbacks.on_train_batch_end(place - 1, logs)
             if stop or save or step == end or step % self.recipe.checkpoint_every_steps == 0:
                 self._save(step)
             if stop:
                 return step, True
+        self._tell_skipped(self.trainer.skipped(step) - skipped, epoch)
         return step, False
+
+    def _tell_skipped(self, count: int, epoch: int) -> None:
+        if count and self.cluster.is_chief:
+            print(
+                f"float16: {count} steps of epoch {epoch + 1} were skipped, as their gradients "
+                f"were not finite; the loss scale is {self.trainer.loss_scale:g} now.",
+                flush=True,
+            )
 
     def _dataset_from(self, epoch: int, place: int) -> Callable:
         """The batches of an epoch from one of its steps on, as `Cluster.distribute` wants them."""
@@ -132,19 +153,18 @@ class Loop:
         return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def _save(self, step: int) -> None:
+        self.progress.note(step, self.checkpoints.steps())
         self.checkpoints.save(step)
         self._saved_at = time.monotonic()
-        self.saved()
 
     def _close_epoch(self, step: int, callbacks) -> bool:
         """Evaluate, write the epoch's row, keep the best; False if asked to stop meanwhile."""
         logs = {"step": step, **self.trainer.results()}
         epoch = -(-step // self.epoch_steps) - 1
-        if self._trained_epoch == epoch:
-            first, started = self._timer
-            seconds = time.perf_counter() - started
-            logs["images_per_second"] = (step - first) * self.recipe.batch_size / seconds
-        else:  # an earlier start trained it
+        speed = self.progress.steps_per_second()
+        if speed is not None:
+            logs["images_per_second"] = speed * self.recipe.batch_size
+        if self._trained_epoch != epoch:  # an earlier start trained it
             callbacks.on_epoch_begin(epoch)
         if self.recipe.mode == "train_and_evaluate":
             self.results = evaluate(self.trainer, self.plan, self.cluster, self.stop)

@@ -20,6 +20,7 @@ from tfcredit.training.environment import environment
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
+from tfcredit.training.progress import Progress
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.strategies import Cluster
@@ -144,7 +145,7 @@ class Run:
     ) -> dict | None:
         """Train from a step on, and finish."""
         directory = self.directory
-        rows, before, started = directory.rows(step), directory.seconds(), time.time()
+        progress, rows = Progress(directory, step, self.cluster.is_chief), directory.rows(step)
         directory.measured(step)  # errors of both tables before anything is written
         if self.cluster.is_chief:
             checkpoints.sweep()
@@ -153,13 +154,10 @@ class Run:
             if not step:
                 board.write_start(directory.tensorboard, self.recipe)
 
-        def saved():
-            if self.cluster.is_chief:
-                spent = {"seconds": round(before + time.time() - started, 1)}
-                directory.write_json(directory.progress, spent)
-
-        loop = Loop(self.plan, trainer, checkpoints, self.cluster, lambda: stop.asked, rows, saved)
-        reached = loop.fit(step, self._callbacks(trainer.network, loop.epochs, step))
+        loop = Loop(
+            self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
+        )
+        reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
         results = None
         if reached == self.plan.total_steps and not stop.asked:
             results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)
@@ -167,7 +165,7 @@ class Run:
             return self._stopped(stop, f"at step {reached}: the checkpoint is {checkpoints.latest}")
         if loop.best[1]:
             results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
-        return self._finish(trainer.network, results, before + time.time() - started)
+        return self._finish(trainer.network, results, progress.seconds)
 
     def _finish(self, network: keras.Model, results: dict, seconds: float) -> dict:
         """Write what a finished run leaves behind; the summary last, which says that all is."""
@@ -253,18 +251,22 @@ class Run:
         return Checkpoints(folder, trainer.state, keep, self.cluster.is_chief)
 
     def _callbacks(
-        self, network: keras.Model, epochs: int, step: int
+        self, network: keras.Model, loop: Loop, step: int
     ) -> keras.callbacks.CallbackList:
         """The chief's callbacks; other workers only measure, and write nothing."""
         chief, recipe, callbacks = self.cluster.is_chief, self.recipe, []
         folder = self.directory.tensorboard if chief else None
         data = self.plan.images
+
+        def steps(_) -> int:
+            return loop.step
+
         batch = next(iter(data.evaluation(min(64, data.test_examples))))
         images, labels = batch[:2]
         if chief:
             callbacks = [
                 AlignmentMonitor(
-                    folder, images, recipe.histograms, not recipe.measures, start=step == 0
+                    folder, images, recipe.histograms, not recipe.measures, step == 0, steps
                 ),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
                 *self.callbacks,
@@ -272,13 +274,15 @@ class Run:
         if recipe.measures:
             # On all workers: while the chief alone traced, the others would give it up for lost.
             every, table = recipe.measure_every_steps, self.directory.measures if chief else None
-            callbacks.append(MeasureMonitor(images, labels, folder, every, table=table))
+            callbacks.append(
+                MeasureMonitor(images, labels, folder, every, table=table, steps=steps)
+            )
         return keras.callbacks.CallbackList(
             callbacks,
             add_progbar=chief,
             model=network,
             verbose=1 if sys.stdout.isatty() else 2,
-            epochs=epochs,
+            epochs=loop.epochs,
             steps=min(self.plan.steps_per_epoch, self.plan.total_steps),
         )
 

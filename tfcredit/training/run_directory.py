@@ -19,6 +19,7 @@ from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, InUseError, is_locked, locked, partial, place, written
 from tfcredit.records import read_csv
+from tfcredit.tensor_files import reason
 from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe, parse
 
@@ -107,7 +108,7 @@ class Directory:
         except tf.errors.OpError as problem:
             if not any(words in str(problem) for words in (str(self.path), *_OF_EVENTS)):
                 raise
-            raise self.unwritable(OSError(problem.message.splitlines()[0])) from None
+            raise self.unwritable(OSError(reason(problem))) from None
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""
@@ -143,7 +144,7 @@ class Directory:
 class RunDirectory(Directory):
     """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
 
-    With `--measures` also `measures.csv`; `progress.json` holds the time that it took so far.
+    With `--measures` also `measures.csv`; until it ends, `progress.json` holds its times.
 
     Args:
         path: The folder.
@@ -305,14 +306,6 @@ class RunDirectory(Directory):
             for path in folder.iterdir() if folder.is_dir() else ():
                 if path.name.startswith(PARTIAL):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def seconds(self) -> float:
-        """The time that earlier starts of the run took up to their last checkpoints."""
-        try:
-            seconds = json.loads(self.progress.read_text())["seconds"]
-            return max(0.0, float(seconds))
-        except (OSError, ValueError, TypeError, LookupError):
-            return 0.0  # It is told at the end; nothing depends on it.
 
     def finished(self, step: int) -> dict | None:
         """The summary of a run that reached a step; `None` if it has not ended there."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -71,7 +71,8 @@ class Trainer:
             _build(metric, network.output_shape[-1])
         self._sums = []
         if accumulation_steps > 1:
-            self._sums = [_local_zeros(v) for v in network.trainable_variables]
+            self._sums = [_local_zeros(v.shape, v.dtype) for v in network.trainable_variables]
+            self._not_finite = _local_zeros((), "float32")  # losses since the last step
         # Only XLA needs a function around what a replica does: the outer one holds the graph.
         compile_it = tf.function(jit_compile=True) if jit_compile else lambda function: function
         self._replica_step = _with_and_without_r(self._take_step, compile_it)
@@ -183,7 +184,8 @@ class Trainer:
 
     def _accumulate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool) -> None:
         """Add the gradients of one replica's batch to those of the batches before it."""
-        _, gradients = self._differentiate(images, labels, aligned)
+        loss, gradients = self._differentiate(images, labels, aligned)
+        self._not_finite.assign_add(1.0 - tf.cast(tf.math.is_finite(loss), tf.float32))
         for total, gradient in zip(self._sums, gradients, strict=True):
             if gradient is not None:
                 total.assign_add(gradient)
@@ -195,8 +197,9 @@ class Trainer:
             None if id(variable) in taught else tf.convert_to_tensor(total)
             for variable, total in zip(variables, self._sums, strict=True)
         ]
-        result = self._update(tf.constant(True), gradients, wishes)
-        for total in self._sums:
+        finite = tf.convert_to_tensor(self._not_finite) == 0.0
+        result = self._update(finite, gradients, wishes)
+        for total in (*self._sums, self._not_finite):
             total.assign(tf.zeros_like(total))
         return result
 
@@ -270,6 +273,19 @@ class Trainer:
         """The training metrics since the last `reset`."""
         return {name: float(metric.result()) for name, metric in self.metrics.items()}
 
+    def skipped(self, step: int) -> int:
+        """The number of steps, of all those up to `step`, that float16's loss scale left out."""
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return 0
+        return step - int(keras.ops.convert_to_numpy(self.optimizer.iterations))
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor of float16's loss scale; 1 in other precisions."""
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return 1.0
+        return float(keras.ops.convert_to_numpy(self.optimizer.dynamic_scale))
+
     def reset(self) -> None:
         """Start an epoch's metrics anew."""
         for metric in self.metrics.values():
@@ -291,10 +307,10 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
-def _local_zeros(variable: keras.Variable) -> tf.Variable:
-    """A sum that each replica keeps for itself, of the shape of a variable."""
+def _local_zeros(shape: Sequence[int], dtype: str) -> tf.Variable:
+    """A sum that each replica keeps for itself."""
     return tf.Variable(
-        tf.zeros(variable.shape, variable.dtype),
+        tf.zeros(shape, dtype),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,

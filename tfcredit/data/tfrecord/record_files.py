@@ -1,6 +1,8 @@
 """Files of a data set, local or in a bucket (`gs://`), and the frames of TFRecord files."""
 
+import fnmatch
 import functools
+import os
 import struct
 
 import tensorflow as tf
@@ -19,11 +21,12 @@ def _unreachable(place: str, error: tf.errors.OpError) -> UserError:
     )
 
 
-def list_files(pattern: str) -> list[str]:
-    """Lists the files that match a pattern.
+def list_files(folder: str, pattern: str = "*") -> list[str]:
+    """Lists the files of a folder whose names match a pattern.
 
     Args:
-        pattern: Path with `*`, local or `gs://`.
+        folder: The folder, local or `gs://`; its own name may hold any character.
+        pattern: Name with the wildcards of `fnmatch`.
 
     Returns:
         Sorted paths, folders left out; none if the folder does not exist.
@@ -32,12 +35,14 @@ def list_files(pattern: str) -> list[str]:
         UserError: If the bucket or folder can't be reached.
     """
     try:
-        found = sorted(tf.io.gfile.glob(pattern))
+        # Not `gfile.glob`, which takes the folder's name for a pattern too.
+        names = fnmatch.filter(tf.io.gfile.listdir(folder), pattern)
+        found = [os.path.join(folder, name) for name in sorted(names)]
         return [path for path in found if not tf.io.gfile.isdir(path)]
     except tf.errors.NotFoundError:
         return []
     except tf.errors.OpError as error:
-        raise _unreachable(pattern, error) from error
+        raise _unreachable(folder, error) from error
 
 
 def size(path: str) -> int:

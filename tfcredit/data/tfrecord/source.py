@@ -114,20 +114,20 @@ class RecordSource:
         encoded, label = self.record_format.parse(record)
         return self.preprocess.evaluation(encoded, self.size), label
 
-    def _repaired(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        good: tf.Tensor,
-        files: tf.Tensor,
-        numbers: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """A training batch with its corrupt images replaced by the first good one."""
+    def _repaired(self, images: tf.Tensor, *told: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """A training batch with its corrupt images replaced by the first good one.
+
+        Args:
+            images: The images.
+            *told: Their labels, truths if they are good, files and numbers.
+
+        Returns:
+            Images and labels.
+        """
+        labels, good, _, _ = told
 
         def repair() -> tuple[tf.Tensor, tf.Tensor]:
-            found = [labels, good, files, numbers, True]
-            whole = tf.numpy_function(self._report, found, tf.bool)
-            with tf.control_dependencies([whole]):
+            with tf.control_dependencies([self._reported(told, training=True)]):
                 places = tf.where(
                     good, tf.range(tf.size(good)), tf.argmax(good, output_type="int32")
                 )
@@ -136,21 +136,19 @@ class RecordSource:
         return tf.cond(self._in_order(labels, good), lambda: (images, labels), repair)
 
     def _weighted(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        good: tf.Tensor,
-        files: tf.Tensor,
-        numbers: tf.Tensor,
+        self, images: tf.Tensor, *told: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """A test batch with the weight 0 for corrupt images and for padding."""
-        found = [labels, good, files, numbers, False]
+        """As `_repaired`, a test batch with the weight 0 for corrupt images and for padding."""
+        labels, good, files, _ = told
         tf.cond(
             self._in_order(labels, good),
             lambda: True,
-            lambda: tf.numpy_function(self._report, found, tf.bool),
+            lambda: self._reported(told, training=False),
         )
         return images, labels, tf.cast(good & (files >= 0), tf.float32)
+
+    def _reported(self, told: Sequence[tf.Tensor], training: bool) -> tf.Tensor:
+        return tf.numpy_function(self._report, [*told, training], tf.bool)
 
     def _in_order(self, labels: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
         return tf.reduce_all(good & (labels >= 0) & (labels < self.classes))

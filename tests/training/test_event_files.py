@@ -1,0 +1,72 @@
+"""What a continued run leaves in event files, damaged ones among them."""
+
+import struct
+
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tfcredit.training import event_files
+
+
+@pytest.fixture
+def file(tmp_path):
+    """An event file of a point at each of the steps 0 to 3."""
+    writer = tf.summary.create_file_writer(str(tmp_path / "events"))
+    with writer.as_default():
+        for step in range(4):
+            tf.summary.scalar("a", float(step), step)
+    writer.close()
+    (path,) = (tmp_path / "events").iterdir()
+    return path
+
+
+def shown(folder):
+    """The steps that TensorBoard shows."""
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
+    return [event.step for event in events.Tensors("a")] if events.Tags()["tensors"] else []
+
+
+def places(content):
+    """Where the records of a file begin."""
+    found = [0]
+    while found[-1] < len(content):
+        found.append(found[-1] + struct.unpack_from("<Q", content, found[-1])[0] + 16)
+    return found[:-1]
+
+
+def test_points_that_are_written_again_go_and_others_stay(file):
+    copy = file.with_name(file.name.replace(".tfevents.", ".tfevents.9"))  # a later one
+    copy.write_bytes(file.read_bytes())
+    assert len(shown(file.parent)) == 8
+    assert event_files.purge(file.parent, lambda tag, step: step != 2) == {
+        ("a", step) for step in (0, 1, 3)
+    }
+    assert shown(file.parent) == [0, 1, 3] and not copy.exists()
+    assert event_files.purge(file.parent, lambda tag, step: False) == set()
+    assert not list(file.parent.iterdir())
+
+
+@pytest.mark.parametrize("record", [0, 2, 4])  # the first one is of no point
+@pytest.mark.parametrize("more", [-(2**70), -200, -9, -1, 1, 9, 90, 500, 1 << 40, 1 << 62])
+def test_a_damaged_length_ends_a_file(more, record, file):
+    content = bytearray(file.read_bytes())
+    place = places(content)[record]
+    length = struct.unpack_from("<Q", content, place)[0] + more
+    struct.pack_into("<Q", content, place, max(0, length))
+    file.write_bytes(content)
+    expected = {("a", step) for step in range(record - 1)}
+    kept = event_files.purge(file.parent, lambda tag, step: True)
+    assert kept == expected if record else not kept
+    if record:
+        assert shown(file.parent) == list(range(record - 1))
+
+
+def test_files_of_others_stay(file):
+    others = {"notes.txt": b"thesis", "a.tfevents.1": b"x" * 99, "b.tfevents.2.folder": None}
+    for name, content in others.items():
+        path = file.with_name(name)
+        path.mkdir() if content is None else path.write_bytes(content)
+    file.with_name("c.tfevents.3").touch()  # of a process that was killed at once
+    event_files.purge(file.parent, lambda tag, step: True)
+    assert {path.name for path in file.parent.iterdir()} == {*others, file.name}

@@ -217,6 +217,15 @@ class FeedbackLayer(keras.layers.Layer):
             run.keep(self, (reading, b) if training else None)
         return self._routed(x, state, reading.bias, b, training)
 
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        """See `keras.layers.Layer.rematerialized_call`; in graphs it fails where `training` is."""
+
+        def call(*args):
+            return layer_call(*args, **kwargs)
+
+        again = super().rematerialized_call(call, *args, **kwargs)
+        return lambda *args, **_: again(*args)
+
     def _repeated_call(self, inputs, kept: tuple[_Reading, tf.Tensor] | None):
         """The call once more, in the backward pass: errors are routed, and nothing is learned.
 

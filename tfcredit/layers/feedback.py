@@ -5,7 +5,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -50,6 +50,20 @@ class _Reading:
         pairs = ((getattr(other, n), getattr(self, n)) for n in ("kernel", "feedback_kernel"))
         bias = None if self.bias is None else with_value(other.bias, self.bias)
         return _Reading(*(with_value(*pair) for pair in pairs), bias, other.step)
+
+
+class _Call(NamedTuple):
+    """What a call in a recomputed block keeps for its repetitions.
+
+    Attributes:
+        reading: What it has read.
+        b: The feedback kernel that its errors travel through.
+        training: Whether it is a training call.
+    """
+
+    reading: _Reading
+    b: tf.Tensor
+    training: bool
 
 
 class FeedbackLayer(keras.layers.Layer):
@@ -214,7 +228,7 @@ class FeedbackLayer(keras.layers.Layer):
             with recording(run):
                 b = self._learn(state)
         if run is not None:
-            run.keep(self, (reading, b) if training else None)
+            run.keep(self, _Call(reading, b, training))
         return self._routed(x, state, reading.bias, b, training)
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
@@ -226,20 +240,13 @@ class FeedbackLayer(keras.layers.Layer):
         again = super().rematerialized_call(call, *args, **kwargs)
         return lambda *args, **_: again(*args)
 
-    def _repeated_call(self, inputs, kept: tuple[_Reading, tf.Tensor] | None):
-        """The call once more, in the backward pass: errors are routed, and nothing is learned.
-
-        Args:
-            inputs: The layer's input.
-            kept: What the call has read, and the B that its errors travel through; `None` for no
-                training call. (Keras does not tell it here.)
-        """
-        x, reading, training = self._activity(inputs), self._read(), kept is not None
-        b = reading.feedback_kernel
-        if training:
-            reading, b = reading.with_values_of(kept[0]), with_value(kept[1], b)
-        state = self._state_of(x, reading, perturbed=training)
-        return self._routed(x, state, reading.bias, b, training)
+    def _repeated_call(self, inputs, kept: "_Call"):
+        """A call once more, in the backward pass: errors are routed, and nothing is learned."""
+        x, now = self._activity(inputs), self._read()
+        reading, b = now.with_values_of(kept.reading), with_value(kept.b, now.feedback_kernel)
+        # Keras does not tell here whether it is a training call.
+        state = self._state_of(x, reading, perturbed=kept.training)
+        return self._routed(x, state, reading.bias, b, kept.training)
 
     def _routed(self, x, state: rules.LayerState, bias: tf.Tensor | None, b, training: bool):
         """The output for an input `x` and its state, whose error travels through `b`."""

@@ -1,4 +1,4 @@
-"""A word where nothing is learned: steps that the loss scale of float16 skips one after the other."""
+"""A word where nothing is learned: steps that float16's loss scale skips one after the other."""
 
 import keras
 

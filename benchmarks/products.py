@@ -5,6 +5,7 @@ import numpy as np
 
 from tfcredit import layers, rules
 from tfcredit.rules.calibrated import CalibratedRule
+from tfcredit.rules.tracking import TrackingRule
 
 
 def added(rule: rules.Rule) -> int:
@@ -38,6 +39,8 @@ def of_layer(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
         shape = list(layer.kernel.shape)
         samples = rule.samples(layer.connection.axes(shape).fan_in)
         return batch * macs, 2 * samples * np.prod(shape)
+    if isinstance(rule, TrackingRule):  # beside the alignment, in the first step
+        return batch * macs, 3 * rule.budget * batch * macs
     teaches = rule.learns or rule.perturbs or rule.renews
     copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
     if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):

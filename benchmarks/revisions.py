@@ -49,7 +49,8 @@ def compared(plan: Plan, checkout: Path) -> Table:
         The table; `seconds` and ratios are this checkout's.
     """
     setting = QUICK if plan.quick else HEADLINE
-    names = FOLLOWED if plan.quick else RULES
+    theirs = _names(checkout)
+    names = [n for n in (FOLLOWED if plan.quick else RULES) if rules.get(n).name in theirs]
     rows = []
     for start in range(0, len(names), TOGETHER):
         rows += step_times(checkout, setting, names[start : start + TOGETHER], plan.rounds)
@@ -113,7 +114,7 @@ def _worker(checkout: Path, job: dict) -> Iterator[Callable[[str], list[float]]]
     process = subprocess.Popen(
         [sys.executable, "-P", str(WORKER), json.dumps(job)],
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"},
+        env=_environment(root),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -133,6 +134,26 @@ def _worker(checkout: Path, job: dict) -> Iterator[Callable[[str], list[float]]]
             raise RuntimeError(f"{root} is no checkout of tfcredit: it loads {origin or 'nothing'}")
         yield ask
         process.stdin.close()
+
+
+def _names(checkout: Path) -> set[str]:
+    """The rules that a checkout has."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "from tfcredit import rules; print(*rules.names())"],
+        cwd=checkout,
+        env=_environment(checkout.resolve()),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{checkout} is no checkout of tfcredit: {done.stderr.strip()}")
+    return set(done.stdout.split())
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """The environment of a process that loads a checkout's package."""
+    return {**os.environ, "PYTHONPATH": str(root), "PYTHONWARNINGS": "ignore"}
 
 
 def _revision(checkout: Path) -> str:

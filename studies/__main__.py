@@ -20,6 +20,7 @@ TABLES = (
     "local_rules",
     "opening_figure",
     "stability",
+    "tracking",
 )
 """The studies that make a table or a figure each: modules of this package with a `STUDY`."""
 NAMES = (*TABLES, "two_routes")

@@ -187,7 +187,7 @@ def test_verdict_on_noise():
                 rows.append(made_up(LAPTOP.network, rule, top1, seed, variance=variance))
     found = noise.conclude(rows, LAPTOP)
     assert found.verdict == HOLDS
-    assert "Of the non-local rules `kolen_pollack` suffers most" in found.text
+    assert "Of the rules that read W or share its update `kolen_pollack` suffers most" in found.text
 
 
 def test_effects_of_the_mirrors_factors():

@@ -11,7 +11,7 @@ from tfcredit import layers, rules
 from tfcredit.connections import Connection, ConvConnection, DenseConnection
 from tfcredit.errors import UserError
 from tfcredit.primitives import PRIMITIVES, Primitive, Seen
-from tfcredit.rules.state import checked
+from tfcredit.rules.state import checked, renewal
 
 _CASES = {
     "dense": (DenseConnection(), (6,), (6, 4)),
@@ -118,7 +118,8 @@ def _state(rule, connection, shape, kernel_shape, seed=0):
     step = tf.constant(3) if rule.counts_steps else None
     linear = keras.activations.linear
     state = rules.LayerState(connection, x, y, w, b, bias, linear, 7, step)
-    return dataclasses.replace(state, noise_kind=rule.noise), dy
+    memory = None if rule.memory is None else tf.constant(rule.memory)
+    return dataclasses.replace(state, noise_kind=rule.noise, memory=memory), dy
 
 
 def _perturbed(rule, state, where) -> rules.LayerState:
@@ -145,14 +146,17 @@ def _effect(rule, state, dy, where) -> list[np.ndarray]:
     found = rule.gradient(state, dy, state.connection.hebbian(state.x, dy, shape))
     if found is not None:
         db += tf.cast(_checked(rule, "gradient", found, shape, where), db.dtype)
-    renewed = rule.update(state)
+    renewed, _ = renewal(rule, state, where)
     if renewed is None:
         return [db.numpy(), np.zeros(shape)]
-    return [db.numpy(), _checked(rule, "update", renewed, shape, where).numpy()]
+    return [db.numpy(), _finite(rule, "update", renewed, where).numpy()]
 
 
 def _checked(rule, method, value, shape, where) -> tf.Tensor:
-    value = checked(rule, method, value, shape, where)
+    return _finite(rule, method, checked(rule, method, value, shape, where), where)
+
+
+def _finite(rule, method, value, where) -> tf.Tensor:
     if not np.isfinite(value.numpy()).all():
         raise UserError(f"{method} of rule {rule.name!r} gave NaN or infinity in {where}.")
     return value
@@ -358,6 +362,8 @@ def _measured(rule):
         return _effect(rule, seen, dy, "a dense layer"), watch
 
     base, watch = run()
+    if rule.memory is not None:
+        watch.samples = _usual_products(rule, state, run)
     alterations = {
         "x": {"x": other.x},
         "y": {"y": other.y},
@@ -374,6 +380,17 @@ def _measured(rule):
     products = dict(watch.samples)
     products["hebbian"] -= 1.0  # It is dW, which the layer has.
     return reads, tuple(reasons), products
+
+
+def _usual_products(rule, state, run, steps=50):
+    """The mean over steps that follow the first one, in which a rule with a memory begins."""
+    _, memory = renewal(rule, state, "a dense layer")
+    total = dict.fromkeys(("op", "op_transpose", "hebbian"), 0.0)
+    for step in range(steps):
+        _, watch = run(step=state.step + step, memory=memory)
+        for name, count in watch.samples.items():
+            total[name] += count / steps
+    return total
 
 
 def _check_replicas(rule, devices, compared):

@@ -19,7 +19,7 @@ from studies.two_routes.claim import (
 from studies.two_routes.scales import Flags, Scale
 from studies.two_routes.trials import Trial, trial
 
-COMPARED = ("backprop", *rules.NON_LOCAL, *rules.LOCAL, *rules.CALIBRATED)
+COMPARED = ("backprop", *rules.NON_LOCAL, *rules.SHARED, *rules.LOCAL, *rules.CALIBRATED)
 MARGIN = 5.0
 
 
@@ -75,16 +75,16 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     }
     stay = [words[rule] for rule in ("symmetric_alignment", "activation_alignment")]
     verdict = stay[0] if len(set(stay)) == 1 else OPEN
-    worst = max(rules.NON_LOCAL, key=lambda rule: growth[rule].mean)
+    worst = max((*rules.NON_LOCAL, *rules.SHARED), key=lambda rule: growth[rule].mean)
     text = (
         "Normal noise times the learning rate on every weight after every step, "
         f"`{scale.network}`, {scale.seeds} seeds. A rule stays effective if, from no noise to "
         f"variance {most}, its gap to backprop under the same noise surely grows by less than "
         f"{MARGIN:.0f} points. "
         + "; ".join(f"`{rule}` {growth[rule]}: {word}" for rule, word in words.items())
-        + f". Of the non-local rules `{worst}` suffers most. The verdict is on symmetric and "
-        "activation alignment. The noise on B has the rate of B's own optimizer; the calibrated "
-        "rules keep B outside of the optimizer, so that only W is noisy."
+        + f". Of the rules that read W or share its update `{worst}` suffers most. The verdict is "
+        "on symmetric and activation alignment. The noise on B has the rate of B's own optimizer; "
+        "the calibrated rules keep B outside of the optimizer, so that only W is noisy."
     )
     return Conclusion(verdict, text, markdown(head, lines))
 

@@ -1,4 +1,4 @@
-"""d. Do non-local rules match backprop on deep networks?"""
+"""d. Do non-local rules, and that of Kolen and Pollack, match backprop on deep networks?"""
 
 from collections.abc import Sequence
 
@@ -20,23 +20,24 @@ from studies.two_routes.claim import (
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Trial, trial
 
+COMPARED = (*rules.NON_LOCAL, *rules.SHARED)
 MARGIN = 2.0
 
 
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
-    """Every depth under backprop and the non-local rules with their defaults."""
+    """Every depth under backprop and these rules with their defaults."""
     return [
         trial(scale, network, rule, rules.default(rule), seed)
         for seed in range(scale.seeds)
         for network in scale.depths
-        for rule in ("backprop", *rules.NON_LOCAL)
+        for rule in ("backprop", *COMPARED)
     ]
 
 
 def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     """The gap on every depth, and whether it is surely below or above a margin."""
     lines, verdicts = [], {}
-    for rule in rules.NON_LOCAL:
+    for rule in COMPARED:
         pooled = [
             gap for name in scale.depths for gap in gaps(rows, scale, rule=rule, network=name)
         ]
@@ -66,15 +67,15 @@ def draw(rows: Sequence[dict], scale: Scale):
     """Accuracy over depth."""
     series = {
         rule: {name: accuracies(rows, scale, rule=rule, network=name) for name in scale.depths}
-        for rule in ("backprop", *rules.NON_LOCAL)
+        for rule in ("backprop", *COMPARED)
     }
     return figures.lines(series, "network", "test top-1, %")
 
 
 CLAIM = Claim(
     "nonlocal",
-    "Non-local rules (symmetric alignment, activation alignment, Kolen-Pollack) match backprop on "
-    "deep networks.",
+    "Non-local rules (symmetric alignment, activation alignment), and Kolen-Pollack's, which is "
+    "local under its assumption, match backprop on deep networks.",
     trials,
     conclude,
     draw,

@@ -61,6 +61,8 @@ LEARN = [
     "phase_free_mirror",
     "product_feedback_alignment",
     "symmetric_alignment",
+    "tracking_activation",
+    "tracking_mirror",
     "weight_mirror",
 ]
 UPDATE = [
@@ -72,6 +74,8 @@ UPDATE = [
     "normalized_feedback_alignment",
     "phase_free_mirror",
     "sign_symmetry",
+    "tracking_activation",
+    "tracking_mirror",
     "usf",
 ]
 FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]

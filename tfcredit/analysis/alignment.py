@@ -1,4 +1,4 @@
-"""How well the feedback kernels stand to the forward kernels."""
+"""The angles and norms of feedback kernels beside their forward kernels."""
 
 from typing import Any
 
@@ -31,12 +31,12 @@ def feedback_layers(model: keras.Model) -> list[FeedbackLayer]:
 
 
 def has_feedback_kernel(layer: keras.Layer) -> bool:
-    """Whether errors travel through a B of the layer's own."""
+    """True if errors travel through a B of the layer's own."""
     return getattr(layer, "feedback_kernel", None) is not None
 
 
 def labels(model: keras.Model) -> dict[int, dict]:
-    """What begins the record of each of `kernel_layers`.
+    """The labels that begin the records of `kernel_layers`.
 
     Args:
         model: A built Keras model.

@@ -1,4 +1,4 @@
-"""What measures on a fixed batch share: one look at every layer, without a trace in the model."""
+"""One look at every layer on a fixed batch, without a trace in the model: all measures share it."""
 
 import contextlib
 import dataclasses

@@ -138,7 +138,7 @@ class ErrorSpectra(BatchMeasure):
 
 
 def inner_products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """What angles and norms of each sample follow from.
+    """The inner products from which angles and norms of each sample follow.
 
     Args:
         a: A tensor `[n, ...]`.

@@ -1,4 +1,4 @@
-"""Where the layers of a network are: inside of models, of custom layers, of Keras' own layers."""
+"""The one walk over a network's layers: inside models, custom layers and Keras' own layers."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -191,7 +191,7 @@ def _stable_product(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def _layer_inputs(model: keras.Model, layers: list, x: Any) -> dict:
-    """What each layer gets in a training call of the model that leaves no trace."""
+    """The inputs of all layers in a training call of the model that leaves no trace."""
     seen = {layer: [] for layer in layers}
 
     def watched(layer, call):

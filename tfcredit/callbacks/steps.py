@@ -1,4 +1,4 @@
-"""How far training is, and what series of it are called."""
+"""Steps and epochs of training, and the names of its series."""
 
 import math
 from collections import defaultdict

@@ -46,7 +46,7 @@ def _has_product(place: Place, products: Products) -> bool:
 
 
 def _tied(place: Place, places: list[Place], products: Products) -> str | None:
-    """What the layer multiplies by that is no kernel of its own, or of an embedding."""
+    """The weight that the layer multiplies by and does not own, or of an embedding."""
     layer = place.layer
     # Layers of Keras, such as recurrent ones, use the kernels of what they hold themselves.
     names = {id(each.layer): each.path for each in places if each.wrapper is None}

@@ -113,7 +113,7 @@ def forward_weights(layer: keras.Layer) -> list[keras.Variable]:
     own = set()
     for each in layer._flatten_layers():
         if isinstance(each, FeedbackLayer):
-            own |= {id(each.feedback_kernel), id(each._step)}
+            own |= {id(each.feedback_kernel), id(each._step), id(each._memory)}
     return [variable for variable in layer.weights if id(variable) not in own]
 
 

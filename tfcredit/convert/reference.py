@@ -32,7 +32,7 @@ _SLOTS = {
 
 @dataclass(frozen=True)
 class ReferenceReport:
-    """What became of the variables of a checkpoint; `str` makes a table of it.
+    """The fate of every variable of a checkpoint; `str` makes a table of it.
 
     Attributes:
         checkpoint: The checkpoint's prefix.
@@ -79,7 +79,7 @@ class ReferenceReport:
 
 @dataclass(frozen=True)
 class _Network:
-    """What tells one reference network from another, by the names of its convolutions."""
+    """The marks of one reference network among the others: names of its convolutions."""
 
     preactivation: bool
     blocks: tuple[int, ...]
@@ -123,7 +123,7 @@ def our_path(name: str) -> str:
 
 
 def is_transposed(name: str) -> bool:
-    """Whether the authors store this variable, or a slot of it, as `[units, inputs]`.
+    """True if the authors store this variable, or a slot of it, as `[units, inputs]`.
 
     Args:
         name: Its name.
@@ -330,7 +330,7 @@ class _Checkpoint:
         return name in self.shapes
 
     def scope(self, given: str | None) -> str:
-        """What the names of the network's variables begin with."""
+        """The beginning of the names of the network's variables."""
         scopes = [
             name.removesuffix(_LANDMARK)
             for name in sorted(self.shapes)

@@ -1,4 +1,4 @@
-"""What of a network sends its errors through feedback kernels, and what does not."""
+"""The report of a conversion: layers with feedback kernels, and layers without."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What layers keep beside their variables, or know how to save themselves."""
+"""State of layers beside their variables, and state that layers save in their own way."""
 
 import pathlib
 import tempfile

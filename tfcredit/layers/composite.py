@@ -68,7 +68,7 @@ class CompositeLayer(keras.layers.Layer):
             )
 
     def _keras_arguments(self, seed: int) -> dict:
-        """What the Keras layer takes of our arguments."""
+        """The part of our arguments that the Keras layer takes."""
         return {}
 
     def _own(self, name: str) -> dict:

@@ -1,4 +1,4 @@
-"""What all feedback layers share: the extra variable, the routing of errors, the training call."""
+"""The base of all feedback layers: the extra variable, the routing of errors, the training call."""
 
 import dataclasses
 import threading
@@ -18,7 +18,7 @@ from tfcredit.initializers import feedback_initializer as independent_initialize
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
-from tfcredit.rules.state import checked
+from tfcredit.rules.state import checked, renewal
 from tfcredit.seeding import default_seed, derive
 
 
@@ -34,7 +34,7 @@ _THREAD_LOSSES = _ThreadLosses()
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """What a call has read of its layer's variables, each of them once.
+    """The values that a call has read of its layer's variables, each of them once.
 
     TensorFlow 2.21's graph optimizer may move a second reading past the variable's update in the
     same step.
@@ -44,25 +44,26 @@ class _Reading:
     feedback_kernel: tf.Tensor
     bias: tf.Tensor | None = None
     step: tf.Tensor | None = None
+    memory: tf.Tensor | None = None
 
     def with_values_of(self, other: "_Reading") -> "_Reading":
         """The values that an earlier call has read; gradients reach the variables read here."""
         pairs = ((getattr(other, n), getattr(self, n)) for n in ("kernel", "feedback_kernel"))
         bias = None if self.bias is None else with_value(other.bias, self.bias)
-        return _Reading(*(with_value(*pair) for pair in pairs), bias, other.step)
+        return _Reading(*(with_value(*pair) for pair in pairs), bias, other.step, other.memory)
 
 
 class _Call(NamedTuple):
-    """What a call in a recomputed block keeps for its repetitions.
+    """Things that a call in a recomputed block keeps for its repetitions.
 
     Attributes:
         reading: What it has read.
-        b: The feedback kernel that its errors travel through.
+        carrier: The feedback kernel that its errors travel through.
         training: Whether it is a training call.
     """
 
     reading: _Reading
-    b: tf.Tensor
+    carrier: tf.Tensor
     training: bool
 
 
@@ -94,6 +95,7 @@ class FeedbackLayer(keras.layers.Layer):
     connection: Connection
     feedback_kernel = None
     _step = None
+    _memory = None
 
     def __init__(
         self,
@@ -147,10 +149,20 @@ class FeedbackLayer(keras.layers.Layer):
                 trainable=False,
                 aggregation=alike,
             )
+        if self.rule.memory is not None:
+            self._memory = self.add_weight(
+                name="rule_memory",
+                shape=(len(self.rule.memory),),
+                dtype="float32",
+                initializer=lambda shape, dtype: tf.constant(self.rule.memory, dtype, shape),
+                trainable=False,
+                autocast=False,
+                aggregation=alike,
+            )
 
     @property
     def _losses(self) -> list:
-        """What `add_loss` has added in this thread; Keras keeps one list for all threads.
+        """Losses that `add_loss` has added in this thread; Keras keeps one list for all threads.
 
         Under `MirroredStrategy` every local replica runs in a thread of its own, and synchronised
         batch normalisation switches between them in the middle of the forward pass. With one list
@@ -223,13 +235,13 @@ class FeedbackLayer(keras.layers.Layer):
         with recording(run):
             reading = self._read()
         state = self._state_of(x, reading, perturbed=training)
-        b = reading.feedback_kernel
+        carrier = reading.feedback_kernel
         if training:
             with recording(run):
-                b = self._learn(state)
+                carrier = self._learn(state)
         if run is not None:
-            run.keep(self, _Call(reading, b, training))
-        return self._routed(x, state, reading.bias, b, training)
+            run.keep(self, _Call(reading, carrier, training))
+        return self._routed(x, state, reading.bias, carrier, training)
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
         """See `keras.layers.Layer.rematerialized_call`; in graphs it fails where `training` is."""
@@ -242,14 +254,13 @@ class FeedbackLayer(keras.layers.Layer):
 
     def _repeated_call(self, inputs, kept: "_Call"):
         """A call once more, in the backward pass: errors are routed, and nothing is learned."""
-        x, now = self._activity(inputs), self._read()
-        reading, b = now.with_values_of(kept.reading), with_value(kept.b, now.feedback_kernel)
+        x, reading = self._activity(inputs), self._read().with_values_of(kept.reading)
         # Keras does not tell here whether it is a training call.
         state = self._state_of(x, reading, perturbed=kept.training)
-        return self._routed(x, state, reading.bias, b, kept.training)
+        return self._routed(x, state, reading.bias, kept.carrier, kept.training)
 
-    def _routed(self, x, state: rules.LayerState, bias: tf.Tensor | None, b, training: bool):
-        """The output for an input `x` and its state, whose error travels through `b`."""
+    def _routed(self, x, state: rules.LayerState, bias: tf.Tensor | None, carrier, training: bool):
+        """The output for an input `x` and its state, whose error travels through `carrier`."""
         if state.perturbation is not None:
             x = x + state.perturbation
         unscaled = training and self.rule.scales_errors
@@ -257,10 +268,11 @@ class FeedbackLayer(keras.layers.Layer):
             self.connection,
             x,
             tf.cast(state.kernel, x.dtype),
-            b,
+            state.feedback_kernel,
             state.y,
             self._teacher(state) if training or self._teaches_always else None,
             unscaled,
+            carrier,
         )
         if unscaled:
             outputs, zero = outputs
@@ -306,7 +318,7 @@ class FeedbackLayer(keras.layers.Layer):
         return as_activity(inputs, self.compute_dtype, self.name, self.rule.name)
 
     def layer_state(self, inputs: tf.Tensor, perturbed: bool = False) -> rules.LayerState:
-        """What the rule sees of this layer.
+        """The state of this layer that the rule sees.
 
         Args:
             inputs: The layer's input `[n, ...]`.
@@ -324,6 +336,7 @@ class FeedbackLayer(keras.layers.Layer):
             tf.convert_to_tensor(self.feedback_kernel),
             self._shaped_bias(),
             None if self._step is None else tf.convert_to_tensor(self._step),
+            None if self._memory is None else tf.convert_to_tensor(self._memory),
         )
 
     def _state_of(self, x: tf.Tensor, reading: _Reading, perturbed: bool) -> rules.LayerState:
@@ -353,25 +366,24 @@ class FeedbackLayer(keras.layers.Layer):
             seed=self.seed,
             step=reading.step,
             noise_kind=self.rule.noise,
+            memory=reading.memory,
         )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:
-        """What a training call does for B; returns the B that this call's errors travel through."""
-        renewed = self.rule.update(state)
+        """Do a training call's work on B; return the B that the call's errors travel through."""
+        renewed, memory = renewal(self.rule, state, f"layer {self.name!r}")
         if renewed is not None:
-            renewed = tf.stop_gradient(self._checked("update", renewed, self.kernel.shape))
+            renewed = tf.stop_gradient(renewed)
             self.feedback_kernel.assign(renewed)
+        if memory is not None:
+            self._memory.assign(memory)
         loss = None if is_alignment_off() else self.rule.loss(state)
         if loss is not None:
             self.add_loss(self._checked("loss", loss, ()))
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(state.step + 1)
-        b = state.feedback_kernel
-        if renewed is None:
-            return b
-        # The value is the renewed one; a gradient, if the rule has one, goes to the variable.
-        return b + tf.stop_gradient(renewed - b) if self.rule.learns else renewed
+        return state.feedback_kernel if renewed is None else renewed
 
     @property
     def _teaches_always(self) -> bool:
@@ -379,14 +391,18 @@ class FeedbackLayer(keras.layers.Layer):
         return self.rule.linear_in_error and self.trainable
 
     def _teacher(self, state: rules.LayerState) -> Callable:
-        """What dB gets of the error, as a function of (dy, dw)."""
+        """The share of the error in dB, as a function of (dy, dw)."""
         seen = dataclasses.replace(
             state,
             kernel=tf.stop_gradient(state.kernel),
             feedback_kernel=tf.stop_gradient(state.feedback_kernel),
         )
 
+        rests = self.rule.follows_forward and not self.kernel.trainable
+
         def teach(dy, dw):
+            if rests:  # B has nothing to follow; Keras warns of a gradient that is None.
+                return tf.zeros_like(dw)
             change = self.rule.gradient(seen, dy, dw)
             if change is None:
                 return None
@@ -395,7 +411,7 @@ class FeedbackLayer(keras.layers.Layer):
         return teach
 
     def _checked(self, method: str, value, shape) -> tf.Tensor:
-        """What the rule's method gave, if it is a tensor of this shape."""
+        """The value that the rule's method gave, if it is a tensor of this shape."""
         return checked(self.rule, method, value, shape, f"layer {self.name!r}")
 
     def _shaped_bias(self) -> tf.Tensor | None:
@@ -430,7 +446,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     def _named_variables(self) -> dict:
         own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
-        own["alignment_step"] = self._step
+        own |= {"alignment_step": self._step, "rule_memory": self._memory}
         return {name: variable for name, variable in own.items() if variable is not None}
 
     def save_own_variables(self, store):

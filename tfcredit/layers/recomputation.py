@@ -22,7 +22,7 @@ _AGAIN = "recompute_grad.<locals>.inner.<locals>.grad_wrapper.<locals>.inner_rec
 
 
 class _Memory:
-    """What the layers in one call of a block keep for the block's later runs.
+    """Things that the layers in one call of a block keep for the block's later runs.
 
     Args:
         call: The keyword arguments of the call, a dictionary that TensorFlow makes for it alone and
@@ -45,7 +45,7 @@ class _Memory:
         self._kept.setdefault(layer, []).append(what)
 
     def recall(self, layer: Any, repetition: Any) -> Any:
-        """What the layer's next call in a repetition kept in the first run; `None` for nothing."""
+        """The thing that the layer's next call in a repetition kept in the first run, or `None`."""
         if self._repetition() is not repetition:
             self._repetition, self._next = weakref.ref(repetition), weakref.WeakKeyDictionary()
         index, kept = self._next.get(layer, 0), self._kept.get(layer, [])
@@ -97,7 +97,7 @@ class BlockRun:
             memory.keep(layer, what)
 
     def recall(self, layer: Any) -> Any:
-        """What the layer kept in the call that this one repeats.
+        """The thing that the layer kept in the call that this one repeats.
 
         Args:
             layer: The layer; each of its calls in a run recalls once, in their order.

@@ -76,26 +76,29 @@ def route_error(
     y: tf.Tensor,
     teach: Teach | None = None,
     unscaled: bool = False,
+    carrier: tf.Tensor | None = None,
 ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
     """`y` = op(x; W), already computed, with an error that travels down through B.
 
-    For an upstream gradient dy: dx = opT(dy; B), dW = H(x, dy), dB = teach(dy, dW) (none if
+    For an upstream gradient dy: dx = opT(dy; carrier), dW = H(x, dy), dB = teach(dy, dW) (none if
     `None`). The one place where errors are routed.
 
     Args:
         connection: The layer's three products.
         x: Its input `[n, ...]`.
         kernel: W in the dtype of `x`.
-        feedback_kernel: B in the dtype of its variable.
+        feedback_kernel: B in the dtype of its variable, which gets dB.
         y: op(x; W).
         teach: dB as a function of dy and dW.
         unscaled: Whether `teach` sees errors without the scale of the loss. Then a zero to be added
             to the losses is returned beside y: its upstream gradient is that scale, and what
             `teach` gives is scaled by it as every other gradient is.
+        carrier: The kernel that errors travel through, where it is not B: its renewed value.
 
     Returns:
         `y`, with `unscaled` beside a zero.
     """
+    carrier = feedback_kernel if carrier is None else carrier
 
     @tf.custom_gradient
     def route(x, w, b):
@@ -113,11 +116,11 @@ def route_error(
             if teach is not None and x.dtype == tf.float16:
                 # A B beyond float16 can carry no error: the step is not finite, so that it is
                 # skipped (and the run of such steps reported) before B runs away.
-                beyond = 0.0 * tf.cast(tf.cast(b, x.dtype), b.dtype)
+                beyond = 0.0 * tf.cast(tf.cast(carrier, x.dtype), b.dtype)
                 db = beyond if db is None else db + beyond
             # No derivative of an error reaches B: it would carry what the task asks of W.
-            carrier = w if are_backprop_errors() else tf.cast(tf.stop_gradient(b), x.dtype)
-            return connection.op_transpose(dy, carrier, tf.shape(x)), dw, db
+            through = w if are_backprop_errors() else tf.cast(tf.stop_gradient(carrier), x.dtype)
+            return connection.op_transpose(dy, through, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)
         return (outputs, tf.zeros([])) if unscaled else outputs, gradient

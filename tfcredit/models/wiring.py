@@ -42,11 +42,12 @@ def wire(
         >>> [tuple(kernel.shape) for kernel in network.layers[-1].feedback_kernels]
         [(3, 16)]
     """
-    silent = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, FeedbackLayer) and not layer.rule.sends_error
-    ]
+    inner = model._flatten_layers(include_self=False)
+    fed_back = [layer for layer in inner if isinstance(layer, FeedbackLayer)]
+    count = sum(layer.rule.has_feedback_kernel for layer in fed_back)
+    for layer in fed_back:
+        layer.rule = layer.rule.in_network(count)
+    silent = [layer for layer in fed_back if not layer.rule.sends_error]
     if not silent:
         return model
     graph = _graph(model)

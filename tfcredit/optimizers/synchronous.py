@@ -1,4 +1,4 @@
-"""What a step needs to be right beside its reads, and on several replicas."""
+"""Updates that are right beside the reads of their own step, and on several replicas."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -71,7 +71,7 @@ def read_scalars(
 
 
 class _Budget:
-    """What may still be read of a run."""
+    """The bytes and values that may still be read of a run."""
 
     def __init__(self):
         self.bytes, self.records = MOST_BYTES, MOST_RECORDS

@@ -1,4 +1,4 @@
-"""What run directories hold, as far as it can be read."""
+"""The content of run directories, as far as it can be read."""
 
 import csv
 import dataclasses

@@ -28,6 +28,7 @@ from tfcredit.rules.reconstruction import AutoencoderAlignment, LocalDifferenceR
 from tfcredit.rules.registry import get, names, register, serialize
 from tfcredit.rules.sign import BRSF, FRSF, USF, SignSymmetry
 from tfcredit.rules.state import LayerState
+from tfcredit.rules.tracking import TrackingActivation, TrackingMirror
 
 __all__ = [
     "BRSF",
@@ -54,6 +55,8 @@ __all__ = [
     "Rule",
     "SignSymmetry",
     "SoftAlignment",
+    "TrackingActivation",
+    "TrackingMirror",
     "SymmetricAlignment",
     "LayerState",
     "WeightMirror",

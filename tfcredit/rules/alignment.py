@@ -89,7 +89,7 @@ class AlignmentRule(Rule):
 
     @property
     def reads_activity(self) -> bool:
-        """Whether R depends on the layer's input or pre-activation, so that it takes products."""
+        """True if R depends on the layer's input or pre-activation, so that it takes products."""
         return any(PRIMITIVES[name].reads & {"x", "y"} for name in self._terms)
 
     @property
@@ -122,11 +122,11 @@ class AlignmentRule(Rule):
 
     @property
     def _terms(self) -> dict[str, Coefficient]:
-        """What R is a sum of: all but `error`."""
+        """The primitives whose sum is R: all but `error`."""
         return {name: value for name, value in self.coefficients.items() if name != "error"}
 
     def _seen(self, state: LayerState) -> Seen:
-        """What R sees of a layer; an `AlteredSeen` where options leave R no closed form."""
+        """The `Seen` of a layer; an `AlteredSeen` where options leave R no closed form."""
         options = self.inputs
         state = self._shown(state)
         bias = None if state.bias is None else tf.stop_gradient(state.bias)

@@ -1,4 +1,4 @@
-"""What a rule is: how errors travel, and what teaches the feedback kernel."""
+"""The base of rules: a rule states how errors travel, and what teaches the feedback kernel."""
 
 from typing import Any
 
@@ -28,6 +28,8 @@ class Rule:
             `"per_replica"`, other ones on each; `None` (default) for a rule that draws none.
         linear_in_error: Whether `gradient` is linear in (dy, dw). The errors that it gets then
             carry the scale of the loss, which saves two passes over B. Default False.
+        memory: The first values of a few numbers that layers keep for the rule beside B, and that
+            `update` renews with it; `None` (default) for a rule without them.
         start_angle: The angle to the first W that B starts at, in degrees; `None` (default) for a
             B that is drawn independently.
         has_feedback_kernel: Whether errors travel through B at all (all but backprop and the rules
@@ -41,6 +43,7 @@ class Rule:
     name = "rule"
     noise: str | None = None
     linear_in_error = False
+    memory: tuple[float, ...] | None = None
     start_angle: float | None = None
     has_feedback_kernel = True
     sends_error = True
@@ -81,7 +84,7 @@ class Rule:
         return None
 
     def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor | None:
-        """What the optimizer gets for the gradient of B beside that of `loss`.
+        """The part of B's gradient that follows from the error; the optimizer adds that of `loss`.
 
         Args:
             state: The layer.
@@ -95,19 +98,31 @@ class Rule:
         return None
 
     def perturbation(self, state: LayerState) -> tf.Tensor | None:
-        """What training calls add to the layer's input, of its shape; `None` for nothing.
+        """The noise that training calls add to the layer's input, of its shape; `None` for none.
 
         `y` of the state is `None`: the layer computes it from the altered input, which the
         forward kernel learns from too.
         """
         return None
 
-    def update(self, state: LayerState) -> tf.Tensor | None:
+    def update(self, state: LayerState) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor] | None:
         """A new B, of its shape, that the training call itself assigns; `None` for none.
 
-        Errors of the same call already travel through it. It must be the same on all replicas.
+        Errors of the same call already travel through it. It must be the same on all replicas. A
+        rule that states a `memory` gives a pair: the new B, and the new `LayerState.memory`.
         """
         return None
+
+    def in_network(self, layers: int) -> "Rule":
+        """The rule as it is meant in a network; `models.wire` asks for it.
+
+        Args:
+            layers: The number of layers with feedback kernels in the network.
+
+        Returns:
+            A rule; by default this one.
+        """
+        return self
 
     def initial(self, state: LayerState, drawn: tf.Tensor) -> tf.Tensor:
         """The B that a layer starts with.

@@ -9,7 +9,6 @@ call, alike on every replica.
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from tfcredit import checks
@@ -21,6 +20,8 @@ from tfcredit.rules.state import LayerState
 MAX_NUMBERS = 2**27
 # How many samples share a number, at most.
 MAX_SHARES = 8
+# What a mirror sees of its lag counts as far as it exceeds so many standard deviations.
+DOUBTS = 2.0
 
 
 class CalibratedRule(Rule):
@@ -29,11 +30,11 @@ class CalibratedRule(Rule):
     noise = "shared"
 
     def needed(self, fan_in: int) -> float:
-        """How many noise samples a layer of this fan-in needs per step, not rounded."""
+        """The number of noise samples that a layer of this fan-in needs per step, not rounded."""
         raise NotImplementedError
 
     def samples(self, fan_in: int) -> int:
-        """How many noise samples a layer draws per step.
+        """The number of noise samples that a layer draws per step.
 
         Args:
             fan_in: How many numbers a sample has: the weights that an output sums over.
@@ -48,8 +49,22 @@ class CalibratedRule(Rule):
         shape = kernel.shape.as_list()
         fan_in, fields = fan_in_of(state), state.connection.on_fields(shape)
         k = self.samples(fan_in)
-        xi = _noise(state, k, fan_in, kernel.dtype)
+        xi = unit_noise(state, k, fan_in, kernel.dtype)
         return fields.hebbian(xi, factor / k * fields.op(xi, kernel), shape)
+
+
+def seen_deviation(fan_in: int, columns: int, half: float | tf.Tensor) -> float | tf.Tensor:
+    """Standard deviation of the error that two halves of the noise see: their inner product.
+
+    Args:
+        fan_in: The weights that an output sums over.
+        columns: The outputs that share them.
+        half: The samples of each half.
+
+    Returns:
+        The deviation relative to |W|^2, for kernels of independent weights.
+    """
+    return math.sqrt(1 + fan_in / columns) / half
 
 
 def fan_in_of(state: LayerState) -> int:
@@ -63,14 +78,33 @@ def fan_in_of(state: LayerState) -> int:
 # out is the correlation of errors at weights that are evenly spaced. It adds a share of at most
 # shares / (2 fan_in), and `calibrated_activation` stays stable up to twice the error that it
 # expects.
-def _noise(state: LayerState, samples: int, fan_in: int, dtype: tf.DType) -> tf.Tensor:
-    """Unit noise `[samples, fan_in]`, alike on all replicas."""
+def unit_noise(
+    state: LayerState,
+    samples: int | tf.Tensor,
+    fan_in: int,
+    dtype: tf.DType,
+    index: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Unit noise, alike on all replicas.
+
+    Args:
+        state: The layer.
+        samples: Their number, an integer or an int32 scalar.
+        fan_in: The size of a sample.
+        dtype: Its floating dtype.
+        index: Which of several draws of one step, an int32 scalar; `None` where there is one.
+
+    Returns:
+        Signs, 1 and -1, of shape `[samples, fan_in]`.
+    """
     most = min(MAX_SHARES, math.isqrt(fan_in))
     shares = max(n for n in range(1, most + 1) if fan_in % n == 0)
     rows = [samples + shares - 1, fan_in // shares]
-    signs = state.noise(rows, dtype, "sign")
-    windows = np.arange(samples, dtype=np.int32)[:, None] + np.arange(shares, dtype=np.int32)
-    return tf.reshape(tf.gather(signs, tf.constant(windows)), [samples, fan_in])
+    signs = state.noise(
+        tf.stack(rows) if tf.is_tensor(samples) else rows, dtype, "sign", index=index
+    )
+    windows = tf.range(samples)[:, None] + tf.range(shares)
+    return tf.reshape(tf.gather(signs, windows), [samples, fan_in])
 
 
 @register("calibrated_mirror")
@@ -80,7 +114,12 @@ class CalibratedMirror(CalibratedRule):
     The gain is g = max(gain, 1/t): at first the plain average of t estimates, later a running one.
     B settles at an angle to W with tan(angle)^2 = g/(2 - g) (fan_in - 1) / k: the angle is given,
     and each layer computes its number of samples k. Stable for any gain below 2, whatever the
-    network. B also lags W by some 1/gain steps, which adds to the angle where W moves fast.
+    network.
+
+    Where W moves fast, B would lag it by some 1/gain steps. Two halves of the noise err
+    independently, so <estimate_1 - B, estimate_2 - B> is unbiased for |W - B|^2. What of it chance
+    does not explain makes the gain that of a Kalman filter, |W - B|^2 / (|W - B|^2 + |W|^2 (fan_in
+    - 1) / k), where this is larger. `tracking_mirror` does not lag at all.
 
     Args:
         angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer of
@@ -106,7 +145,28 @@ class CalibratedMirror(CalibratedRule):
         b = state.feedback_kernel
         t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
-        return b + gain * (self._estimate(state, state.kernel) - b)
+        k, fan_in = self.samples(fan_in_of(state)), fan_in_of(state)
+        if k < 2:
+            return b + gain * (self._estimate(state, state.kernel) - b)
+        first, second = self._halves(state, k)
+        w_square = tf.maximum(tf.reduce_sum(first * second), 0.0)
+        lag = tf.reduce_sum((first - b) * (second - b))
+        doubt = seen_deviation(fan_in, state.kernel.shape.num_elements() // fan_in, k // 2)
+        lag = tf.maximum(lag - DOUBTS * doubt * w_square, 0.0)
+        gain = tf.maximum(gain, tf.math.divide_no_nan(lag, lag + w_square * ((fan_in - 1) / k)))
+        estimate = (k // 2 / k) * first + ((k + 1) // 2 / k) * second
+        return b + gain * (estimate - b)
+
+    def _halves(self, state: LayerState, k: int) -> list[tf.Tensor]:
+        """Estimates of W by each half of the noise."""
+        w, shape, fan_in = state.kernel, state.kernel.shape.as_list(), fan_in_of(state)
+        fields = state.connection.on_fields(shape)
+        xi = unit_noise(state, k, fan_in, w.dtype)
+        responses = fields.op(xi, w)
+        return [
+            fields.hebbian(xi[part], responses[part] / (part.stop - part.start), shape)
+            for part in (slice(0, k // 2), slice(k // 2, k))
+        ]
 
     def get_config(self) -> dict:
         """See `Rule.get_config`."""

@@ -35,6 +35,8 @@ class LayerState:
         y_is_product: Whether `y` is known to be op(x; W), as it is in layers: then op(x; B) - y,
             which needs `x` and `y` only, may be computed as op(x; B - W), which costs less.
         noise_kind: Whose random numbers `noise` gives: the rule's statement, `Rule.noise`.
+        memory: The numbers that the rule keeps beside B (`Rule.memory`), a float32 vector; `None`
+            where it keeps none.
     """
 
     connection: Connection
@@ -49,6 +51,7 @@ class LayerState:
     perturbation: tf.Tensor | None = None
     y_is_product: bool = False
     noise_kind: str | None = "per_replica"
+    memory: tf.Tensor | None = None
 
     def perturbed_by(self, rule: "Rule", where: str) -> "LayerState":
         """This state with the rule's perturbation, if it has one, added to `x`.
@@ -169,3 +172,35 @@ def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: 
         f"{method} of rule {rule.name!r} gave {given} in {where}: it must give a tensor of shape "
         f"{tuple(shape)}."
     )
+
+
+def renewal(
+    rule: "Rule", state: LayerState, where: str
+) -> tuple[tf.Tensor, tf.Tensor | None] | tuple[None, None]:
+    """The result of `Rule.update`.
+
+    Args:
+        rule: The rule.
+        state: The layer.
+        where: In which layer, for messages.
+
+    Returns:
+        The new B and the new memory, each `None` if there is none.
+
+    Raises:
+        UserError: One of them is no tensor of the right shape, or a memory that the rule states is
+            missing.
+    """
+    given = rule.update(state)
+    if given is None:
+        return None, None
+    kernel, memory = given, None
+    if rule.memory is not None:
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise UserError(
+                f"update of rule {rule.name!r} gave {given!r} in {where}: as the rule states a "
+                "memory, it must give a pair, the new B and the new memory."
+            )
+        kernel, memory = given
+        memory = checked(rule, "update", memory, [len(rule.memory)], where)
+    return checked(rule, "update", kernel, state.feedback_kernel.shape, where), memory

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of runs: the table of hyperparameters, the charts of scalars."""
+"""TensorBoard's view of runs: the table of hyperparameters, the charts of scalars."""
 
 import dataclasses
 import pathlib

@@ -43,7 +43,7 @@ class RecordFormat:
         return features[self.image], tf.cast(features[self.label] - self.first_label, tf.int32)
 
     def problem(self, record: bytes) -> str | None:
-        """What keeps a record from being an image with a label, if anything does.
+        """The fault that keeps a record from being an image with a label; `None` if there is none.
 
         Args:
             record: A serialised `tf.train.Example`.

@@ -1,0 +1,270 @@
+"""Tracking rules: angles are as predicted, W that moves unseen is found, odd input is told."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.crossing import crossed
+from tests.rules.test_calibrated import LAYERS
+from tfcredit import convert, layers, models
+from tfcredit.errors import UserError
+from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror
+
+RULES = {"mirror": TrackingMirror, "activation": TrackingActivation}
+FIRST = ["dense", "same", "transposed"]
+
+
+class Learner:
+    """A layer's W and B under a tracking rule, both drawn at random."""
+
+    def __init__(self, layer, rule, samples=8, dtype=tf.float32, eager=False):
+        self.connection, shape, kernel_shape = layer
+        self.rule, self.axes = rule, self.connection.axes(kernel_shape)
+        rng = np.random.default_rng(0)
+        self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), dtype) for _ in range(2))
+        self.x = tf.zeros((samples, *shape), dtype)
+        self.y = self.connection.op(self.x, self.w)
+        self.memory, self.step = tf.constant(rule.memory), 0
+        self.update = self._update if eager else tf.function(self._update)
+
+    def _update(self, w, b, memory, step):
+        state = LayerState(
+            connection=self.connection,
+            x=self.x,
+            y=self.y,
+            kernel=w,
+            feedback_kernel=b,
+            bias=None,
+            activation=None,
+            seed=3,
+            step=step,
+            noise_kind=self.rule.noise,
+            memory=memory,
+        )
+        return self.rule.update(state)
+
+    @property
+    def error(self):
+        """|B - W|^2 / |W|^2."""
+        return float(tf.reduce_sum((self.b - self.w) ** 2) / tf.reduce_sum(self.w**2))
+
+    def run(self, steps=1):
+        """The error after each step."""
+        errors = []
+        for _ in range(steps):
+            step = tf.constant(self.step)
+            self.b, self.memory = self.update(self.w, self.b, self.memory, step)
+            self.step += 1
+            errors.append(self.error)
+        return np.array(errors)
+
+
+def square_of(degrees):
+    return np.tan(np.radians(degrees)) ** 2
+
+
+@pytest.mark.parametrize(
+    "name, angle",
+    crossed(LAYERS, [3, 8], quick=lambda name, angle: angle == 8 or name in FIRST),
+)
+def test_alignment_reaches_the_angle_in_the_first_call(name, angle):
+    learner = Learner(LAYERS[name], TrackingMirror(angle), eager=True)
+    # Few weights, of few windows, make a mean of few squares.
+    assert 0.3 < learner.run()[0] / square_of(angle) < 3.0
+    assert float(learner.memory[0]) == pytest.approx(square_of(angle), rel=0.1)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_activation_aligns_in_the_first_call_too(name):
+    learner = Learner(LAYERS[name], TrackingActivation(3), eager=True)
+    assert learner.run()[0] < 1.5 * square_of(3)
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_error_falls_as_that_of_the_mean_of_all_samples(name):
+    """By Kalman's gain: (fan_in - 1) / (samples of the alignment and of all refinements)."""
+    rule = TrackingMirror(20, budget=0.3)
+    learner = Learner(LAYERS[name], rule, samples=32)
+    fan_in = learner.axes.fan_in
+    learner.run()
+    at_first = (fan_in - 1) / float(learner.memory[0])
+    measured = {step: learner.run(10)[-1] for step in range(10, 410, 10)}
+    per_step = 1.5 * 0.3 * _fields(learner)
+    for step in (10, 100, 400):
+        predicted = (fan_in - 1) / (at_first + per_step * step)
+        assert 0.4 < measured[step] / predicted < 2.0, step
+    assert float(learner.memory[0]) == pytest.approx(predicted, rel=0.05)
+
+
+def _fields(learner):
+    """Samples times positions, counted another way: ones at every weight."""
+    if learner.axes.scatters:
+        return learner.x.shape.num_elements() / learner.axes.fan_in
+    return learner.y.shape.num_elements() / learner.y.shape[-1]
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_angle_only_falls_where_b_gets_what_w_gets(kind):
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=32)
+    rng = np.random.default_rng(1)
+    errors = [learner.run()[0]]
+    for _ in range(100):
+        step = tf.constant(0.02 * rng.normal(size=learner.w.shape), tf.float32)
+        learner.w, learner.b = learner.w + step, learner.b + step
+        errors.append(learner.run()[0])
+    assert max(errors) < 1.2 * errors[0] and errors[-1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("samples", [2, 64])
+@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("name", ["dense", "same", "depthwise"])
+def test_a_kernel_that_is_replaced_is_found_again(name, kind, samples):
+    learner = Learner(LAYERS[name], RULES[kind](5), samples)
+    learner.run(30)
+    learner.w = tf.constant(np.random.default_rng(9).normal(size=learner.w.shape), tf.float32)
+    assert learner.error > 0.5
+    assert learner.run(100)[-1] < 1.5 * square_of(5)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_noise_on_w_alone_raises_the_gain(kind):
+    """A random walk of W that B does not see: the error stays bounded, and is known."""
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=64)
+    rng = np.random.default_rng(1)
+    learner.run(3)
+    errors, expected = [], []
+    for _ in range(600):
+        step = 0.02 * rng.normal(size=learner.w.shape)
+        learner.w = 0.9998 * learner.w + tf.constant(step, tf.float32)
+        errors.append(learner.run()[0])
+        expected.append(float(tf.reduce_sum(learner.memory)))
+    unseen = 600 * 0.02**2
+    assert np.mean(errors[300:]) < 0.4 * unseen
+    assert 0.5 < np.mean(expected[300:]) / np.mean(errors[300:]) < 2
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_decay_of_w_alone_is_followed(kind):
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=64)
+    learner.run(3)
+    for _ in range(300):
+        learner.w = 0.998 * learner.w
+        learner.run()
+    assert learner.error < 0.05
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_kernel_of_zeros_gives_zeros_and_nan_is_not_hidden(kind):
+    learner = Learner(LAYERS["dense"], RULES[kind]())
+    learner.w = tf.zeros_like(learner.w)
+    learner.run(60)
+    assert np.abs(learner.b).max() < 1e-3
+    learner = Learner(LAYERS["dense"], RULES[kind]())
+    learner.w = learner.w * np.nan
+    learner.run(2)
+    assert np.isnan(learner.b).all()
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_b_of_zeros_is_aligned_with(kind):
+    learner = Learner(LAYERS["dense"], RULES[kind](5))
+    learner.b = tf.zeros_like(learner.b)
+    assert learner.run()[0] < 1.5 * square_of(5)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_fan_in_of_one_is_known_exactly(kind):
+    layer = LAYERS["dense"][0], (1,), (1, 6)
+    assert Learner(layer, RULES[kind]()).run(60)[-1] < 1e-10
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_half_precision_kernels_sum_in_float32(kind):
+    learner = Learner(LAYERS["same"], RULES[kind](3), dtype=tf.float16)
+    learner.run(5)
+    assert learner.b.dtype == tf.float16 and learner.error < 1.5 * square_of(3)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_xla_and_eager_mode_give_the_same(kind):
+    learners = [Learner(LAYERS["same"], RULES[kind](8)) for _ in range(3)]
+    learners[1].update = tf.function(learners[1]._update, jit_compile=True)
+    learners[2].update = learners[2]._update
+    for learner in learners:
+        learner.run(3)
+    for other in learners[1:]:
+        np.testing.assert_allclose(learners[0].b, other.b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, -1, 45, 90, np.nan, "5"])
+def test_angles_out_of_range_are_told(value):
+    with pytest.raises(UserError, match="angle="):
+        TrackingMirror(angle=value)
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1.1, np.inf, "much"])
+def test_budgets_out_of_range_are_told(value):
+    with pytest.raises(UserError, match="budget="):
+        TrackingActivation(budget=value)
+
+
+def test_a_budget_too_small_for_samples_is_told():
+    layer = layers.Dense(3, rule="tracking_mirror(budget=0.001)")
+    with pytest.raises(UserError, match="does not pay for two samples.*give at least 0.0067"):
+        layer(np.ones((4, 5), "float32"), training=True)
+
+
+def test_networks_share_their_angle_among_layers():
+    network = models.get("fc", 10, (8,), rule="tracking_mirror", seed=1, depth=3)
+    taught = [each for each in network.layers if isinstance(each, layers.FeedbackLayer)]
+    assert len(taught) == 4
+    for layer in taught:
+        assert square_of(layer.rule.angle) == pytest.approx(square_of(10) / 4)
+    plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4), keras.layers.Dense(3)])
+    for layer in convert.to_feedback(plain, "tracking_activation", seed=1).layers:
+        assert square_of(layer.rule.angle) == pytest.approx(square_of(10) / 2)
+    given = convert.to_feedback(plain, "tracking_activation(angle=3)", seed=1)
+    assert {layer.rule.angle for layer in given.layers} == {3}
+
+
+def _trained(rule="tracking_mirror(angle=5)", steps=3):
+    keras.utils.set_random_seed(0)
+    layer = layers.Dense(4, rule=rule, seed=1)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x = np.random.default_rng(0).normal(size=(8 * steps, 6)).astype("float32")
+    return model, layer, x, x[:, :4] ** 2
+
+
+def test_a_saved_network_is_not_aligned_again(tmp_path):
+    model, layer, x, y = _trained()
+    model.fit(x, y, 8, verbose=0)
+    model.save(tmp_path / "network.keras")
+    copy = keras.saving.load_model(tmp_path / "network.keras")
+    assert copy.layers[0]._memory.numpy()[0] == layer._memory.numpy()[0] < 0.01
+    for each in (model, copy):
+        each.fit(x, y, 8, verbose=0, shuffle=False)
+    np.testing.assert_array_equal(copy.layers[0].feedback_kernel, layer.feedback_kernel)
+
+
+@pytest.mark.parametrize("rule", ["tracking_mirror(angle=5)", "kolen_pollack(decay=0.0)"])
+def test_b_does_not_follow_a_frozen_w(rule):
+    model, layer, x, y = _trained(rule)
+    model.fit(x, y, 8, verbose=0)
+    layer.kernel.trainable = False
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    kernels = layer.kernel, layer.feedback_kernel
+    before = [each.numpy() for each in kernels]
+    model.fit(x, y, 8, epochs=5, verbose=0)
+    for kernel, then in zip(kernels, before, strict=True):
+        np.testing.assert_allclose(kernel, then, rtol=0, atol=0.05)
+
+
+def test_loaded_weights_are_found_again():
+    model, layer, x, y = _trained()
+    model.fit(x, y, 8, verbose=0)
+    layer.kernel.assign(np.random.default_rng(5).normal(size=(6, 4)))
+    model.fit(x, y, 8, epochs=34, verbose=0)
+    w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
+    assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(5)

@@ -1,0 +1,346 @@
+"""Tracking rules: B finds W once, then gets every update that W gets, and is corrected by noise.
+
+With the same update through the same optimizer W - B does not change: B never lags, at any learning
+rate. What is left to a rule is to find W once, and to correct what the shared update misses: weight
+decay on W alone, noise on W, weights that are loaded. Each layer remembers two numbers: the error
+of B that it expects, |B - W|^2 / |W|^2 = tan(angle)^2, and how much more it sees. A layer of error
+1 aligns B: it spends noise at once until the angle is reached. Every other layer refines B by as
+much noise as a budget of cost allows.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tfcredit import checks
+from tfcredit.connections import Connection
+from tfcredit.errors import UserError
+from tfcredit.rules.base import Rule
+from tfcredit.rules.calibrated import MAX_NUMBERS, seen_deviation, unit_noise
+from tfcredit.rules.registry import register
+from tfcredit.rules.state import LayerState
+
+# Degrees by which an error that has crossed all layers of a network may be turned.
+ANGLE_OF_NETWORK = 10.0
+# The angle of a layer whose network is unknown: that of a layer among 25.
+ANGLE_OF_LAYER = 2.0
+# An alignment costs as much as so many steps of the layer, or so many multiplications, at most.
+ALIGNMENT_STEPS, ALIGNMENT_PRODUCTS = 50, 2**36
+# It draws its noise in parts of so many numbers, of 4 bytes each.
+PART = 2**22
+# A layer waits until its budget pays for samples that are worth the passes over the kernel which
+# a refinement takes, but not longer than some steps.
+LEAST_SAMPLES, MOST_STEPS = 32, 50
+# The mirror sees the error of B with much noise: the excess over the expected one is a running mean
+# of so large a share of each look, less so many of its standard deviations.
+LOOK, DOUBTS = 0.02, 4.0
+# Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
+MOST_CORRECTIONS = 200
+# An alignment is due if the estimate's share along B is this far from 1: W was replaced.
+REPLACED = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fields:
+    """A layer as a matrix product on receptive fields.
+
+    Attributes:
+        connection: The products on fields.
+        shape: The kernel's shape.
+        fan_in: The weights that an output sums over.
+        columns: The outputs that a field has.
+        count: The fields in a batch of all replicas, samples times positions: a float32 scalar.
+    """
+
+    connection: Connection
+    shape: list[int]
+    fan_in: int
+    columns: int
+    count: tf.Tensor
+
+    @classmethod
+    def of(cls, state: LayerState) -> "_Fields":
+        shape = state.kernel.shape.as_list()
+        axes = state.connection.axes(shape)
+        columns = math.prod(shape) // axes.fan_in
+        if axes.scatters:
+            written = math.prod(axes.shape[axis] for axis in (*axes.taps, *axes.outputs))
+            numbers, of_field = state.x, math.prod(shape) // written
+        else:
+            numbers, of_field = state.y, columns
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        count = tf.cast(tf.size(numbers), tf.float32) * (replicas / of_field)
+        return cls(state.connection.on_fields(shape), shape, axes.fan_in, columns, count)
+
+    def samples(self, budget: float) -> tf.Tensor:
+        """Samples of noise that cost a share of the layer's three products, not rounded."""
+        return 1.5 * budget * self.count  # Noise takes two products.
+
+    def estimate(self, xi: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """H(xi, op(xi; kernel)) / k for k samples of noise: unbiased for the kernel."""
+        k = tf.cast(tf.shape(xi)[0], kernel.dtype)
+        return self.connection.hebbian(xi, self.connection.op(xi, kernel) / k, self.shape)
+
+
+class TrackingRule(Rule):
+    """Base of the rules that align B once, then follow W and refine B.
+
+    Args:
+        angle: Angle between B and W after the alignment, in degrees, in (0, 45). Default `None`:
+            in a network of L layers with feedback kernels that of tan(angle)^2 = tan(10)^2 / L, so
+            that errors which have crossed all of them are turned by 10 degrees at most, as errors
+            of independent kernels add up; 2 degrees for a layer whose network is unknown.
+        budget: The cost of refining B, as a share of the layer's three products, in (0, 1].
+            Default 0.02.
+
+    Raises:
+        UserError: A value outside these ranges.
+    """
+
+    noise = "shared"
+    memory = (1.0, 0.0)
+    follows_forward = True
+    linear_in_error = True
+
+    def __init__(self, angle: float | None = None, budget: float = 0.02):
+        if angle is not None:
+            angle = checks.number("angle", angle, above=0, below=45, unit="degrees")
+        self.angle = angle
+        self.budget = checks.number("budget", budget, above=0, at_most=1)
+
+    @property
+    def allowed(self) -> float:
+        """The error tan(angle)^2 that an alignment leaves."""
+        return _error(ANGLE_OF_LAYER if self.angle is None else self.angle)
+
+    def in_network(self, layers: int) -> "TrackingRule":
+        """See `Rule.in_network`: an angle that is not given becomes that of one layer among all."""
+        if self.angle is not None:
+            return self
+        error = _error(ANGLE_OF_NETWORK) / layers
+        return type(self)(math.degrees(math.atan(math.sqrt(error))), self.budget)
+
+    def gradient(self, state: LayerState, dy: tf.Tensor, dw: tf.Tensor) -> tf.Tensor:
+        """See `Rule.gradient`: B follows W."""
+        return dw
+
+    def update(self, state: LayerState) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Rule.update`: nothing, a refinement, or an alignment."""
+        fields = _Fields.of(state)
+        per_step = fields.samples(self.budget)
+        self._check_budget(state, per_step)
+        every = tf.cast(
+            tf.clip_by_value(tf.math.ceil(LEAST_SAMPLES / per_step), 1, MOST_STEPS), tf.int32
+        )
+        # Layers refine in turn, so that steps cost alike.
+        due = tf.math.floormod(state.step + state.seed % MOST_STEPS, every) == 0
+        wide = dataclasses.replace(
+            state,
+            kernel=_wide(tf.stop_gradient(state.kernel)),
+            feedback_kernel=_wide(tf.stop_gradient(state.feedback_kernel)),
+        )
+
+        def rest():
+            return wide.feedback_kernel, wide.memory
+
+        def refine():
+            most = max(MAX_NUMBERS // fields.fan_in // 2, 1)
+            half = tf.clip_by_value(per_step * tf.cast(every, tf.float32) / 2, 1, most)
+            return self._refined(wide, fields, tf.cast(half, tf.int32))
+
+        def align():
+            return self._aligned(wide, fields)
+
+        branch = tf.where(wide.memory[0] >= 1.0, 2, tf.where(due, 1, 0))
+        b, memory = tf.switch_case(branch, [rest, refine, align])
+        return tf.cast(b, state.feedback_kernel.dtype), memory
+
+    def _check_budget(self, state: LayerState, per_step: tf.Tensor) -> None:
+        known = tf.get_static_value(per_step)
+        if known is not None and 0 < known * MOST_STEPS < 2:
+            raise UserError(
+                f"budget={self.budget:g} of rule {self.name!r} does not pay for two samples of "
+                f"noise in {MOST_STEPS} steps of a layer with {state.kernel.shape.as_list()} "
+                f"weights: give at least {self.budget * 2 / (known * MOST_STEPS):.2g}, or a larger "
+                "batch."
+            )
+
+    def _refined(
+        self, state: LayerState, fields: _Fields, half: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """B and its error after two times `half` samples of noise."""
+        raise NotImplementedError
+
+    def _aligned(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:
+        """B and its error after the noise that the angle asks for."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict:
+        """See `Rule.get_config`."""
+        return {"angle": self.angle, "budget": self.budget}
+
+
+@register("tracking_mirror")
+class TrackingMirror(TrackingRule):
+    """B is aligned with W by noise, follows it by dW, and is refined by a Kalman filter.
+
+    An estimate of k samples, H(xi, op(xi; W)) / k, errs by r = (fan_in - 1) / k, relative to
+    |W|^2. The alignment averages (fan_in - 1) / tan(angle)^2 samples, in parts of bounded memory,
+    but costs at most as much as 50 steps of the layer or some seconds. From then on
+
+        B <- B + g (estimate - B),    g = p / (p + r),    p <- (1 - g) p,
+
+    with the error p of B: B is the mean of all samples so far. With k samples a step and k t0 in
+    the alignment, tan(angle)^2 = (fan_in - 1) / (k (t + t0)). Nothing is to be tuned: the gain
+    follows from the budget.
+
+    Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
+    err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
+    mean over p, less what chance explains, raises the gain. A W that was replaced shows in the
+    share of the estimate along B, and is aligned with again in the next step.
+
+    Locality: the noise phase reads the layer's own noise xi and its response, as `weight_mirror`
+    does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
+    p is one number for the layer. W is read by running it forward only.
+
+    Optimizers whose step depends on the weight (LAMB's and Adafactor's scale) give W and B steps of
+    different size; the refinement corrects the difference.
+
+    Args:
+        angle: See `TrackingRule`.
+        budget: See `TrackingRule`.
+
+    Raises:
+        UserError: A value outside the ranges; a budget that does not pay for two samples.
+
+    Source: Akrout et al. 2019 for the noise phase, Kolen and Pollack 1994 for the shared update;
+    calibration, schedule and filter are this package's (docs/tracking.md).
+    """
+
+    def _aligned(self, state, fields):
+        """See `TrackingRule`."""
+        samples = tf.cast(self._alignment_samples(fields), tf.int32)
+        part = max(min(PART // (fields.fan_in + fields.columns), self._asked(fields.fan_in)), 1)
+        parts = (samples + part - 1) // part
+
+        def add(index, total):
+            xi = unit_noise(state, part, fields.fan_in, total.dtype, index)
+            return index + 1, total + fields.estimate(xi, state.kernel)
+
+        count, total = tf.while_loop(
+            lambda index, total: index < parts, add, (0, tf.zeros_like(state.kernel))
+        )
+        error = (fields.fan_in - 1) / tf.cast(count, tf.float32) / part
+        return total / tf.cast(count, total.dtype), _memory(error)
+
+    def _asked(self, fan_in: int) -> int:
+        """Samples that the angle asks for."""
+        return max(math.ceil((fan_in - 1) / self.allowed), 1)
+
+    def _alignment_samples(self, fields: _Fields) -> tf.Tensor:
+        weights = fields.fan_in * fields.columns
+        most = tf.maximum(fields.samples(ALIGNMENT_STEPS), ALIGNMENT_PRODUCTS / (2 * weights))
+        return tf.clip_by_value(most, 1.0, self._asked(fields.fan_in))
+
+    def _refined(self, state, fields, half):
+        """See `TrackingRule`."""
+        b, (error, excess) = state.feedback_kernel, tf.unstack(state.memory)
+        xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
+        lacks = [fields.estimate(part, state.kernel) - b for part in (xi[:half], xi[half:])]
+        lack, square = 0.5 * (lacks[0] + lacks[1]), tf.reduce_sum(b**2)
+        along = tf.math.divide_no_nan(tf.reduce_sum(lack * b), square)
+        seen = tf.math.divide_no_nan(tf.reduce_sum(lacks[0] * lacks[1]), square)
+        seen = tf.cast(seen, error.dtype) * (1 + error)
+        half = tf.cast(half, error.dtype)
+        doubt = seen_deviation(fields.fan_in, fields.columns, half)
+        excess += LOOK * (seen - error - excess)
+        believed = error + tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
+        gain = _gain(believed, (fields.fan_in - 1) / (2 * half))
+        error *= 1 - _gain(error, (fields.fan_in - 1) / (2 * half))
+        error = tf.where(tf.abs(along) > REPLACED, 1.0, error)
+        return b + tf.cast(gain, b.dtype) * lack, tf.stack([error, excess])
+
+
+@register("tracking_activation")
+class TrackingActivation(TrackingRule):
+    """B is aligned with W by the responses that it gives itself, follows W by dW, and is corrected.
+
+    As in `calibrated_activation` noise runs forward through B too: lack = H(xi, op(xi; W - B)) / k
+    vanishes with the error, and so does its noise. With g = k / (k + fan_in - 1),
+
+        B <- B + g lack,    p <- (1 - g) p,    p = |lack|^2 / (1 + (fan_in - 1) / k) / |B|^2:
+
+    the error p of B is measured in every refinement and falls exponentially. The alignment repeats
+    corrections until the angle is reached: some ten times fan_in samples, where averages take
+    (fan_in - 1) / tan(angle)^2. An error p above 0.25 tells of a W that was replaced, and is
+    aligned with in the next step.
+
+    Locality: non-local, as B also runs forward. To follow, both synapses have to see the same x and
+    dy. No weight is read.
+
+    Args:
+        angle: See `TrackingRule`.
+        budget: See `TrackingRule`.
+
+    Raises:
+        UserError: A value outside the ranges; a budget that does not pay for two samples.
+
+    Source: as `tracking_mirror` and `calibrated_activation`.
+    """
+
+    def _aligned(self, state, fields):
+        """See `TrackingRule`."""
+        enough = max(fields.fan_in, LEAST_SAMPLES)
+        part = max(min(enough, PART // (fields.fan_in + fields.columns)), 1)
+
+        def correct(index, b, _):
+            xi = unit_noise(state, part, fields.fan_in, b.dtype, index)
+            return index + 1, *self._corrected(state.kernel, b, fields, xi)
+
+        _, b, error = tf.while_loop(
+            # By half: an error that is measured is now and then too small.
+            lambda index, _, error: (index < MOST_CORRECTIONS) & (error > self.allowed / 2),
+            correct,
+            (0, state.feedback_kernel, tf.ones([])),
+        )
+        return b, _memory(error)
+
+    def _refined(self, state, fields, half):
+        """See `TrackingRule`."""
+        xi = unit_noise(state, 2 * half, fields.fan_in, state.kernel.dtype)
+        b, error = self._corrected(state.kernel, state.feedback_kernel, fields, xi)
+        return b, _memory(tf.where(error > REPLACED**2, 1.0, error), 1.0)
+
+    def _corrected(self, kernel, b, fields, xi):
+        """B after a correction, and the error that is left."""
+        k = tf.cast(tf.shape(xi)[0], b.dtype)
+        spread = (fields.fan_in - 1) / k
+        lack = fields.estimate(xi, kernel - b)
+        gain = 1 / (1 + spread)
+        error = (1 - gain) * tf.reduce_sum(lack**2) * gain
+        square = tf.reduce_sum(b**2)
+        # A B of zeros has no scale yet.
+        error = tf.where(square > 0, tf.math.divide_no_nan(error, square), 1.0)
+        return b + gain * lack, tf.cast(error, tf.float32)
+
+
+def _memory(error: tf.Tensor, most: float | tf.Tensor = 0.99) -> tf.Tensor:
+    """The memory of a layer of this error, by default below the one that asks for an alignment."""
+    return tf.stack([tf.minimum(error, most), 0.0])
+
+
+def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """Kalman's gain, where the estimate may be exact."""
+    least = 1e-12
+    return (error + least) / (error + noise + least)
+
+
+def _error(degrees: float) -> float:
+    """tan(angle)^2."""
+    return math.tan(math.radians(degrees)) ** 2
+
+
+def _wide(kernel: tf.Tensor) -> tf.Tensor:
+    """In float32 at least: half precision can't hold sums of noise."""
+    return tf.cast(kernel, tf.float32) if kernel.dtype.size < 4 else kernel

@@ -2,8 +2,8 @@
 
     python -m studies applications
 
-Of each family the smallest network, with drawn weights, 10 classes and the smallest images that it
-takes. Rules that the output file holds for a network are not stepped again.
+Of each family the smallest network, with drawn weights and batch statistics, 10 classes and the
+smallest images that it takes. Rules that the output file holds for a network are not stepped again.
 """
 
 import argparse
@@ -45,17 +45,26 @@ FIELDS = ["network", "converted", "left", "difference", "difference_back", "rule
 
 
 def network(name: str) -> keras.Model:
-    """A network with drawn weights, and batch statistics that are not those of an untrained one."""
+    """A network with drawn weights, and with statistics as far from an untrained one's as weights.
+
+    Those of an untrained one are identities, which hide that a network has lost its statistics.
+    """
     keras.utils.set_random_seed(0)
     side = FAMILIES[name]
     model = getattr(keras.applications, name)(
         weights=None, classes=10, input_shape=(side, side, 3), classifier_activation=None
     )
     random = np.random.default_rng(0)
-    for variable in model.non_trainable_variables:
-        if variable.name in ("moving_mean", "moving_variance"):
-            spread = 1 + 0.1 * random.random(variable.shape)
-            variable.assign(keras.ops.convert_to_numpy(variable) * spread)
+    draw = {"mean": lambda shape: random.normal(0, 0.3, shape)}
+    draw["variance"] = lambda shape: random.uniform(0.5, 1.5, shape)
+    for layer in model._flatten_layers(include_self=False):
+        for kind, drawn in draw.items():
+            for owner in ("moving", "adapt"):  # of batch norm; of `Normalization`
+                variable = getattr(layer, f"{owner}_{kind}", None)
+                if variable is not None:
+                    variable.assign(drawn(variable.shape))
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
     return model
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfcredit import analysis, layers, optimizers
-from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
+from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor, SkippedSteps
 from tfcredit.errors import UserError
 
 X = np.random.RandomState(0).normal(size=(32, 6, 6, 2)).astype("float32")
@@ -205,3 +205,28 @@ def test_what_cannot_be_recorded_is_refused(tmp_path):
     monitor = MeasureMonitor(X, Y, measures=[analysis.alignment])
     with pytest.raises(UserError, match="has a feedback kernel to compare"):
         model.fit(X, Y, verbose=0, callbacks=[monitor])
+
+
+@pytest.mark.parametrize(
+    "finite, counts", [([], [2, 4, 8]), ([5], [2, 4, 2]), ([1, 3, 5, 7], []), ([0, 8], [2, 4])]
+)
+def test_skipped_steps_are_told_where_they_follow_each_other(finite, counts, capsys):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, rule="feedback_alignment")])
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizers.get("sgd", 0.1))
+    model.compile(optimizer, "mse", run_eagerly=True)
+    x = np.full([9, 4], np.inf, "float32")
+    x[finite] = 1.0
+    model.fit(
+        x, np.zeros([9, 2]), 1, 1, verbose=0, shuffle=False, callbacks=[SkippedSteps(patience=2)]
+    )
+    told = capsys.readouterr().out.splitlines()
+    expected = [f"The last {count} steps were skipped" for count in counts]
+    assert [line.split(",")[0] for line in told] == expected
+
+
+def test_skipped_steps_without_a_loss_scale(capsys):
+    model = network("feedback_alignment")
+    model.fit(X[:4], Y[:4], 1, verbose=0, callbacks=[SkippedSteps(patience=1)])
+    assert not capsys.readouterr().out
+    with pytest.raises(UserError, match="patience"):
+        SkippedSteps(0)

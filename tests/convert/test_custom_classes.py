@@ -327,3 +327,32 @@ def test_no_product_is_made_up(make):
 def test_a_mapping_of_layers_to_rules_as_the_rule_is_told():
     with pytest.raises(UserError, match="is no rule but a mapping of layers to rules.*layers="):
         convert.to_feedback(own_step(), {"dense*": "usf"})
+
+
+@pytest.mark.parametrize("choice", [5, [1, 2], b"dense", L.Dense, [L.Dense], 0.5])
+def test_what_says_nothing_of_layers_is_no_choice(choice):
+    model = keras.Sequential([keras.Input((4,)), L.Dense(2)])
+    with pytest.raises(UserError, match="says nothing of layers: give a regular expression"):
+        convert.to_feedback(model, layers=choice)
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnDense(layers.Dense):
+    """A user's layer of the package's."""
+
+
+@keras.saving.register_keras_serializable("tests")
+class OwnSeparable(layers.SeparableConv1D):
+    """A user's layer of several kernels."""
+
+
+@pytest.mark.parametrize("rule", ["info_alignment", "direct_feedback_alignment"])
+def test_own_feedback_layers_are_not_left_in_a_backprop_network(rule):
+    model = keras.Sequential([keras.Input((4,)), OwnDense(3, rule=rule, name="own"), L.Dense(2)])
+    with pytest.raises(UserError, match=r"'own' \(OwnDense\) of model .* would keep its rule"):
+        convert.to_backprop(model)
+    several = OwnSeparable(3, 2, rule="info_alignment", name="several")
+    with pytest.raises(UserError, match=r"'several' \(OwnSeparable\)"):
+        convert.to_backprop(keras.Sequential([keras.Input((4, 2)), several]))
+    model = keras.Sequential([keras.Input((4,)), OwnDense(3, name="own"), L.Dense(2)])
+    assert type(convert.to_backprop(model).layers[0]) is OwnDense

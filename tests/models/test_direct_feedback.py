@@ -266,6 +266,15 @@ def subclassed():
     return model
 
 
+class Own(keras.Model):
+    """A functional model with a class of the user's."""
+
+
+def functional():
+    inputs = keras.Input((5,))
+    return Own(inputs, dense(3)(dense(4)(inputs)))
+
+
 def sequential(*made, shape=(5,)):
     return keras.Sequential([keras.Input(shape), *made])
 
@@ -280,6 +289,7 @@ MISTAKES = {
     "two outputs": (branched, "has 2: join them"),
     "nested": (nested, "'in' is inside of another layer"),
     "subclassed": (subclassed, "does not tell how its layers follow"),
+    "own class": (functional, "is a functional model of a class of its own, Own"),
     "unbuilt": (lambda: keras.Sequential([dense(3)]), "does not tell how its layers follow"),
     "twice": (dense_net, "is wired already"),
     "sizes": (

@@ -10,26 +10,36 @@ from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
 SCRIPT = """
 import keras, numpy as np, sys
 from tests.optimizers import toy
-from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer
+from tfcredit.optimizers import NoisyOptimizer, PartitionedOptimizer, get
 
 results = {}
 for option, bound in (("clipnorm", 0.05), ("global_clipnorm", 0.05), ("clipvalue", 0.01)):
-    def make():
+    def shells():
         parts = [keras.optimizers.SGD(0.1, **{option: bound}) for _ in range(2)]
         return NoisyOptimizer(PartitionedOptimizer(*parts), variance=0.0, seed=1)
-    alone = toy.weights(toy.fit(toy.model(make())))
-    with strategy.scope():
-        mirrored = toy.model(make())
-    toy.fit(mirrored)
-    for (path, value), other in zip(alone.items(), toy.weights(mirrored).values(), strict=True):
-        results[f"{option}/{path}/one"], results[f"{option}/{path}/two"] = value, other
+    def inner():
+        return PartitionedOptimizer(by_name("sgd"), by_name("rmsprop"))
+    def by_name(name="sgd"):
+        return get(name, 0.1, **{option: bound})
+    more = {"clipnorm": by_name, "global_clipnorm": inner, "clipvalue": lambda: by_name("nadam")}
+    makers = {"shells": shells, "other": more[option]}
+    for name, make in makers.items():
+        alone = toy.weights(toy.fit(toy.model(make())))
+        with strategy.scope():
+            mirrored = toy.model(make())
+        toy.fit(mirrored)
+        for (path, value), other in zip(alone.items(), toy.weights(mirrored).values(), strict=True):
+            key = f"{option}/{name}/{path}"
+            results[f"{key}/one"], results[f"{key}/two"] = value, other
 for option in ({"gradient_accumulation_steps": 2}, {"use_ema": True, "ema_overwrite_frequency": 2}):
     with strategy.scope():
-        model = toy.model(PartitionedOptimizer(keras.optimizers.SGD(0.1, **option), "sgd"))
-    try:
-        toy.fit(model)
-    except Exception as error:
-        results["refused/" + list(option)[-1]] = np.array(str(error))
+        parts = PartitionedOptimizer(keras.optimizers.SGD(0.1, **option), "sgd")
+        models = {"parts": toy.model(parts), "name": toy.model(get("adagrad", 0.1, **option))}
+    for name, model in models.items():
+        try:
+            toy.fit(model)
+        except Exception as error:
+            results[f"refused/{name}/" + list(option)[-1]] = np.array(str(error))
 np.savez(sys.argv[1], **results)
 """
 
@@ -39,11 +49,12 @@ def test_two_replicas(two_cpus, tmp_path):
     two_cpus(SCRIPT, str(tmp_path / "results.npz"))
     results = np.load(tmp_path / "results.npz")
     cases = [key[:-4] for key in results if key.endswith("/one")]
-    assert len(cases) == 3 * 6
+    assert len(cases) == 3 * 2 * 6
     for key in cases:
         np.testing.assert_allclose(results[key + "/two"], results[key + "/one"], atol=2e-6)
     for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
-        assert f"{option}=2 of the optimizer" in str(results[f"refused/{option}"])
+        for name in ("parts", "name"):
+            assert f"{option}=2 of the optimizer" in str(results[f"refused/{name}/{option}"])
 
 
 @pytest.mark.parametrize("noisy", [False, True])

@@ -287,3 +287,9 @@ def test_coefficients_that_are_refused(coefficients, message):
 def test_things_that_are_no_rule(identifier):
     with pytest.raises(UserError, match="rule"):
         rules.get(identifier)
+
+
+@pytest.mark.parametrize("mapping", [{}, {"a": 1}, {"amp": 1.0}, {"name": None}, {"name": 5}])
+def test_mappings_that_name_no_rule(mapping):
+    with pytest.raises(UserError, match="is a mapping that names no rule: give 'name'"):
+        rules.get(mapping)

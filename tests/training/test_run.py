@@ -127,12 +127,41 @@ def test_a_finished_run_is_not_trained_again(finished, capsys):
     assert (folder / "metrics.csv").read_text() == before
 
 
+def written(folder):
+    """Bytes of all checkpoints and measures, and the epochs without their speed."""
+    paths = [*folder.glob("checkpoints/ckpt-*"), *folder.glob("measures.csv")]
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = [{**row, "images_per_second": None} for row in csv.DictReader(file)]
+    return {path.name: path.read_bytes() for path in paths}, rows
+
+
 def test_two_deterministic_runs_are_bit_identical(tmp_path):
     for name in ("a", "b"):
         run(tmp_path / name, "--steps=7", "--deterministic", "--rule=calibrated_mirror")
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    files, rows = written(tmp_path / "a")
+    assert (files, rows) == written(tmp_path / "b") and len(rows) == 1 and len(files) >= 4
     run(tmp_path / "c", "--steps=7", "--deterministic", "--rule=calibrated_mirror", "--seed=1")
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--rule=weight_mirror",
+        "--rule=weight_mirror --accumulation_steps=2 --steps_per_execution=5",
+        "--rule=info_alignment --strategy=mirrored --num_replicas=2",
+    ],
+)
+def test_deterministic_runs_write_the_same_files(flags, tmp_path):
+    always = "--model=conv --batch_size=240 --checkpoint_every_steps=20 --steps=60 --deterministic"
+    flags = [*always.split(), "--measures", "--measure_every_steps=20", *flags.split()]
+    for index in range(3):
+        run(tmp_path / str(index), *flags)
+    first = written(tmp_path / "0")
+    assert "measures.csv" in first[0] and len(first[1]) == 2
+    assert all(written(tmp_path / other) == first for other in ("1", "2"))
 
 
 @pytest.mark.slow  # Quick tests kill runs of one rule: test_survival.py.

@@ -2,6 +2,7 @@
 
 from tfcredit.callbacks.alignment import AlignmentMonitor
 from tfcredit.callbacks.measures import MeasureMonitor
+from tfcredit.callbacks.skipped import SkippedSteps
 from tfcredit.callbacks.table import EpochTable
 
-__all__ = ["AlignmentMonitor", "EpochTable", "MeasureMonitor"]
+__all__ = ["AlignmentMonitor", "EpochTable", "MeasureMonitor", "SkippedSteps"]

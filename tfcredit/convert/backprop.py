@@ -2,10 +2,11 @@
 
 import keras
 
+from tfcredit.analysis.places import everything
 from tfcredit.convert.exchange import exchange
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
-from tfcredit.layers import twins
+from tfcredit.layers import CompositeLayer, FeedbackLayer, twins
 from tfcredit.models import unwire
 
 
@@ -22,7 +23,8 @@ def to_backprop(model: keras.Model) -> keras.Model:
         A new model, not compiled, whose predictions are the same.
 
     Raises:
-        UserError: The model can't be made from its config, or `tfcredit.models.unwire` refuses it.
+        UserError: The model can't be made from its config, `tfcredit.models.unwire` refuses it, or
+            a layer with another rule than backprop is of a class that stands for none of Keras'.
 
     Example:
         >>> from tfcredit import models
@@ -40,7 +42,21 @@ def to_backprop(model: keras.Model) -> keras.Model:
         ),
     )
     exchange(model, made, lambda _, layer: _twin(layer))
+    left = [place for place in everything(made) if _has_feedback(place.layer)]
+    if left:
+        named = ", ".join(f"{place.path!r} ({type(place.layer).__name__})" for place in left)
+        raise UserError(
+            f"{named} of model {model.name!r} would keep its rule, as keras.layers has no class "
+            "that it stands for: put a Keras layer in its place, or give it rule='backprop'."
+        )
     return made
+
+
+def _has_feedback(layer) -> bool:
+    """True for a feedback layer that does not train by backprop."""
+    if not isinstance(layer, FeedbackLayer | CompositeLayer):
+        return False
+    return layer.rule.has_feedback_kernel or not layer.rule.sends_error
 
 
 def _twin(layer):

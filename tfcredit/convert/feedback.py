@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -158,7 +158,12 @@ def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
         choice = {".*": rule}
     elif isinstance(choice, str):
         choice = {choice: rule}
-    elif not isinstance(choice, Mapping) and not callable(choice):
+    elif isinstance(choice, type) or not (isinstance(choice, Mapping) or callable(choice)):
+        if not _are_names(choice):
+            raise UserError(
+                f"layers={choice!r} says nothing of layers: give a regular expression for their "
+                "names, several in a list, a mapping of such to rules, or a function of a layer."
+            )
         choice = dict.fromkeys(choice, rule)
     if callable(choice):
         answers = {place.path: choice(place.layer) for place in places}
@@ -180,6 +185,12 @@ def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
         if place.path in chosen and issubclass(twin, CompositeLayer):
             twin.check_rule(chosen[place.path])
     return chosen
+
+
+def _are_names(choice: Any) -> bool:
+    """True for a collection of texts."""
+    collection = isinstance(choice, Collection) and not isinstance(choice, type)
+    return collection and all(isinstance(name, str) for name in choice)
 
 
 def _known() -> list[str]:

@@ -5,7 +5,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -16,7 +16,7 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
-from tfcredit.layers.recomputation import is_recomputed
+from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
 from tfcredit.seeding import default_seed, derive
@@ -30,6 +30,41 @@ class _ThreadLosses(threading.local):
 
 
 _THREAD_LOSSES = _ThreadLosses()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """The values that a call has read of its layer's variables, each of them once.
+
+    TensorFlow 2.21's graph optimizer may move a second reading past the variable's update in the
+    same step.
+    """
+
+    kernel: tf.Tensor
+    feedback_kernel: tf.Tensor
+    bias: tf.Tensor | None = None
+    step: tf.Tensor | None = None
+    memory: tf.Tensor | None = None
+
+    def with_values_of(self, other: "_Reading") -> "_Reading":
+        """The values that an earlier call has read; gradients reach the variables read here."""
+        pairs = ((getattr(other, n), getattr(self, n)) for n in ("kernel", "feedback_kernel"))
+        bias = None if self.bias is None else with_value(other.bias, self.bias)
+        return _Reading(*(with_value(*pair) for pair in pairs), bias, other.step, other.memory)
+
+
+class _Call(NamedTuple):
+    """Things that a call in a recomputed block keeps for its repetitions.
+
+    Attributes:
+        reading: What it has read.
+        carrier: The feedback kernel that its errors travel through.
+        training: Whether it is a training call.
+    """
+
+    reading: _Reading
+    carrier: tf.Tensor
+    training: bool
 
 
 class FeedbackLayer(keras.layers.Layer):
@@ -171,7 +206,9 @@ class FeedbackLayer(keras.layers.Layer):
 
     def _first_feedback_kernel(self, shape, dtype=None):
         drawn = tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
-        return self.rule.initial(self._make_state(drawn), drawn)
+        step = None if self._step is None else tf.convert_to_tensor(self._step)
+        reading = _Reading(tf.convert_to_tensor(self.kernel), drawn, step=step)
+        return self.rule.initial(self._make_state(reading), drawn)
 
     def _initial_feedback_kernel(self, shape, dtype=None):
         if isinstance(self.feedback_initializer, AtAngle):
@@ -189,15 +226,43 @@ class FeedbackLayer(keras.layers.Layer):
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
         training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
-        if training and self._acts_in_training and is_recomputed():
-            self._refuse_recomputation()
-        x, bias = self._activity(inputs), self._shaped_bias()
-        state = self._state_of(x, bias, perturbed=training)
+        run = block_run()
+        if run is not None and run.repeated is not None:
+            return self._repeated_call(inputs, run.recall(self))
+        if run is not None and training:
+            self._check_recomputation(run)
+        x = self._activity(inputs)
+        with recording(run):
+            reading = self._read()
+        state = self._state_of(x, reading, perturbed=training)
+        carrier = reading.feedback_kernel
+        if training:
+            with recording(run):
+                carrier = self._learn(state)
+        if run is not None:
+            run.keep(self, _Call(reading, carrier, training))
+        return self._routed(x, state, reading.bias, carrier, training)
+
+    def rematerialized_call(self, layer_call, *args, **kwargs):
+        """See `keras.layers.Layer.rematerialized_call`; in graphs it fails where `training` is."""
+
+        def call(*args):
+            return layer_call(*args, **kwargs)
+
+        again = super().rematerialized_call(call, *args, **kwargs)
+        return lambda *args, **_: again(*args)
+
+    def _repeated_call(self, inputs, kept: "_Call"):
+        """A call once more, in the backward pass: errors are routed, and nothing is learned."""
+        x, reading = self._activity(inputs), self._read().with_values_of(kept.reading)
+        # Keras does not tell here whether it is a training call.
+        state = self._state_of(x, reading, perturbed=kept.training)
+        return self._routed(x, state, reading.bias, kept.carrier, kept.training)
+
+    def _routed(self, x, state: rules.LayerState, bias: tf.Tensor | None, carrier, training: bool):
+        """The output for an input `x` and its state, whose error travels through `carrier`."""
         if state.perturbation is not None:
             x = x + state.perturbation
-        carrier = self._learn(state) if training else state.feedback_kernel
-        # Every variable is read once per call, in `state`: TensorFlow 2.21's graph optimizer may
-        # move a second reading past the variable's update in the same step.
         unscaled = training and self.rule.scales_errors
         outputs = route_error(
             self.connection,
@@ -219,15 +284,19 @@ class FeedbackLayer(keras.layers.Layer):
         """True if a training call does more than to route errors."""
         return self.rule.learns or self.rule.renews or self.rule.counts_steps
 
-    def _refuse_recomputation(self):
-        # R's gradient would vanish, as what is added to the losses inside is behind the block's
-        # outputs; what the call assigns would be assigned twice a step.
-        raise UserError(
-            f"layer {self.name!r} has rule {self.rule.name!r}, by which B learns in training "
-            "calls, but is in a block that is run again in the backward pass (tf.recompute_grad, "
-            "keras.RematScope), where R's gradient is lost: leave the layer out of such blocks, or "
-            "use rule='feedback_alignment' or 'backprop'."
-        )
+    def _check_recomputation(self, run: BlockRun):
+        """Refuse a training call that would not be right in a recomputed block."""
+        why = None
+        if self.rule.scales_errors:
+            why = "needs errors without the scale of the loss, which is not known in"
+        elif run.is_cached and self._acts_in_training:
+            why = "would learn twice a step if a tf.function is inside of"
+        if why is not None:
+            raise UserError(
+                f"layer {self.name!r} has rule {self.rule.name!r}, which {why} a block that is run "
+                "again in the backward pass (tf.recompute_grad, keras.RematScope): leave the layer "
+                "or the function out of the block, or use rule='feedback_alignment'."
+            )
 
     def _plain_call(self, inputs):
         """Keras' call, but for a bias whose gradient Keras would sum in half precision."""
@@ -258,12 +327,21 @@ class FeedbackLayer(keras.layers.Layer):
         Returns:
             Both kernels, and the activity behind a stop-gradient.
         """
-        return self._state_of(self._activity(inputs), self._shaped_bias(), perturbed)
+        return self._state_of(self._activity(inputs), self._read(), perturbed)
 
-    def _state_of(self, x: tf.Tensor, bias: tf.Tensor | None, perturbed: bool) -> rules.LayerState:
-        """`layer_state` of an input and a bias that have been read."""
-        b = tf.convert_to_tensor(self.feedback_kernel)
-        state = self._make_state(b, tf.stop_gradient(x), bias)
+    def _read(self) -> _Reading:
+        """The variables' values."""
+        return _Reading(
+            tf.convert_to_tensor(self.kernel),
+            tf.convert_to_tensor(self.feedback_kernel),
+            self._shaped_bias(),
+            None if self._step is None else tf.convert_to_tensor(self._step),
+            None if self._memory is None else tf.convert_to_tensor(self._memory),
+        )
+
+    def _state_of(self, x: tf.Tensor, reading: _Reading, perturbed: bool) -> rules.LayerState:
+        """`layer_state` of an input and what has been read."""
+        state = self._make_state(reading, tf.stop_gradient(x))
         if perturbed:
             state = state.perturbed_by(self.rule, f"layer {self.name!r}")
         w = tf.stop_gradient(tf.cast(state.kernel, x.dtype))
@@ -276,24 +354,19 @@ class FeedbackLayer(keras.layers.Layer):
         )
         return self.layer_state(inputs, perturbed)
 
-    def _make_state(
-        self,
-        feedback_kernel: tf.Tensor,
-        x: tf.Tensor | None = None,
-        bias: tf.Tensor | None = None,
-    ) -> rules.LayerState:
+    def _make_state(self, reading: _Reading, x: tf.Tensor | None = None) -> rules.LayerState:
         return rules.LayerState(
             connection=self.connection,
             x=x,
             y=None,
-            kernel=tf.convert_to_tensor(self.kernel),
-            feedback_kernel=feedback_kernel,
-            bias=None if bias is None else tf.cast(bias, x.dtype),
+            kernel=reading.kernel,
+            feedback_kernel=reading.feedback_kernel,
+            bias=None if reading.bias is None else tf.cast(reading.bias, x.dtype),
             activation=self.activation,
             seed=self.seed,
-            step=None if self._step is None else tf.convert_to_tensor(self._step),
+            step=reading.step,
             noise_kind=self.rule.noise,
-            memory=None if self._memory is None else tf.convert_to_tensor(self._memory),
+            memory=reading.memory,
         )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
+from tfcredit.layers.recomputation import block_run
 from tfcredit.layers.routing import are_backprop_errors
 from tfcredit.rules import LayerState, NodePerturbation
 from tfcredit.seeding import derive
@@ -65,9 +66,17 @@ class PerturbedNetwork(keras.Model):
     def call(self, inputs, training=None, mask=None):
         """The output; in a training call its error becomes change of the loss times noise."""
         clean = super().call(inputs, training=training, mask=mask)
-        if not training:
+        run = block_run()
+        again = run is not None and run.repeated is not None
+        if again:
+            step = run.recall(self)  # A recomputed block repeats its first run's noise.
+        else:
+            step = tf.convert_to_tensor(self.perturbation_step) if training else None
+            if run is not None:
+                run.keep(self, step)
+        if step is None:
             return clean
-        step, scores = tf.convert_to_tensor(self.perturbation_step), []
+        scores = []
 
         def with_noise(operation):
             if not isinstance(operation, FeedbackLayer):
@@ -84,7 +93,8 @@ class PerturbedNetwork(keras.Model):
 
         inputs = self._standardize_inputs(inputs)
         (noisy,) = tf.nest.flatten(self._run_through_graph(inputs, operation_fn=with_noise))
-        self.perturbation_step.assign(step + 1)
+        if not again:
+            self.perturbation_step.assign(step + 1)
         return _credit(clean, noisy, tf.add_n(scores))
 
 

@@ -119,6 +119,12 @@ def _graph(model: keras.Model) -> keras.Model:
     if _is_wired(model):
         raise UserError(f"model {model.name!r} is wired already: do it once.")
     graph = _functional(model)
+    if graph is None and hasattr(model, "operations"):
+        raise UserError(
+            f"model {model.name!r} is a functional model of a class of its own, "
+            f"{type(model).__name__}, in whose place rules that send no error down would put a "
+            "plain one: give keras.Model(model.input, model.output), or take another rule."
+        )
     if graph is None:
         raise UserError(
             f"model {model.name!r} ({type(model).__name__}) does not tell how its layers follow "

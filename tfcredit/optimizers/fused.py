@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfcredit.optimizers.synchronous import SumClipping
+
 
 def _resource(variable: Any) -> tf.Tensor:
     """The handle of a Keras or TensorFlow variable; inside a replica, of that replica's copy."""
@@ -16,8 +18,11 @@ def _resource(variable: Any) -> tf.Tensor:
 
 
 @keras.saving.register_keras_serializable("tfcredit")
-class SGD(keras.optimizers.SGD):
-    """`keras.optimizers.SGD`: its arguments, its state and formulas, in one op for each weight."""
+class SGD(SumClipping, keras.optimizers.SGD):
+    """`keras.optimizers.SGD`: its arguments, its state and formulas, in one op for each weight.
+
+    Of several replicas the sum of the gradients is clipped.
+    """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """See `keras.optimizers.SGD.update_step`.
@@ -48,8 +53,11 @@ class SGD(keras.optimizers.SGD):
 
 
 @keras.saving.register_keras_serializable("tfcredit")
-class Adam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam`: its arguments, its state and formulas, in one op for each weight."""
+class Adam(SumClipping, keras.optimizers.Adam):
+    """`keras.optimizers.Adam`: its arguments, its state and formulas, in one op for each weight.
+
+    Of several replicas the sum of the gradients is clipped.
+    """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """See `keras.optimizers.Adam.update_step`.

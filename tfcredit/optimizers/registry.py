@@ -9,6 +9,7 @@ import keras
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.optimizers import fused
+from tfcredit.optimizers.synchronous import SumClipping
 
 # Bases and wrappers: none of them is an update rule that could stand alone.
 _NO_RULE = {"optimizer", "lossscaleoptimizer", "multioptimizer"}
@@ -18,17 +19,26 @@ LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
 def names() -> list[str]:
     """All names that `get` takes, sorted: "momentum" and Keras' own, in lower case."""
-    return sorted({*_kinds(), "momentum"} - _NO_RULE)
+    return sorted({*_KINDS, "momentum"})
 
 
-def _kinds() -> dict[str, type[keras.optimizers.Optimizer]]:
-    """Name in lower case -> class: Keras' own, or its twin whose updates are fused."""
-    found = {
-        name.lower(): value
-        for name, value in vars(keras.optimizers).items()
-        if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
-    }
-    return found | {"sgd": fused.SGD, "adam": fused.Adam}
+def _twin(kind: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
+    """A subclass of Keras' optimizer that clips the sum over replicas."""
+    body = {"__doc__": kind.__doc__, "__module__": __name__}
+    return keras.saving.register_keras_serializable("tfcredit")(
+        type(kind.__name__, (SumClipping, kind), body)
+    )
+
+
+# Made at once, so that files that name them can be loaded.
+_KINDS = {
+    name.lower(): _twin(value)
+    for name, value in vars(keras.optimizers).items()
+    if isinstance(value, type)
+    and issubclass(value, keras.optimizers.Optimizer)
+    and name.lower() not in {"sgd", "adam", *_NO_RULE}
+} | {"sgd": fused.SGD, "adam": fused.Adam}
+"""Name in lower case -> class, that of Keras or a twin whose updates are fused."""
 
 
 def get(
@@ -49,7 +59,8 @@ def get(
         **options: Other arguments of the Keras class of that name, such as `weight_decay`.
 
     Returns:
-        A new optimizer; SGD and Adam are `tfcredit.optimizers.fused`'s, Keras' with fewer ops.
+        A new optimizer of a subclass of Keras' class, which clips the sum of the gradients of
+        several replicas; SGD and Adam are `tfcredit.optimizers.fused`'s, Keras' with fewer ops.
 
     Raises:
         UserError: If the name is unknown, the rate is no rate or the class refuses an option.
@@ -65,7 +76,7 @@ def get(
         learning_rate = _rate(learning_rate)
     if key == "momentum":
         options = {"momentum": momentum, "nesterov": nesterov, **options}
-    kind = _kinds()["sgd" if key == "momentum" else key]
+    kind = _KINDS["sgd" if key == "momentum" else key]
     try:
         return kind(learning_rate=learning_rate, **options)
     except (TypeError, ValueError) as error:
@@ -94,7 +105,7 @@ def resolve(
             raise UserError(_unknown(identifier))
         if identifier.lower() == "momentum":
             return fused.SGD(momentum=0.9, nesterov=True)
-        return _kinds()[identifier.lower()]()
+        return _KINDS[identifier.lower()]()
     if isinstance(identifier, dict):
         try:  # On a copy, as Keras writes into the config that it reads.
             identifier = keras.optimizers.deserialize(copy.deepcopy(identifier), custom_objects)

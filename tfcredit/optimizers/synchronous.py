@@ -1,5 +1,6 @@
 """Updates that are right beside the reads of their own step, and on several replicas."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -37,6 +38,26 @@ def all_at_once(gradients: list[Any]) -> list[Any]:
     return tf.nest.pack_sequence_as(gradients, flat, expand_composites=True)
 
 
+class SumClipping:
+    """Mixin of Keras optimizers: of several replicas the sum is clipped, not each one's share.
+
+    It stands before the Keras class in the bases.
+    """
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """See `keras.optimizers.Optimizer.build`.
+
+        Args:
+            variables: The model's trainable variables.
+        """
+        if not self.built:
+            refuse_replicas(self)
+        super().build(variables)
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        return _clipped_sum(self, super()._clip_gradients, grads)
+
+
 def clipped_after_sum(optimizer: keras.optimizers.Optimizer, gradients: list[Any]) -> list[Any]:
     """Gradients whose sum over the replicas is clipped as an optimizer asks for.
 
@@ -51,13 +72,22 @@ def clipped_after_sum(optimizer: keras.optimizers.Optimizer, gradients: list[Any
     Returns:
         The gradients in the same order.
     """
+    if isinstance(optimizer, SumClipping) or tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return gradients  # which the optimizer itself clips
+    return _clipped_sum(optimizer, optimizer._clip_gradients, gradients)
+
+
+def _clipped_sum(
+    optimizer: keras.optimizers.Optimizer, clip: Callable, gradients: list[Any]
+) -> list[Any]:
+    """An equal share for each replica of the sum of the gradients as `clip` leaves it."""
     replica = tf.distribute.get_replica_context()
     clips = any((optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue))
     if not clips or replica is None or replica.num_replicas_in_sync == 1:
-        return gradients
+        return clip(gradients)
     present = [gradient for gradient in gradients if gradient is not None]
     summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, present)
-    clipped = iter(optimizer._clip_gradients(summed))
+    clipped = iter(clip(summed))
     share = 1.0 / replica.num_replicas_in_sync
     return [g if g is None else tf.math.scalar_mul(share, next(clipped)) for g in gradients]
 

@@ -58,7 +58,13 @@ def get(identifier: Any) -> Rule:
         if "class_name" in identifier:
             return _deserialize(identifier)
         config = dict(identifier)
-        return _create(config.pop("name", None), config)
+        name = config.pop("name", None)
+        if not isinstance(name, str):
+            raise UserError(
+                f"rule={dict(identifier)!r} is a mapping that names no rule: give 'name' beside "
+                f"the rule's arguments, such as {{'name': 'weight_mirror', 'amp': 0.01}}."
+            )
+        return _create(name, config)
     if isinstance(identifier, str):
         return _parse(identifier)
     raise UserError(

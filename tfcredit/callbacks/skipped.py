@@ -11,7 +11,8 @@ class SkippedSteps(keras.callbacks.Callback):
 
     Under `mixed_float16` Keras skips a step whose gradients are not finite and halves the loss
     scale; some first steps of a training go that way. Where gradients are not finite at any scale,
-    all steps do, and Keras says nothing. `tfcredit train` has this callback.
+    all steps do, and Keras says nothing. `tfcredit train` tells of skipped steps at the end of each
+    epoch, without this callback.
 
     Args:
         patience: Number of steps, one after the other, after which a line is printed; then after

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
-from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor, SkippedSteps
+from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
@@ -269,7 +269,6 @@ class Run:
                     folder, images, recipe.histograms, not recipe.measures, step == 0, steps
                 ),
                 EpochTable(self.directory.metrics, folder, COLUMNS),
-                SkippedSteps(),
                 *self.callbacks,
             ]
         if recipe.measures:

@@ -114,9 +114,9 @@ def test_backward_pass_twice():
 
 def test_forgets_blocks_that_nobody_runs_again():
     gc.collect()
-    before = len(recomputation._MEMORIES)
+    before = len(recomputation._KEPT)
     trained("info_alignment", tf.recompute_grad, steps=5)
-    assert len(recomputation._MEMORIES) <= before + 2
+    assert len(recomputation._KEPT) <= before + 2
 
 
 class Block(keras.layers.Layer):

@@ -21,7 +21,7 @@ _FIRST = "recompute_grad.<locals>.inner"
 _AGAIN = "recompute_grad.<locals>.inner.<locals>.grad_wrapper.<locals>.inner_recompute_grad"
 
 
-class _Memory:
+class _Kept:
     """Things that the layers in one call of a block keep for the block's later runs.
 
     Args:
@@ -53,19 +53,19 @@ class _Memory:
         return kept[index] if index < len(kept) else None
 
 
-_MEMORIES: dict[int, _Memory] = {}
-_HELD_BY_NONE = _Memory({})
+_KEPT: dict[int, _Kept] = {}
+_HELD_BY_NONE = _Kept({})
 
 
-def _memory_of(frame: FrameType) -> _Memory:
+def _kept_by(frame: FrameType) -> _Kept:
     """That of the call of a block which a frame belongs to."""
     call = frame.f_locals["kwargs"]
-    if id(call) not in _MEMORIES:
-        for key, memory in list(_MEMORIES.items()):
-            if memory.references <= _HELD_BY_NONE.references:
-                _MEMORIES.pop(key, None)
-        _MEMORIES[id(call)] = _Memory(call)
-    return _MEMORIES[id(call)]
+    if id(call) not in _KEPT:
+        for key, kept in list(_KEPT.items()):
+            if kept.references <= _HELD_BY_NONE.references:
+                _KEPT.pop(key, None)
+        _KEPT[id(call)] = _Kept(call)
+    return _KEPT[id(call)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,17 +73,17 @@ class BlockRun:
     """A run of a block in the middle of which the caller is.
 
     Attributes:
-        repeated: The memory of the run that this one repeats; `None` for a first run.
+        repeated: What the run that this one repeats has kept; `None` for a first run.
         repetition: An object that stands for the repetition.
-        entered: Memories of all blocks that are run for the first time here, or for the first time
-            inside of a repetition: each is repeated on its own.
+        entered: What is kept of all blocks that are run for the first time here, or for the first
+            time inside of a repetition: each is repeated on its own.
         is_cached: Whether a `tf.function` between block and caller keeps what it does for later
             runs, which Python does not see.
     """
 
-    repeated: _Memory | None
+    repeated: _Kept | None
     repetition: Any
-    entered: tuple[_Memory, ...]
+    entered: tuple[_Kept, ...]
     is_cached: bool
 
     def keep(self, layer: Any, what: Any) -> None:
@@ -93,8 +93,8 @@ class BlockRun:
             layer: The layer; it keeps something, or `None`, in each of its calls.
             what: Anything.
         """
-        for memory in self.entered:
-            memory.keep(layer, what)
+        for kept in self.entered:
+            kept.keep(layer, what)
 
     def recall(self, layer: Any) -> Any:
         """The thing that the layer kept in the call that this one repeats.
@@ -120,9 +120,9 @@ def block_run() -> BlockRun | None:
         elif name in (_FIRST, _AGAIN) and "custom_gradient" in frame.f_code.co_filename:
             is_cached |= function
             if name == _AGAIN:
-                memory, tape = _memory_of(frame), frame.f_locals["t"]
-                return BlockRun(memory, tape, tuple(entered), is_cached)
-            entered.append(_memory_of(frame))
+                kept, tape = _kept_by(frame), frame.f_locals["t"]
+                return BlockRun(kept, tape, tuple(entered), is_cached)
+            entered.append(_kept_by(frame))
         frame = frame.f_back
     return BlockRun(None, None, tuple(entered), is_cached) if entered else None
 

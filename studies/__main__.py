@@ -21,6 +21,7 @@ TABLES = (
     "opening_figure",
     "stability",
     "tracking",
+    "tracking_angle",
 )
 """The studies that make a table or a figure each: modules of this package with a `STUDY`."""
 NAMES = (*TABLES, "two_routes")

@@ -106,6 +106,19 @@ def test_mirror_settles_at_the_predicted_angle(name, angle):
         np.testing.assert_allclose(measured, tangent, rtol=0.2)
 
 
+def test_gain_rises_where_w_runs_away():
+    """By 2 % of its length a step, with a gain of 0.01: B would lag by twice the length of W."""
+    learner = Learner(LAYERS["dense"], CalibratedMirror(5, 0.01))
+    learner.update = learner._update  # W is no constant of a graph.
+    learner.run(100)
+    step = tf.constant(np.random.default_rng(1).normal(size=learner.w.shape), tf.float32)
+    errors = []
+    for _ in range(60):
+        learner.w += 0.02 * step
+        errors += learner.run(1).tolist()
+    assert max(errors) < 0.35
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_estimate_is_unbiased(name):
     """With gain 1/t B is the mean of t estimates: its error falls as (fan_in - 1) / t."""

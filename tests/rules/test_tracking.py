@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.crossing import crossed
 from tests.rules.test_calibrated import LAYERS
-from tfcredit import convert, layers, models
+from tfcredit import convert, layers, models, rules
 from tfcredit.errors import UserError
 from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror
 
@@ -242,7 +242,7 @@ def test_a_saved_network_is_not_aligned_again(tmp_path):
     model.fit(x, y, 8, verbose=0)
     model.save(tmp_path / "network.keras")
     copy = keras.saving.load_model(tmp_path / "network.keras")
-    assert copy.layers[0]._memory.numpy()[0] == layer._memory.numpy()[0] < 0.01
+    assert copy.layers[0].rule_memory.numpy()[0] == layer.rule_memory.numpy()[0] < 0.01
     for each in (model, copy):
         each.fit(x, y, 8, verbose=0, shuffle=False)
     np.testing.assert_array_equal(copy.layers[0].feedback_kernel, layer.feedback_kernel)
@@ -268,3 +268,27 @@ def test_loaded_weights_are_found_again():
     model.fit(x, y, 8, epochs=34, verbose=0)
     w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
     assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(5)
+
+
+class _Forgetful(rules.Rule):
+    name = "forgetful"
+    memory = (0.0,)
+
+    def __init__(self, given):
+        self.given = given
+
+    def update(self, state):
+        return self.given(state)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (lambda state: state.feedback_kernel, "it must give a pair, the new B and the new memory"),
+        (lambda state: (state.feedback_kernel, tf.zeros([2])), r"tensor of shape \(1,\)"),
+    ],
+)
+def test_an_update_without_its_memory_is_told(given, message):
+    layer = layers.Dense(3, rule=_Forgetful(given))
+    with pytest.raises(UserError, match=message):
+        layer(np.ones((4, 5), "float32"), training=True)

@@ -176,6 +176,11 @@ class FeedbackLayer(keras.layers.Layer):
         _THREAD_LOSSES.of_layer[self] = losses
 
     @property
+    def rule_memory(self) -> keras.Variable | None:
+        """The numbers that the rule keeps beside B (`Rule.memory`); `None` where it keeps none."""
+        return self._memory
+
+    @property
     def alignment_losses(self) -> list:
         """R of this thread's training calls since the last step, one each: `losses` but W's."""
         return list(self._losses)

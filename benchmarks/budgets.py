@@ -10,8 +10,6 @@ STEP_BUDGETS = {
     "kolen_pollack": 1.05,
     "calibrated_activation": 1.06,
     "calibrated_mirror(angle=10)": 1.15,
-    "tracking_mirror": 1.03,
-    "tracking_activation": 1.03,
     "weight_mirror": 1.30,
     "activation_alignment": 1.48,
     "info_alignment": 1.60,

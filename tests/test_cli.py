@@ -205,6 +205,7 @@ def full_disk(size=50_000):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_keeps_what_was_saved(tmp_path, capsys):
     folder = tmp_path / "run"
     assert run(folder) == 0

@@ -59,6 +59,7 @@ def check_results(cells):
     assert min(found["backprop"][0], found["calibrated_mirror"][0]) > 0.8
 
 
+@pytest.mark.slow
 def test_the_tutorial_runs(tmp_path):
     done = run(TUTORIAL, tmp_path / "run.ipynb")
     assert done.returncode == 0, done.stderr[-4000:]

@@ -68,6 +68,7 @@ def test_the_demo_opens_with_a_line_of_its_own(tmp_path):
     assert not any(word in output for word in ("oneDNN", "absl", "I0000", "cpu_feature_guard"))
 
 
+@pytest.mark.slow
 def test_a_trial_of_a_search_starts_without_banners():
     code = (
         "from tfcredit.startup import import_tensorflow; import_tensorflow()\n"

@@ -19,6 +19,7 @@ def test_a_family_converts_trains_and_comes_back(name):
     assert row["left"] == 0 < row["converted"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", architectures.NETWORKS)
 def test_other_architectures_step(network):
     row = architectures.train(network, "info_alignment", seed=0, epochs=1, examples=128)

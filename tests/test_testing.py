@@ -35,12 +35,15 @@ READS = {
     "sign_symmetry": "W",
     "soft_alignment": "",
     "symmetric_alignment": "WB",
+    "tracking_activation": ["x", "dy", "W", "B"],
+    "tracking_mirror": ["x", "dy"],
     "usf": "W",
     "weight_mirror": "xyB",
 }
 LOCAL = ["calibrated_mirror", "feedback_alignment", "info_alignment", "kolen_pollack"]
 LOCAL += ["akrout_mirror", "autoencoder_alignment", "l_drl", "low_rank_feedback", "weight_mirror"]
 LOCAL += ["phase_free_mirror", "product_feedback_alignment", "soft_alignment"]
+LOCAL += ["tracking_mirror"]
 
 
 @pytest.mark.parametrize("name", READS)

@@ -41,9 +41,10 @@ def run(*arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
-    [("robustness",), pytest.param(tuple(CLAIMS), marks=pytest.mark.slow)],
+    [("robustness",), tuple(CLAIMS)],
     ids=["one", "all"],
 )
 def test_studies_run_small_and_are_not_repeated(names, tmp_path):

@@ -56,14 +56,9 @@ def elsewhere(script, *arguments):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "names",
-    [
-        pytest.param(QUICK, id="quick"),
-        pytest.param(
-            [rule for rule in RULES if rule not in QUICK], marks=pytest.mark.slow, id="others"
-        ),
-    ],
+    "names", [QUICK, [rule for rule in RULES if rule not in QUICK]], ids=["first", "others"]
 )
 def test_saved_models_go_on_in_another_process(names, tmp_path):
     """A `.keras` file gives the same outputs and training, a SavedModel without the package too.

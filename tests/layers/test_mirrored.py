@@ -35,6 +35,7 @@ np.save(sys.argv[1], max(np.abs(a - b).max() for a, b in pairs))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_synchronised_batch_norm_leaves_every_replica_its_losses(two_cpus, tmp_path):
     two_cpus(SCRIPT, str(tmp_path / "difference.npy"))

@@ -240,6 +240,7 @@ for rule in ("info_alignment", "phase_free_mirror"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_replicas(two_cpus):
     two_cpus(REPLICAS)

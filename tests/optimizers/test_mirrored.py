@@ -34,6 +34,7 @@ np.savez(sys.argv[1], **results)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_two_replicas_equal_one_device(two_cpus, tmp_path):
     two_cpus(SCRIPT, str(tmp_path / "results.npz"))

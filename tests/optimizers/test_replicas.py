@@ -18,10 +18,11 @@ for option, bound in (("clipnorm", 0.05), ("global_clipnorm", 0.05), ("clipvalue
         parts = [keras.optimizers.SGD(0.1, **{option: bound}) for _ in range(2)]
         return NoisyOptimizer(PartitionedOptimizer(*parts), variance=0.0, seed=1)
     def inner():
-        return PartitionedOptimizer(by_name("sgd"), by_name("rmsprop"))
-    def by_name(name="sgd"):
-        return get(name, 0.1, **{option: bound})
-    more = {"clipnorm": by_name, "global_clipnorm": inner, "clipvalue": lambda: by_name("nadam")}
+        return PartitionedOptimizer(by_name("sgd"), by_name("rmsprop", epsilon=1.0))
+    def by_name(name="sgd", **options):  # A small epsilon would enlarge what rounding makes of 0.
+        return get(name, 0.1, **{option: bound}, **options)
+    nadam = lambda: by_name("nadam", epsilon=1.0)
+    more = {"clipnorm": by_name, "global_clipnorm": inner, "clipvalue": nadam}
     makers = {"shells": shells, "other": more[option]}
     for name, make in makers.items():
         alone = toy.weights(toy.fit(toy.model(make())))
@@ -51,7 +52,7 @@ def test_two_replicas(two_cpus, tmp_path):
     cases = [key[:-4] for key in results if key.endswith("/one")]
     assert len(cases) == 3 * 2 * 6
     for key in cases:
-        np.testing.assert_allclose(results[key + "/two"], results[key + "/one"], atol=2e-6)
+        np.testing.assert_allclose(results[key + "/two"], results[key + "/one"], atol=1e-5)
     for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
         for name in ("parts", "name"):
             assert f"{option}=2 of the optimizer" in str(results[f"refused/{name}/{option}"])

@@ -122,6 +122,7 @@ def test_values_out_of_range_are_refused(arguments):
         rules.get(f"phase_free_mirror({arguments})")
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_replicas_keep_one_feedback_kernel(two_cpus):
     """Each has noise of its own; B is renewed by the mean of both."""

@@ -317,6 +317,7 @@ def test_a_search_continued_tries_what_an_undisturbed_one_tries(scripted, tmp_pa
     assert len({tuple(params.values()) for params in whole}) == 14
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_keeps_what_there_is(scripted):
     scripts = [[([0.5] * 20, "finished")]] * 9
     study, _ = scripted(scripts[:1])

@@ -87,6 +87,7 @@ def test_the_one_before_a_damaged_one_is_restored(ending, kind, folder, capsys):
         assert "ckpt-3 is damaged" in told and "ckpt-2 instead" in told
 
 
+@pytest.mark.slow
 def test_flips_anywhere_give_the_right_values_or_an_older_step(tmp_path):
     draw = random.Random(0)
     for step in (1, 2):

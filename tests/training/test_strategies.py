@@ -139,6 +139,7 @@ def test_replicas_equal_one_device(replicas, names, one_device, tmp_path):
     compare(np.load(tmp_path / "out.npz"), one_device(names), replicas, names)
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):
     names = ["accumulated", "accumulated_mirror", "executions", "every_accumulated"]
@@ -146,6 +147,7 @@ def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):
     compare(np.load(tmp_path / "out.npz"), one_device(names), 1, names)
 
 
+@pytest.mark.slow
 @pytest.mark.multi_device
 @pytest.mark.parametrize("names", [pytest.param(QUICK, id="quick"), ALL])
 def test_two_workers_equal_one_device(names, one_device, tmp_path):

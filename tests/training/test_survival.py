@@ -92,6 +92,7 @@ def test_kills_at_any_instant_change_nothing(kills, undisturbed, tmp_path):
         assert_same(folder, reference)
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_the_checkpoint_before(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder, "--checkpoint_every_steps=1")

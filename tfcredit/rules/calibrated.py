@@ -20,8 +20,9 @@ from tfcredit.rules.state import LayerState
 MAX_NUMBERS = 2**27
 # How many samples share a number, at most.
 MAX_SHARES = 8
-# What a mirror sees of its lag counts as far as it exceeds so many standard deviations.
-DOUBTS = 2.0
+# What a mirror sees of its lag counts as far as it exceeds so many standard deviations, and where
+# halves of so many samples see it: of fewer, chance makes more than that.
+DOUBTS, LEAST_HALF = 2.0, 16
 
 
 class CalibratedRule(Rule):
@@ -146,7 +147,7 @@ class CalibratedMirror(CalibratedRule):
         t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
         k, fan_in = self.samples(fan_in_of(state)), fan_in_of(state)
-        if k < 2:
+        if k < 2 * LEAST_HALF:
             return b + gain * (self._estimate(state, state.kernel) - b)
         first, second = self._halves(state, k)
         w_square = tf.maximum(tf.reduce_sum(first * second), 0.0)

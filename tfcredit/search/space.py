@@ -35,6 +35,8 @@ ARGUMENTS = {
     "product_feedback_alignment": {"width": (1.0, 16.0)},
     "sign_symmetry": {"concordance": (0.5, 1.0)},
     "soft_alignment": {"angle": (1.0, 89.0)},
+    "tracking_activation": {"budget": (0.002, 0.5)},
+    "tracking_mirror": {"budget": (0.002, 0.5)},
     "usf": {"concordance": (0.5, 1.0)},
 }
 LEARNING_RATE = (0.001, 1.0)

@@ -25,7 +25,10 @@ class Connection(abc.ABC):
 
     @abc.abstractmethod
     def hebbian(self, x: tf.Tensor, y: tf.Tensor, kernel_shape: Sequence[int]) -> tf.Tensor:
-        """The adjoint of `op` in its kernel: `x` times `y`, summed over batch and space."""
+        """The adjoint of `op` in its kernel: `x` times `y`, summed over batch and space.
+
+        A tensor of shape `kernel_shape`.
+        """
 
     @abc.abstractmethod
     def axes(self, kernel_shape: Sequence[int]) -> KernelAxes:

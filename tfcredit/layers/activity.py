@@ -10,14 +10,14 @@ def as_activity(inputs: tf.Tensor, dtype: str, layer: str, rule: str) -> tf.Tens
     """A layer's input as its products take it: dense and floating, as Keras' layers make it.
 
     Args:
-        inputs: A tensor of any dtype that Keras' layer takes; sparse and ragged ones are filled
-            with zeros.
+        inputs: A tensor `[n, ...]` of any dtype that Keras' layer takes; sparse and ragged ones
+            are filled with zeros.
         dtype: That of the layer's kernel in its products.
         layer: The layer's name, for the message.
         rule: The rule's name, for the message.
 
     Returns:
-        A tensor of the dtype that Keras' product of the two has.
+        A tensor `[n, ...]` of the dtype that Keras' product of the two has.
 
     Raises:
         UserError: A complex input.

@@ -177,7 +177,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     @property
     def rule_memory(self) -> keras.Variable | None:
-        """The numbers that the rule keeps beside B (`Rule.memory`); `None` where it keeps none."""
+        """The numbers that the rule keeps beside B, of the shape `[n]`; `None` for none."""
         return self._memory
 
     @property

@@ -17,12 +17,12 @@ from tfcredit.rules.inputs import AlignmentInputs
 
 
 def center(x: tf.Tensor) -> tf.Tensor:
-    """Subtract each sample's mean over all its features and positions."""
+    """Subtract the mean of each sample of `x [n, ...]` over all its features and positions."""
     return x - tf.reduce_mean(x, axis=list(range(1, x.shape.rank)), keepdims=True)
 
 
 def normalize(x: tf.Tensor) -> tf.Tensor:
-    """Centre, then scale each sample to unit L2 norm."""
+    """Centre, then scale each sample of `x [n, ...]` to unit L2 norm."""
     x = center(x)
     return tf.math.l2_normalize(x, axis=list(range(1, x.shape.rank)))
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
-from studies import runs
+from studies import local_rules, runs
 from studies.statistics import Interval, interval
 from studies.study import Rows, Study
 from studies.table import Place, markdown, select
@@ -24,11 +24,7 @@ from tfcredit import convert, data, models
 from tfcredit.optimizers import NoisyOptimizer
 
 NETWORKS = {
-    "fc": ("fc", {}),
-    "fc_tanh": ("fc", {"depth": 6, "activation": "tanh"}),
-    "conv": ("conv", {}),
-    "resnet8": ("resnet8", {"width": 8}),
-    "resnet20": ("resnet20", {"width": 8}),
+    **local_rules.NETWORKS,
     "resnet56": ("resnet56", {"width": 8}),
     "vit": None,
     "resnet8, noisy updates": ("resnet8", {"width": 8}),

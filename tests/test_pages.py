@@ -201,7 +201,7 @@ def test_every_page_is_in_the_contents_of_the_site():
     assert set(re.findall(r"\w+\.md", contents)) == {p.name for p in DOCS} | {"tutorial.md"}
 
 
-@pytest.mark.parametrize("name", ["index", "rules", "convert"])
+@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking"])
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []

@@ -2,7 +2,8 @@
 
 import pytest
 
-from studies import tracking
+from studies import tracking, tracking_angle
+from studies.table import as_text
 
 
 def row(network, rule, seed, top1, rate=1.0, angle="3.0", finite="True"):
@@ -47,3 +48,12 @@ def test_every_network_is_made_with_every_rule():
     for network in ("fc_tanh", "vit", "resnet8, noisy updates"):
         model = tracking.make(network, "tracking_mirror", 1.0, seed=0, steps=40)
         assert model.compiled and model.output_shape == (None, 10)
+
+
+def test_angles_are_measured_beside_the_predicted_ones(monkeypatch):
+    monkeypatch.setattr(tracking_angle, "STEPS", [1, 2])
+    rows = [as_text(row) for row in tracking_angle.measure({"network": "fc", "seed": 0})]
+    assert [row["step"] for row in rows] == ["1"] * 4 + ["2"] * 4
+    for row in rows:
+        assert 0.8 < float(row["measured"]) / float(row["predicted"]) < 1.25
+    assert "| `fc` | 2 | 4 |" in tracking_angle.table(rows)

@@ -52,7 +52,8 @@ def test_two_replicas(two_cpus, tmp_path):
     cases = [key[:-4] for key in results if key.endswith("/one")]
     assert len(cases) == 3 * 2 * 6
     for key in cases:
-        np.testing.assert_allclose(results[key + "/two"], results[key + "/one"], atol=1e-5)
+        atol = 2e-6 if "/shells/" in key else 1e-5  # RMSprop and Nadam also divide
+        np.testing.assert_allclose(results[key + "/two"], results[key + "/one"], atol=atol)
     for option in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
         for name in ("parts", "name"):
             assert f"{option}=2 of the optimizer" in str(results[f"refused/{name}/{option}"])

@@ -1,4 +1,4 @@
-"""Networks with what rules need beyond a layer: direct feedback, node perturbation."""
+"""Networks with what rules need beyond a layer: depth, direct feedback, node perturbation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,9 @@ from tfcredit.rules import NodePerturbation
 def wire(
     model: keras.Model, feedback_initializer: Any = None, seed: int | None = None
 ) -> keras.Model:
-    """A network with what its layers that send no error down need in order to learn.
+    """A network with what its layers need beyond themselves in order to learn.
+
+    Rules are told the number of layers with feedback kernels, in place (`Rule.in_network`).
 
     For layers of the rule `direct_feedback_alignment` it ends in a `tfcredit.layers.DirectFeedback`
     that joins the logits with these layers' inputs, as far as anything below has weights; one

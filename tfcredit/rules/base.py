@@ -11,8 +11,8 @@ from tfcredit.rules.state import LayerState
 class Rule:
     """Base of all rules. A rule holds no state: layers hold the kernels, steps and seeds.
 
-    Five methods may be overridden, and the facts below stated. What is stated is what happens:
-    `tfcredit.testing.check_rule` compares them.
+    Five methods may be overridden, beside `in_network`, and the facts below stated. What is stated
+    is what happens: `tfcredit.testing.check_rule` compares them.
 
     | method         | when it runs            | what it gives                            |
     |----------------|-------------------------|------------------------------------------|

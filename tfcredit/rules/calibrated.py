@@ -117,10 +117,10 @@ class CalibratedMirror(CalibratedRule):
     and each layer computes its number of samples k. Stable for any gain below 2, whatever the
     network.
 
-    Where W moves fast, B would lag it by some 1/gain steps. Two halves of the noise err
-    independently, so <estimate_1 - B, estimate_2 - B> is unbiased for |W - B|^2. What of it chance
-    does not explain makes the gain that of a Kalman filter, |W - B|^2 / (|W - B|^2 + |W|^2 (fan_in
-    - 1) / k), where this is larger. `tracking_mirror` does not lag at all.
+    Where W moves fast, B would lag it by some 1/gain steps. With 32 samples or more two halves of
+    the noise err independently, so <estimate_1 - B, estimate_2 - B> is unbiased for |W - B|^2. What
+    of it chance does not explain makes the gain that of a Kalman filter, |W - B|^2 / (|W - B|^2 +
+    |W|^2 (fan_in - 1) / k), where this is larger. `tracking_mirror` does not lag at all.
 
     Args:
         angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer of
@@ -146,7 +146,8 @@ class CalibratedMirror(CalibratedRule):
         b = state.feedback_kernel
         t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
-        k, fan_in = self.samples(fan_in_of(state)), fan_in_of(state)
+        fan_in = fan_in_of(state)
+        k = self.samples(fan_in)
         if k < 2 * LEAST_HALF:
             return b + gain * (self._estimate(state, state.kernel) - b)
         first, second = self._halves(state, k)

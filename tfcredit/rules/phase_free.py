@@ -8,7 +8,7 @@ from tfcredit import checks
 from tfcredit.rules.base import Rule
 from tfcredit.rules.geometry import geometry
 from tfcredit.rules.registry import register
-from tfcredit.rules.state import LayerState
+from tfcredit.rules.state import LayerState, replicas
 
 LEAST_FRACTION, LARGEST_FRACTION = 0.05, 0.5
 
@@ -90,7 +90,7 @@ class PhaseFreeMirror(Rule):
         activity = tf.cast(x, dtype)
         activity -= tf.reduce_mean(activity, 0, keepdims=True)
         spread = tf.sqrt(_mean(activity**2))
-        fraction = tf.cast(self.fraction(layer.variance, tf.shape(x)[0] * _replicas()), dtype)
+        fraction = tf.cast(self.fraction(layer.variance, tf.shape(x)[0] * replicas()), dtype)
         return tf.ensure_shape(fraction * spread * state.noise(tf.shape(x), dtype), x.shape)
 
     def update(self, state: LayerState) -> tf.Tensor:
@@ -106,7 +106,7 @@ class PhaseFreeMirror(Rule):
         estimate = product / tf.constant(layer.counts, b.dtype)
         error = tf.math.divide_no_nan(_mean(y**2), square)
         error *= tf.reduce_mean(tf.constant(layer.met / layer.counts, b.dtype))
-        if _replicas() > 1:
+        if replicas() > 1:
             # Each replica's estimate by its worth: one of a single sample, or none, has none.
             replica = tf.distribute.get_replica_context()
             parts = [square * estimate, square**2 * error, square]
@@ -125,10 +125,6 @@ class PhaseFreeMirror(Rule):
     def get_config(self) -> dict:
         """See `Rule.get_config`."""
         return {"angle": self.angle, "gain": self.gain}
-
-
-def _replicas() -> int:
-    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _mean(tensor: tf.Tensor) -> tf.Tensor:

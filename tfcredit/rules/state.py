@@ -174,6 +174,11 @@ def checked(rule: "Rule", method: str, value: Any, shape: Sequence[int], where: 
     )
 
 
+def replicas() -> int:
+    """The number of replicas that take a step together."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def renewal(
     rule: "Rule", state: LayerState, where: str
 ) -> tuple[tf.Tensor, tf.Tensor | None] | tuple[None, None]:

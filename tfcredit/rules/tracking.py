@@ -19,7 +19,7 @@ from tfcredit.errors import UserError
 from tfcredit.rules.base import Rule
 from tfcredit.rules.calibrated import MAX_NUMBERS, seen_deviation, unit_noise
 from tfcredit.rules.registry import register
-from tfcredit.rules.state import LayerState
+from tfcredit.rules.state import LayerState, replicas
 
 # Degrees by which an error that has crossed all layers of a network may be turned.
 ANGLE_OF_NETWORK = 10.0
@@ -69,8 +69,7 @@ class _Fields:
             numbers, of_field = state.x, math.prod(shape) // written
         else:
             numbers, of_field = state.y, columns
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        count = tf.cast(tf.size(numbers), tf.float32) * (replicas / of_field)
+        count = tf.cast(tf.size(numbers), tf.float32) * (replicas() / of_field)
         return cls(state.connection.on_fields(shape), shape, axes.fan_in, columns, count)
 
     def samples(self, budget: float) -> tf.Tensor:

@@ -45,10 +45,10 @@ def processor_seconds(*command):
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
-def test_help_needs_no_tensorflow(words):
+def test_help_needs_neither_tensorflow_nor_numpy(words):
     modules = run("-c", LISTED + MAIN, *words).splitlines()[-1].split()
     assert "tfcredit.cli" in modules
-    assert not {"tensorflow", "keras"} & set(modules)
+    assert not {"tensorflow", "keras", "numpy"} & set(modules)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from PIL import Image
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tfcredit's package imports TensorFlow
 
 from tfcredit.data import embedded  # noqa: E402
-from tfcredit.prepare.archives import ARCHIVES  # noqa: E402
+from tfcredit.ilsvrc2012 import ARCHIVES  # noqa: E402
 from tfcredit.prepare.synsets import synsets  # noqa: E402
 
 PHOTOGRAPHS = (

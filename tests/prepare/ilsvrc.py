@@ -4,11 +4,11 @@ import io
 import tarfile
 from pathlib import Path
 
-from tfcredit.prepare import archives as prepare_archives
+from tfcredit.ilsvrc2012 import ARCHIVES
 from tfcredit.prepare import command as prepare
 
 CLASSES = ("n01440764", "n01443537", "n15075141")  # classes 1, 2 and 1000
-TRAIN, VALIDATION = prepare_archives.ARCHIVES.values()
+TRAIN, VALIDATION = ARCHIVES.values()
 PER_CLASS = 7
 VALIDATION_CLASSES = [CLASSES[number % 3] for number in (2, 0, 1, 1, 0)]
 

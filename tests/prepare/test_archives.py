@@ -20,7 +20,7 @@ from tests.prepare.ilsvrc import (
 )
 from tfcredit.errors import UserError
 from tfcredit.prepare import archives as prepare_archives
-from tfcredit.prepare import command as prepare
+from tfcredit.prepare import preparing
 
 
 @pytest.mark.parametrize("name", [TRAIN, VALIDATION])
@@ -152,14 +152,14 @@ def test_missing_labels_are_told(source, output):
 
 
 def test_an_archive_that_shrinks_meanwhile_is_told(source, output, monkeypatch):
-    index = prepare.index_validation
+    index = preparing.index_validation
 
     def index_then_cut(path, *rest):
         result = index(path, *rest)
         os.truncate(path, 700)
         return result
 
-    monkeypatch.setattr(prepare, "index_validation", index_then_cut)
+    monkeypatch.setattr(preparing, "index_validation", index_then_cut)
     with pytest.raises(UserError, match=f"{VALIDATION} ends within 'ILSVRC2012_val_"):
         run(source, output)
 

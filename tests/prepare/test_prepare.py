@@ -25,8 +25,8 @@ from tests.prepare.ilsvrc import (
 from tfcredit.errors import UserError
 from tfcredit.prepare import command as prepare
 from tfcredit.prepare import plan as prepare_plan
+from tfcredit.prepare import preparing, synsets
 from tfcredit.prepare import shards as prepare_shards
-from tfcredit.prepare import synsets
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,13 +133,13 @@ def test_shards_that_are_there_are_kept(source, output, capsys, monkeypatch):
     (output / "SHA256SUMS").unlink()
     (output / "train-00001-of-00004").unlink()
     (output / ".partial-train-00001-of-00004").write_bytes(b"half")
-    written, write = [], prepare.write_shard
+    written, write = [], preparing.write_shard
 
     def count(path, *rest):
         written.append(path.name)
         write(path, *rest)
 
-    monkeypatch.setattr(prepare, "write_shard", count)
+    monkeypatch.setattr(preparing, "write_shard", count)
     run(source, output)
     assert written == ["train-00001-of-00004"]
     assert files(output) == expected

@@ -9,6 +9,7 @@ import pytest
 from tests.prepare.ilsvrc import TRAIN, VALIDATION_CLASSES, files, run
 from tfcredit.errors import UserError
 from tfcredit.prepare import command as prepare
+from tfcredit.prepare import preparing
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,6 @@ def test_a_shard_that_can_not_be_written_is_told(source, output):
 
 def test_too_little_space_is_told(source, output, monkeypatch):
     usage = shutil.disk_usage(source)._replace(free=1000)
-    monkeypatch.setattr(prepare.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(preparing.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="0.0 GB free, but the shards need"):
         run(source, output)

@@ -17,7 +17,6 @@ import numpy as np
 
 from tfcredit.errors import UserError
 
-ARCHIVES = {"train": "ILSVRC2012_img_train.tar", "validation": "ILSVRC2012_img_val.tar"}
 OFFICIAL_MD5 = {
     "train": "1d675b47d978889d74fa0da5fadfb00e",
     "validation": "29b22e2961454d5413ddabcf34fc5622",

@@ -37,7 +37,8 @@ def of_layer(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
     rule = layer.rule
     if isinstance(rule, CalibratedRule):
         shape = list(layer.kernel.shape)
-        samples = rule.samples(layer.connection.axes(shape).fan_in)
+        axes = layer.connection.axes(shape)
+        samples = rule.samples(axes.fan_in, axes.columns)
         return batch * macs, 2 * samples * np.prod(shape)
     if isinstance(rule, TrackingRule):  # beside the alignment, in the first step
         return batch * macs, 3 * rule.budget * batch * macs

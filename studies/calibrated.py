@@ -36,8 +36,9 @@ FIELDS += ["least_ratio", "largest_ratio", "layers_within_limits", "finite", "se
 
 def within_limits(layer) -> bool:
     """True if a layer draws the noise that the angle asked for needs, within a fifth."""
-    fan_in = layer.connection.axes(layer.kernel.shape).fan_in
-    return 0.8 < layer.rule.needed(fan_in) / layer.rule.samples(fan_in) < 1.2
+    axes = layer.connection.axes(layer.kernel.shape)
+    field = axes.fan_in, axes.columns
+    return 0.8 < layer.rule.needed(*field) / layer.rule.samples(*field) < 1.2
 
 
 def run(network: str, rule: rules.Rule, seed: int, steps: int, learning_rate: float):

@@ -44,9 +44,9 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 def expected_angle(layer) -> float:
     """The angle that `calibrated_mirror` settles at with the layer's number of samples, degrees."""
-    fan_in = layer.connection.axes(layer.kernel.shape).fan_in
+    axes = layer.connection.axes(layer.kernel.shape)
     averaging = layer.rule.gain / (2.0 - layer.rule.gain)
-    squared = averaging * (fan_in - 1) / layer.rule.samples(fan_in)
+    squared = averaging * (axes.fan_in - 1) / layer.rule.samples(axes.fan_in, axes.columns)
     return math.degrees(math.atan(math.sqrt(squared)))
 
 

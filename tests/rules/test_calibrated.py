@@ -58,8 +58,9 @@ class Learner:
 
     def __init__(self, layer, rule):
         self.connection, self.shape, kernel_shape = layer
-        self.rule, self.fan_in = rule, self.connection.axes(kernel_shape).fan_in
-        self.samples = rule.samples(self.fan_in)
+        axes = self.connection.axes(kernel_shape)
+        self.rule, self.fan_in, self.field = rule, axes.fan_in, (axes.fan_in, axes.columns)
+        self.samples = rule.samples(*self.field)
         rng = np.random.default_rng(0)
         self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))
         self.step, self.update = 0, tf.function(self._update)
@@ -94,7 +95,7 @@ class Learner:
     crossed(LAYERS, [3, 5, 10, 20], quick=lambda name, angle: angle == 10 or name in FIRST),
 )
 def test_mirror_settles_at_the_predicted_angle(name, angle):
-    gain = 0.2
+    gain = 0.5
     learner = Learner(LAYERS[name], CalibratedMirror(angle, gain))
     tangent = np.tan(np.radians(angle))
     learner.run(40)
@@ -102,7 +103,9 @@ def test_mirror_settles_at_the_predicted_angle(name, angle):
     predicted = np.sqrt(gain / (2 - gain) * (learner.fan_in - 1) / learner.samples)
     np.testing.assert_allclose(measured, predicted, rtol=0.15)
     assert predicted <= tangent
-    if learner.samples > 4:  # Rounding is then no more than some 10 %.
+    settled = gain / (2 - gain) * (learner.fan_in - 1) / tangent**2
+    # Rounding is then no more than some 10 %, and no samples are added to tell the lag.
+    if learner.samples > 4 and learner.samples == np.ceil(settled):
         np.testing.assert_allclose(measured, tangent, rtol=0.2)
 
 
@@ -122,7 +125,7 @@ def test_gain_rises_where_w_runs_away():
 @pytest.mark.parametrize("name", LAYERS)
 def test_estimate_is_unbiased(name):
     """With gain 1/t B is the mean of t estimates: its error falls as (fan_in - 1) / t."""
-    learner = Learner(LAYERS[name], CalibratedMirror(60, 1e-6))
+    learner = Learner(LAYERS[name], CalibratedMirror(89, 1e-6))
     variance = learner.fan_in - 1
     assert learner.samples == 1
     errors = learner.run(400) * np.arange(1, 401) / variance
@@ -153,7 +156,7 @@ def test_first_step_is_the_first_estimate():
 )
 def test_activation_becomes_w(name, gain):
     learner = Learner(LAYERS[name], CalibratedActivation(gain))
-    own_gain = learner.rule.gain_of(learner.fan_in)
+    own_gain = learner.rule.gain_of(*learner.field)
     assert own_gain >= gain
     initial = float(tf.reduce_sum((learner.b - learner.w) ** 2) / tf.reduce_sum(learner.w**2))
     errors = learner.run(int(np.ceil(20 / own_gain)))
@@ -176,24 +179,25 @@ def test_worst_direction_shrinks_too(name, gain):
         if few:
             error.ravel()[1:] = 0.0
         learner.b = learner.w + error
-        steps = int(np.ceil(20 / learner.rule.gain_of(learner.fan_in)))
+        steps = int(np.ceil(20 / learner.rule.gain_of(*learner.field)))
         assert learner.run(steps)[-1] < 1e-3 * np.sum(error**2) / np.sum(learner.w**2)
 
 
 @pytest.mark.parametrize(
-    "rule, fan_in, expected",
+    "rule, field, expected",
     [
-        (CalibratedMirror(), 4608, 3025),  # 0.005025 * 4607 / 0.007654
-        (CalibratedActivation(), 4608, 243),  # 4607 / 19
-        (CalibratedMirror(0.001, 1.0), 30, MAX_NUMBERS // 30),
-        (CalibratedActivation(0.999), 2**18, 2**9),
-        (CalibratedMirror(89, 0.001), 30, 1),
-        (CalibratedActivation(1e-6), 30, 1),
-        (CalibratedActivation(1e-6), 2 * MAX_NUMBERS, 1),
+        (CalibratedMirror(), (4608, 512), 3025),  # 0.005025 * 4607 / 0.007654
+        (CalibratedMirror(), (256, 10), 1348),  # 4 sqrt(1 + 25.6) / (2 * 0.007654)
+        (CalibratedActivation(), (4608, 512), 243),  # 4607 / 19
+        (CalibratedMirror(0.001, 1.0), (30, 30), MAX_NUMBERS // 30),
+        (CalibratedActivation(0.999), (2**18, 1), 2**9),
+        (CalibratedMirror(89, 0.001), (30, 30), 1),
+        (CalibratedActivation(1e-6), (30, 30), 1),
+        (CalibratedActivation(1e-6), (2 * MAX_NUMBERS, 1), 1),
     ],
 )
-def test_samples_are_what_the_formula_needs_within_bounds(rule, fan_in, expected):
-    assert rule.samples(fan_in) == expected
+def test_samples_are_what_the_formula_needs_within_bounds(rule, field, expected):
+    assert rule.samples(*field) == expected
 
 
 def test_replicas_draw_alike_and_steps_differ():

@@ -46,6 +46,11 @@ class KernelAxes:
         return math.prod(self.shape[axis] for axis in self.field)
 
     @property
+    def columns(self) -> int:
+        """The outputs of a field, all groups counted: the kernel is a matrix of fan_in x columns."""
+        return math.prod(self.shape) // self.fan_in
+
+    @property
     def fans(self) -> tuple[int, int]:
         """Fan-in and fan-out as Keras' initializers count them: groups are inputs or outputs."""
         taps = math.prod(self.shape[axis] for axis in self.taps)

@@ -20,9 +20,11 @@ from tfcredit.rules.state import LayerState
 MAX_NUMBERS = 2**27
 # How many samples share a number, at most.
 MAX_SHARES = 8
-# What a mirror sees of its lag counts as far as it exceeds so many standard deviations, and where
-# halves of so many samples see it: of fewer, chance makes more than that.
-DOUBTS, LEAST_HALF = 2.0, 16
+# What a mirror sees of its lag counts as far as it exceeds so many standard deviations. It draws as
+# many samples as make these at most so many times the error that it is asked for.
+DOUBTS, UNSEEN = 2.0, 2.0
+# Halves of fewer samples see nothing.
+LEAST_HALF = 16
 
 
 class CalibratedRule(Rule):
@@ -30,26 +32,34 @@ class CalibratedRule(Rule):
 
     noise = "shared"
 
-    def needed(self, fan_in: int) -> float:
-        """The number of noise samples that a layer of this fan-in needs per step, not rounded."""
-        raise NotImplementedError
-
-    def samples(self, fan_in: int) -> int:
-        """The number of noise samples that a layer draws per step.
+    def needed(self, fan_in: int, columns: int) -> float:
+        """The number of noise samples that a layer needs per step, not rounded.
 
         Args:
             fan_in: How many numbers a sample has: the weights that an output sums over.
+            columns: The outputs that a sample has.
+        """
+        raise NotImplementedError
+
+    def samples(self, fan_in: int, columns: int) -> int:
+        """The number of noise samples that a layer draws per step.
+
+        Args:
+            fan_in: See `needed`.
+            columns: See `needed`.
 
         Returns:
             A whole number >= 1, of samples of `MAX_NUMBERS` numbers at most.
         """
-        return min(max(math.ceil(self.needed(fan_in)), 1), max(MAX_NUMBERS // fan_in, 1))
+        needed = math.ceil(self.needed(fan_in, columns))
+        return min(max(needed, 1), max(MAX_NUMBERS // fan_in, 1))
 
     def _estimate(self, state: LayerState, kernel: tf.Tensor, factor: float = 1.0) -> tf.Tensor:
         """H(xi, op(xi; kernel)) / k: unbiased for the kernel; times a factor."""
         shape = kernel.shape.as_list()
-        fan_in, fields = fan_in_of(state), state.connection.on_fields(shape)
-        k = self.samples(fan_in)
+        fan_in, columns = field_of(state)
+        fields = state.connection.on_fields(shape)
+        k = self.samples(fan_in, columns)
         xi = unit_noise(state, k, fan_in, kernel.dtype)
         return fields.hebbian(xi, factor / k * fields.op(xi, kernel), shape)
 
@@ -68,9 +78,10 @@ def seen_deviation(fan_in: int, columns: int, half: float | tf.Tensor) -> float 
     return math.sqrt(1 + fan_in / columns) / half
 
 
-def fan_in_of(state: LayerState) -> int:
-    """The weights that an output of the layer sums over."""
-    return state.connection.axes(state.kernel.shape.as_list()).fan_in
+def field_of(state: LayerState) -> tuple[int, int]:
+    """The weights that an output of the layer sums over, and the outputs of one receptive field."""
+    axes = state.connection.axes(state.kernel.shape.as_list())
+    return axes.fan_in, axes.columns
 
 
 # Samples are overlapping windows on one sequence of signs, as the receptive fields of an image are,
@@ -120,12 +131,14 @@ class CalibratedMirror(CalibratedRule):
     Where W moves fast, B would lag it by some 1/gain steps. With 32 samples or more two halves of
     the noise err independently, so <estimate_1 - B, estimate_2 - B> is unbiased for |W - B|^2. What
     of it chance does not explain makes the gain that of a Kalman filter, |W - B|^2 / (|W - B|^2 +
-    |W|^2 (fan_in - 1) / k), where this is larger. `tracking_mirror` does not lag at all.
+    |W|^2 (fan_in - 1) / k), where this is larger. Layers of few outputs tell little of their lag:
+    they draw more samples, so that chance hides no more than twice the error tan(angle)^2.
+    `tracking_mirror` does not lag at all.
 
     Args:
         angle: Angle between B and W to settle at, in degrees, in (0, 90). Default 5. A layer of
-            little fan-in settles below it, as k is a whole number; one that needs more than 134
-            million numbers (`MAX_NUMBERS`) above.
+            little fan-in or few outputs settles below it, as k is a whole number and has to tell
+            the lag; one that needs more than 134 million numbers (`MAX_NUMBERS`) above.
         gain: Share of the estimate that one step replaces, in (0, 1]. Default 0.01.
 
     Raises:
@@ -136,24 +149,26 @@ class CalibratedMirror(CalibratedRule):
         self.angle = checks.number("angle", angle, above=0, below=90, unit="degrees")
         self.gain = checks.number("gain", gain, above=0, at_most=1)
 
-    def needed(self, fan_in: int) -> float:
+    def needed(self, fan_in: int, columns: int) -> float:
         """See `CalibratedRule.needed`."""
-        averaging = self.gain / (2.0 - self.gain)
-        return averaging * (fan_in - 1) / math.tan(math.radians(self.angle)) ** 2
+        allowed = math.tan(math.radians(self.angle)) ** 2
+        settled = self.gain / (2.0 - self.gain) * (fan_in - 1) / allowed
+        half = DOUBTS * seen_deviation(fan_in, columns, 1) / (UNSEEN * allowed)
+        return max(settled, 2 * half)
 
     def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
         b = state.feedback_kernel
         t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
-        fan_in = fan_in_of(state)
-        k = self.samples(fan_in)
+        fan_in, columns = field_of(state)
+        k = self.samples(fan_in, columns)
         if k < 2 * LEAST_HALF:
             return b + gain * (self._estimate(state, state.kernel) - b)
         first, second = self._halves(state, k)
         w_square = tf.maximum(tf.reduce_sum(first * second), 0.0)
         lag = tf.reduce_sum((first - b) * (second - b))
-        doubt = seen_deviation(fan_in, state.kernel.shape.num_elements() // fan_in, k // 2)
+        doubt = seen_deviation(fan_in, columns, k // 2)
         lag = tf.maximum(lag - DOUBTS * doubt * w_square, 0.0)
         gain = tf.maximum(gain, tf.math.divide_no_nan(lag, lag + w_square * ((fan_in - 1) / k)))
         estimate = (k // 2 / k) * first + ((k + 1) // 2 / k) * second
@@ -161,7 +176,7 @@ class CalibratedMirror(CalibratedRule):
 
     def _halves(self, state: LayerState, k: int) -> list[tf.Tensor]:
         """Estimates of W by each half of the noise."""
-        w, shape, fan_in = state.kernel, state.kernel.shape.as_list(), fan_in_of(state)
+        w, shape, fan_in = state.kernel, state.kernel.shape.as_list(), field_of(state)[0]
         fields = state.connection.on_fields(shape)
         xi = unit_noise(state, k, fan_in, w.dtype)
         responses = fields.op(xi, w)
@@ -195,27 +210,28 @@ class CalibratedActivation(CalibratedRule):
     def __init__(self, gain: float = 0.05):
         self.gain = checks.number("gain", gain, above=0, below=1)
 
-    def needed(self, fan_in: int) -> float:
-        """See `CalibratedRule.needed`."""
+    def needed(self, fan_in: int, columns: int) -> float:
+        """See `CalibratedRule.needed`; it does not depend on `columns`."""
         return self.gain / (1.0 - self.gain) * (fan_in - 1)
 
-    def gain_of(self, fan_in: int) -> float:
-        """The gain of a layer of this fan-in.
+    def gain_of(self, fan_in: int, columns: int) -> float:
+        """The gain of a layer.
 
         Args:
             fan_in: The weights that an output sums over.
+            columns: The outputs of one receptive field.
 
         Returns:
             k / (k + fan_in - 1).
         """
-        k = self.samples(fan_in)
+        k = self.samples(fan_in, columns)
         return k / (k + fan_in - 1)
 
     def update(self, state: LayerState) -> tf.Tensor:
         """See `Rule.update`."""
         b = state.feedback_kernel
         # op is linear in its kernel: op(xi; B) - op(xi; W) is one product.
-        gain = self.gain_of(fan_in_of(state))
+        gain = self.gain_of(*field_of(state))
         return b - self._estimate(state, b - state.kernel, gain)
 
     def get_config(self) -> dict:

@@ -63,14 +63,13 @@ class _Fields:
     def of(cls, state: LayerState) -> "_Fields":
         shape = state.kernel.shape.as_list()
         axes = state.connection.axes(shape)
-        columns = math.prod(shape) // axes.fan_in
         if axes.scatters:
             written = math.prod(axes.shape[axis] for axis in (*axes.taps, *axes.outputs))
             numbers, of_field = state.x, math.prod(shape) // written
         else:
-            numbers, of_field = state.y, columns
+            numbers, of_field = state.y, axes.columns
         count = tf.cast(tf.size(numbers), tf.float32) * (replicas() / of_field)
-        return cls(state.connection.on_fields(shape), shape, axes.fan_in, columns, count)
+        return cls(state.connection.on_fields(shape), shape, axes.fan_in, axes.columns, count)
 
     def samples(self, budget: float) -> tf.Tensor:
         """Samples of noise that cost a share of the layer's three products, not rounded."""

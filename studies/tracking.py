@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
 from studies import local_rules, runs
-from studies.statistics import Interval, interval
 from studies.study import Rows, Study
 from studies.table import Place, markdown, select
 from tfcredit import convert, data, models
+from tfcredit.analysis import Interval, interval
 from tfcredit.optimizers import NoisyOptimizer
 
 NETWORKS = {

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
-from tfcredit.errors import UserError
+from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
@@ -150,6 +150,7 @@ class Run:
         if self.cluster.is_chief:
             checkpoints.sweep()
             directory.sweep()
+            directory.diverged.unlink(missing_ok=True)
             board.purge(directory, rows, step)
             if not step:
                 board.write_start(directory.tensorboard, self.recipe)
@@ -157,7 +158,12 @@ class Run:
         loop = Loop(
             self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
         )
-        reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
+        try:
+            reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
+        except NotFiniteError as problem:
+            if self.cluster.is_chief:
+                directory.write(directory.diverged, f"{problem}\n")
+            raise
         results = None
         if reached == self.plan.total_steps and not stop.asked:
             results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)

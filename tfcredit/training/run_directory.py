@@ -144,7 +144,8 @@ class Directory:
 class RunDirectory(Directory):
     """Files of one run: `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`.
 
-    With `--measures` also `measures.csv`; until it ends, `progress.json` holds its times.
+    With `--measures` also `measures.csv`; until it ends, `progress.json` holds its times. One that
+    diverged has `diverged.txt` instead of a summary.
 
     Args:
         path: The folder.
@@ -159,6 +160,7 @@ class RunDirectory(Directory):
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.keras"
         self.summary = self.path / "summary.json"
+        self.diverged = self.path / "diverged.txt"
         self.exported = self.path / "export"
         self.progress = self.path / "progress.json"
 

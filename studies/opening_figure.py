@@ -20,9 +20,10 @@ from matplotlib.figure import Figure
 
 from studies import ROOT
 from studies.study import Rows, Study
-from studies.table import markdown, select, spread
+from studies.table import select, spread
 from tfcredit import analysis, callbacks
 from tfcredit.analysis import plots
+from tfcredit.records import markdown
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 

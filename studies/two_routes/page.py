@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import matplotlib
 
-from studies.table import markdown
 from studies.two_routes.claim import Claim
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Table
+from tfcredit.records import markdown
 from tfcredit.training.environment import environment
 
 HEAD = """# Two routes, tested again: scale `{scale}`

@@ -164,7 +164,7 @@ def curves(groups: Sequence[Group]) -> list[dict]:
     Returns:
         A record for each epoch of each run, and one for its start: `rule` (the group's name),
         `seed`, `epoch`, `step`, `loss`, `top1` and `top5` of the test images, `mean_angle` in
-        degrees, `images_per_second`, `diverged`; `None` where there is no value.
+        degrees, `images_per_second`, `diverged` (1 or 0); `None` where there is no value.
     """
     return [record for group in groups for run in group.runs for record in _curve(run, group.name)]
 
@@ -185,7 +185,7 @@ def _curve(run: StoredRun, name: str) -> list[dict]:
                 "top5": row.get("test_top5"),
                 "mean_angle": angles.get(step),
                 "images_per_second": row.get("images_per_second"),
-                "diverged": run.state == "diverged",
+                "diverged": int(run.state == "diverged"),
             }
         )
     return records

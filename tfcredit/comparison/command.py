@@ -13,9 +13,6 @@ from tfcredit.arguments import ArgumentParser
 from tfcredit.files import place
 from tfcredit.startup import import_tensorflow
 
-FOLDER = "runs/compare"
-"""Where a comparison is without --compare_dir."""
-
 
 def main(arguments: list[str], program: str = "tfcredit compare") -> None:
     """Runs the command.
@@ -57,7 +54,6 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
         *("--compare_dir", "--run_dir"),
         metavar="DIR",
         type=place,
-        default=FOLDER,
-        help=f"folder of the comparison; default {FOLDER}",
+        help="folder of the comparison; default runs/compare",
     )
     return parser.parse_known_args(arguments)

@@ -8,7 +8,6 @@ from typing import Any
 
 from tfcredit import rules as known_rules
 from tfcredit.checks import integer
-from tfcredit.comparison.command import FOLDER
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.training.flags import LARGEST, of_scope
@@ -17,6 +16,8 @@ from tfcredit.training.processes import check
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.rule_flags import rule_of
 
+FOLDER = "runs/compare"
+"""Where a comparison is by default."""
 TOLD_EVERY = 60.0
 """Seconds without a line after which the end of an epoch is told."""
 
@@ -65,7 +66,7 @@ def _arguments(flags: dict[str, Any]) -> Iterator[str]:
 
 
 def run(
-    rules: str, seeds: int, jobs: int, folder: str | os.PathLike, rest: list[str]
+    rules: str, seeds: int, jobs: int, folder: str | os.PathLike | None, rest: list[str]
 ) -> list[dict]:
     """Compare, or go on with a comparison that was stopped.
 
@@ -73,7 +74,7 @@ def run(
         rules: With commas between them.
         seeds: Runs of each rule.
         jobs: Runs at a time.
-        folder: Of the comparison.
+        folder: Of the comparison; `None` for the default one.
         rest: Flags of `tfcredit train`.
 
     Returns:
@@ -82,6 +83,7 @@ def run(
     Raises:
         UserError: As `compare`.
     """
+    folder = folder or FOLDER
     seeds = integer("--seeds", seeds, at_least=1)
     jobs = integer("--jobs", jobs, at_least=1)
     names = split(rules)

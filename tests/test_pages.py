@@ -64,7 +64,7 @@ def check_tfcredit(words):
         return check_run(words[1:])
     assert words[0] in console_script(["--help"])
     known = set(re.findall(r"--([a-z]\w*)", console_script([words[0], "--help"])))
-    assert flags_of(words) <= (known | FLAGS if words[0] == "search" else known)
+    assert flags_of(words) <= (known | FLAGS if words[0] in ("compare", "search") else known)
 
 
 def check_pip(words):
@@ -201,7 +201,10 @@ def test_every_page_is_in_the_contents_of_the_site():
     assert set(re.findall(r"\w+\.md", contents)) == {p.name for p in DOCS} | {"tutorial.md"}
 
 
-@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking"])
+COMPARING = pytest.param("comparing", marks=pytest.mark.slow)  # four runs in processes
+
+
+@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking", COMPARING])
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []

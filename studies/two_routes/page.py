@@ -8,8 +8,8 @@ import matplotlib
 from studies.two_routes.claim import Claim
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Table
+from tfcredit.environment import environment
 from tfcredit.records import markdown
-from tfcredit.training.environment import environment
 
 HEAD = """# Two routes, tested again: scale `{scale}`
 

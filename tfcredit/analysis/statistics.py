@@ -29,8 +29,8 @@ class Interval:
         if np.isnan(self.mean):
             return "-"
         if np.isnan(self.low):
-            return f"{self.mean:.1f}"
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+            return f"{self.mean:z.1f}"
+        return f"{self.mean:z.1f} [{self.low:z.1f}, {self.high:z.1f}]"
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import matplotlib
 
 from tfcredit.analysis import plots
+from tfcredit.directories import Directory
 from tfcredit.errors import UserError
 from tfcredit.files import partial
 from tfcredit.records import markdown, write_csv
@@ -16,7 +17,7 @@ from tfcredit.report.groups import HEADS, Group, cells, curves, grouped, results
 from tfcredit.report.page import page
 from tfcredit.report.reading import read_runs
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.run_directory import Directory, RunDirectory, as_name, differences
+from tfcredit.training.run_directory import RunDirectory, as_name, differences
 
 PANELS = ("top1", "mean_angle")
 

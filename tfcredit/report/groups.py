@@ -35,21 +35,21 @@ class Group:
         """The runs of a state."""
         return [run for run in self.runs if run.state == state]
 
-    def results(self, name: str) -> dict[int, float]:
+    def results(self, name: str) -> list[tuple[int, float]]:
         """A number in the summaries of the finished runs.
 
         Args:
             name: "top1", "mean_angle", ...
 
         Returns:
-            Seed -> number; runs without one are left out.
+            Seed and number of each; runs without one are left out.
         """
-        found = {run.recipe.seed: run.summary.get(name) for run in self.of_state("finished")}
-        return {
-            seed: value
-            for seed, value in found.items()
+        found = [(run.recipe.seed, run.summary.get(name)) for run in self.of_state("finished")]
+        return [
+            (seed, value)
+            for seed, value in found
             if isinstance(value, int | float) and abs(value) <= LARGEST
-        }
+        ]
 
     def speed(self) -> float | None:
         """Images per second, the median over seeds; `None` if nothing is known."""
@@ -112,14 +112,14 @@ def results(groups: Sequence[Group]) -> list[dict]:
 
 
 def _record(group: Group, base: Group) -> dict:
-    top1, others = group.results("top1"), base.results("top1")
-    gaps = [others[seed] - top1[seed] for seed in top1 if seed in others]
-    angles = list(group.results("mean_angle").values())
+    top1, others = group.results("top1"), dict(base.results("top1"))
+    gaps = [others[seed] - value for seed, value in top1 if seed in others]
+    angles = [angle for _, angle in group.results("mean_angle")]
     speeds = base.speed(), group.speed()
     return {
         "rule": group.name,
         "runs": len(group.of_state("finished")),
-        **_ends("top1", interval(list(top1.values()))),
+        **_ends("top1", interval([value for _, value in top1])),
         **_ends("gap", interval([] if group is base else gaps)),
         "mean_angle": float(np.mean(angles)) if angles else None,
         "time": speeds[0] / speeds[1] if all(speeds) else None,

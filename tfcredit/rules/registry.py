@@ -78,6 +78,30 @@ def serialize(rule: Rule) -> dict:
     return keras.saving.serialize_keras_object(rule)
 
 
+def spelled(rule: Rule) -> str:
+    """The rule as `--rule` takes it: its name, and arguments that differ from their defaults.
+
+    Args:
+        rule: The rule.
+
+    Returns:
+        Its text.
+
+    Example:
+        >>> spelled(get({"name": "weight_mirror", "amp": 0.01}))
+        'weight_mirror(amp=0.01)'
+    """
+    config = rule.get_config()
+    try:
+        defaults = type(rule)().get_config()
+    except (TypeError, UserError):  # it can't be made without arguments, as a weighted sum
+        if isinstance(config.get("coefficients"), Mapping):
+            return " + ".join(f"{config['coefficients'][n]}*{n}" for n in config["coefficients"])
+        defaults = {}
+    stated = [f"{n}={config[n]!r}" for n in config if config[n] != defaults.get(n)]
+    return f"{rule.name}({', '.join(stated)})" if stated else rule.name
+
+
 def _deserialize(config: Mapping) -> Rule:
     try:
         rule = keras.saving.deserialize_keras_object(config)

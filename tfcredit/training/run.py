@@ -12,11 +12,11 @@ import tensorflow as tf
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
+from tfcredit.environment import environment
 from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
-from tfcredit.training.environment import environment
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan

@@ -14,12 +14,13 @@ import pytest
 from tests.pages import DOCS, ROOT, code, commands, prose, table, without_code
 from tfcredit import rules
 from tfcredit.primitives import PRIMITIVES
+from tfcredit.training.flags import name_of
 from tfcredit.training.recipe import Recipe, parse
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
+FLAGS = set(map(name_of, vars(Recipe()))) | {"help", "flagfile"}
 # Of TensorBoard, our pytest, pip and sha256sum.
 OTHERS_FLAGS = {"logdir", "screenshots", "no", "check"}
 

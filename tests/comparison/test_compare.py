@@ -31,11 +31,22 @@ from tfcredit.training.run_directory import RunDirectory
 
 SMALL = ["--model=fc", "--dataset=embedded", "--batch_size=2000", "--epochs=2"]
 SMALL += ["--learning_rate=0.02"]
-RULES = ["backprop", "feedback_alignment"]
+RULES = ["backprop", "mine"]
+MINE = """
+from tfcredit import rules
+
+
+@rules.from_function("mine")
+def mine(connection, x, y, dy, w, b):
+    return 0.1 * (b - w)
+"""
 
 
 def compare(folder, *flags):
-    """The code of a comparison of `RULES` in `folder`."""
+    """The code of a comparison of `RULES` in `folder`, of which a file registers one."""
+    own = folder.parent / "own_rules.py"
+    own.write_text(MINE)
+    flags = [f"--import={own}", *flags]
     command = ["compare", f"--rules={','.join(RULES)}", "--seeds=2", "--jobs=2", *SMALL]
     return cli.main([*command, f"--compare_dir={folder}", *flags])
 
@@ -88,7 +99,7 @@ def test_the_table_is_of_the_runs(compared):
     # Student's t of two values: 12.706 standard errors to each side.
     half = 12.706 * abs(gaps[0] - gaps[1]) / 2
     assert float(other["gap_high"]) - float(other["gap"]) == pytest.approx(half, rel=1e-3)
-    angles = [summary(compared, "feedback_alignment", seed)["mean_angle"] for seed in (0, 1)]
+    angles = [summary(compared, "mine", seed)["mean_angle"] for seed in (0, 1)]
     assert float(other["mean_angle"]) == pytest.approx(statistics.mean(angles), abs=1e-3)
     assert base["gap"] == base["mean_angle"] == "" and base["time"] == "1.0"
 
@@ -103,6 +114,7 @@ def test_the_runs_are_those_of_the_flags(compared):
     for run in found:
         assert run.state == "finished"
         assert all(getattr(run.recipe, name) == getattr(common, name) for name in names)
+        assert run.recipe.import_ == str(compared.parent / "own_rules.py")  # repeats the run
 
 
 def test_figure_page_and_markdown_show_the_table(compared):
@@ -121,6 +133,7 @@ def test_the_same_command_trains_nothing_again_and_gives_the_same(compared, unch
     before = {path: path.stat().st_mtime_ns for path in compared.glob("runs/**/*")}
     rows = table(compared / "curves.csv")
     flags = dict(flag[2:].split("=") for flag in SMALL)
+    flags["import_"] = compared.parent / "own_rules.py"
     records = tfcredit.compare(RULES, seeds=2, compare_dir=compared, **flags)
     assert "of which 4 have ended" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in compared.glob("runs/**/*")} == before
@@ -143,7 +156,7 @@ OTHERS = {
     "epochs": ({"epochs": 3.0}, {}, ["--epochs=2.0, not 3.0"]),
     "of a start": ({"keep": 1}, {}, []),
     "more rules": ({}, {"rules": ["sign_symmetry", *RULES]}, []),
-    "fewer rules": ({}, {"rules": ["backprop"]}, ["feedback_alignment"]),
+    "fewer rules": ({}, {"rules": ["backprop"]}, ["mine"]),
     "more seeds": ({}, {"seeds": 3}, []),
     "fewer seeds": ({}, {"seeds": 1}, ["2 seeds, not 1"]),
 }

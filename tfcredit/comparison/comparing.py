@@ -10,7 +10,8 @@ from tfcredit import rules as known_rules
 from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
-from tfcredit.training.flags import LARGEST, of_scope
+from tfcredit.training.flags import LARGEST, name_of, of_scope
+from tfcredit.training.imports import import_own
 from tfcredit.training.launcher import Launcher
 from tfcredit.training.processes import check
 from tfcredit.training.recipe import Recipe, parse
@@ -39,7 +40,8 @@ def compare(
         seeds: Runs of each rule, of the seeds from 0 on.
         jobs: Runs at a time.
         compare_dir: The folder of the comparison.
-        **flags: Further flags of `tfcredit train`, which all runs share: `model="fc", epochs=3`.
+        **flags: Further flags of `tfcredit train`, which all runs share: `model="fc", epochs=3`;
+            `import_` is that of `--import`.
 
     Returns:
         A record for each epoch of each run, and one for its start, as `pandas.DataFrame` and
@@ -59,6 +61,7 @@ def compare(
 def _arguments(flags: dict[str, Any]) -> Iterator[str]:
     """Flags as the command line has them."""
     for name, value in flags.items():
+        name = name_of(name)
         if isinstance(value, bool):
             yield f"--{'' if value else 'no'}{name}"
         elif value is not None:
@@ -95,6 +98,7 @@ def run(
                 f"--{name} is for a single run: "
                 f"{instead.get(name, 'leave it out; each run is below --compare_dir')}."
             )
+    import_own(recipe.import_)
     recipes = [dataclasses.replace(recipe, rule=name) for name in names]
     for one in recipes:
         rule_of(one)

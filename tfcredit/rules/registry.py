@@ -30,6 +30,11 @@ def names() -> list[str]:
     return sorted(_RULES)
 
 
+def registered() -> dict[str, type[Rule]]:
+    """Name -> class of all rules."""
+    return dict(_RULES)
+
+
 def get(identifier: Any) -> Rule:
     """The rule that `identifier` means.
 
@@ -116,7 +121,8 @@ def _create(name, arguments: dict) -> Rule:
     if name not in _RULES:
         raise UserError(
             f"rule {name!r} is unknown{did_you_mean(name, names())} Known rules: "
-            f"{', '.join(names())}."
+            f"{', '.join(names())}; one of your own must be imported first, on the command line by "
+            "--import=FILE.py."
         )
     try:
         return _RULES[name](**arguments)

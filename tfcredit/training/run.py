@@ -17,6 +17,7 @@ from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.imports import import_own
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
@@ -53,6 +54,7 @@ class Run:
         self.callbacks = callbacks
         if recipe.mode in ("evaluate", "export"):
             recipe = RunDirectory.of(recipe).recipe_to_use(recipe, given)
+        import_own(recipe.import_)
         self.cluster = Cluster(strategies.make(recipe))
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tfcredit import patterns
 from tfcredit import rules as known_rules
 from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
@@ -122,19 +123,8 @@ def split(rules: str) -> list[str]:
 
     Raises:
         UserError: There is none, or one twice.
-
-    Example:
-        >>> split("backprop, weight_mirror(amp=0.01, decay=0.02)")
-        ['backprop', 'weight_mirror(amp=0.01, decay=0.02)']
     """
-    parts, depth = [""], 0
-    for letter in rules:
-        depth += (letter in "([{") - (letter in ")]}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    found = [part.strip() for part in parts]
+    found = patterns.split(rules, ",")
     if not all(found):
         raise UserError(
             f"--rules={rules} names no rule between two commas: give names such as "

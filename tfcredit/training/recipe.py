@@ -22,7 +22,7 @@ class Recipe:
     rule: str = flag(
         "info_alignment",
         "Rule",
-        "a name, name(argument=value, ...), or a weighted sum of primitives",
+        "name, name(argument=value, ...), sum of primitives, or by layer: PATTERN: RULE; ...",
         shown_in=("tensorboard", "report"),
     )
     import_: str | None = flag(

@@ -208,7 +208,7 @@ class Panel:
 
     def __init__(self, axes: Axes, title: str, scale: float = 1.0, ink: str = GREY):
         self.axes, self.curves = axes, []
-        self._scale = scale
+        self._scale, self._ink = scale, ink
         self._shown: list[Mapping[int, float]] = []
         fade(axes, ink)
         axes.set_xlabel("step", color=ink)
@@ -252,7 +252,10 @@ class Panel:
         self.curves += [*curves, *diverged]
 
     def finish(self) -> None:
-        """Choose the limits, by the runs that did not diverge, if there are any."""
+        """Choose the limits, by the runs that did not diverge, if there are any.
+
+        Where a curve runs away it leaves the picture, and a note says so.
+        """
         finite = [
             [self._scale * value for value in curve.values() if np.isfinite(value)]
             for curve in self._shown or self.curves
@@ -260,9 +263,11 @@ class Panel:
         finite = [values for values in finite if values]
         if not finite:
             return
-        low, high = min(map(min, finite)), max(map(max, finite))
+        low, highest = min(map(min, finite)), max(map(max, finite))
         # One curve that runs away is not to flatten the others.
-        high = min(high, 3 * float(np.median([max(values) for values in finite])) or high)
+        high = min(highest, 3 * float(np.median([max(values) for values in finite])) or highest)
+        if high < highest:
+            self.axes.set_title("cut off above", loc="left", color=self._ink, fontsize="small")
         room = 0.05 * (high - low) or 1.0
         self.axes.set_ylim(low - room, high + room)
 

@@ -11,6 +11,7 @@ from tfcredit import rules as known_rules
 from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
+from tfcredit.report.groups import judged
 from tfcredit.training.flags import LARGEST, name_of, of_scope
 from tfcredit.training.imports import import_own
 from tfcredit.training.launcher import Launcher
@@ -47,8 +48,9 @@ def compare(
     Returns:
         A record for each epoch of each run, and one for its start, as `pandas.DataFrame` and
         `tfcredit.analysis.plots.compare` take them: `rule`, `seed`, `epoch`, `step`, `loss`, `top1`
-        and `top5` of the test images, `mean_angle` of W and B in degrees, `images_per_second`, and
-        `diverged`, 1 if the run did. `None` stands for what is not known.
+        and `top5` of the test images (of the validation images where some are held out),
+        `mean_angle` of W and B in degrees, `images_per_second`, and `diverged`, 1 if the run did.
+        `None` stands for what is not known.
 
     Raises:
         UserError: Wrong flags or rules, another comparison in the folder or at work on it, a run
@@ -203,8 +205,9 @@ class Runs(Launcher):
         if time.monotonic() - self._told > TOLD_EVERY:
             rows = self.comparison.run_of(*task).rows(LARGEST)
             if rows:
-                top1 = rows[-1].get("test_top1", float("nan"))
-                self._tell(task, f"epoch {rows[-1]['epoch']}, top-1 {top1:.4f}")
+                top1 = judged(rows[-1], "top1")
+                told = "" if top1 is None else f", top-1 {top1:.4f}"
+                self._tell(task, f"epoch {rows[-1]['epoch']}{told}")
         return False
 
     def ended(self, task: tuple[str, int], word: str, what: str | float | None) -> None:

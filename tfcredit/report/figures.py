@@ -23,13 +23,15 @@ _STYLE = {"svg.fonttype": "none", "text.parse_math": False}
 
 
 def loss(groups: Sequence[Group]) -> str:
-    """Cross entropy over steps; solid: test, dashed: training."""
-    return _curves("cross entropy", groups, _rows, {"test_loss": "-", "task_loss": "--"})
+    """Cross entropy over steps; solid: test or validation, dashed: training."""
+    columns = {"test_loss": "-", "validation_loss": "-", "task_loss": "--"}
+    return _curves("cross entropy", groups, _rows, columns)
 
 
 def top1(groups: Sequence[Group]) -> str:
-    """Top-1 over steps; solid: test, dashed: training."""
-    return _curves("top-1, %", groups, _rows, {"test_top1": "-", "top1": "--"}, 100.0)
+    """Top-1 over steps; solid: test or validation, dashed: training."""
+    columns = {"test_top1": "-", "validation_top1": "-", "top1": "--"}
+    return _curves("top-1, %", groups, _rows, columns, 100.0)
 
 
 def mean_angle(groups: Sequence[Group]) -> str:
@@ -83,7 +85,8 @@ def _curves(
                 for run in group.runs:
                     rows = [row for row in records(run) if column in row]
                     curve = {row["step"]: row[column] for row in rows}
-                    (diverged if run.state == "diverged" else whole).append(curve)
+                    if curve:
+                        (diverged if run.state == "diverged" else whole).append(curve)
                 panel.draw(whole, diverged, colour, line, marker if line == "-" else "")
         panel.finish()
         found = any(math.isfinite(y) for curve in panel.curves for y in curve.values())

@@ -163,10 +163,24 @@ def curves(groups: Sequence[Group]) -> list[dict]:
 
     Returns:
         A record for each epoch of each run, and one for its start: `rule` (the group's name),
-        `seed`, `epoch`, `step`, `loss`, `top1` and `top5` of the test images, `mean_angle` in
-        degrees, `images_per_second`, `diverged` (1 or 0); `None` where there is no value.
+        `seed`, `epoch`, `step`, `loss`, `top1` and `top5` of the test images (of the validation
+        images in a run that holds some out), `mean_angle` in degrees, `images_per_second`,
+        `diverged` (1 or 0); `None` where there is no value.
     """
     return [record for group in groups for run in group.runs for record in _curve(run, group.name)]
+
+
+def judged(row: dict[str, float], name: str) -> float | None:
+    """A number by which a run is judged after an epoch; `None` if it was not.
+
+    Args:
+        row: Of `metrics.csv`.
+        name: "loss", "top1" or "top5".
+
+    Returns:
+        That of the test images, or of the validation images in a run that holds some out.
+    """
+    return row.get(f"test_{name}", row.get(f"validation_{name}"))
 
 
 def _curve(run: StoredRun, name: str) -> list[dict]:
@@ -180,9 +194,7 @@ def _curve(run: StoredRun, name: str) -> list[dict]:
                 "seed": run.recipe.seed,
                 "epoch": int(epoch) if math.isfinite(epoch) else None,
                 "step": step,
-                "loss": row.get("test_loss"),
-                "top1": row.get("test_top1"),
-                "top5": row.get("test_top5"),
+                **{name: judged(row, name) for name in ("loss", "top1", "top5")},
                 "mean_angle": angles.get(step),
                 "images_per_second": row.get("images_per_second"),
                 "diverged": int(run.state == "diverged"),

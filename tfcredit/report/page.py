@@ -163,8 +163,10 @@ def _charts(groups: Sequence[Group]) -> str:
         ("Loss", figures.loss(groups)),
         ("Mean angle of W and B", figures.mean_angle(groups)),
     ]
-    words = "Solid lines: test images; dashed lines: training, without R and L2."
     runs = [run for group in groups for run in group.runs]
+    held_out = any("validation_top1" in row for run in runs for row in run.rows)
+    words = "Solid lines: test images" + (", or validation images held out" if held_out else "")
+    words += "; dashed lines: training, without R and L2."
     if len(groups) < len(runs):
         words += " Lines are means over seeds, bands the range between seeds."
     if any(run.state == "diverged" for run in runs):

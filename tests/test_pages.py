@@ -56,8 +56,8 @@ def flags_of(words):
 def check_run(words):
     """Flags of the runner are those of its parser; a run's flagfile is stood in for."""
     embedded = ROOT / "configs" / "embedded" / "brsf.cfg"
-    text = " ".join(words).replace("RUN/flags.txt", str(embedded))
-    parse(text.replace("=configs/", f"={ROOT}/configs/").split())
+    words = [word.replace("RUN/flags.txt", str(embedded)) for word in words]
+    parse([word.replace("=configs/", f"={ROOT}/configs/") for word in words])
 
 
 def check_tfcredit(words):

@@ -25,6 +25,7 @@ from tfcredit.comparison.comparing import Runs
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
+from tfcredit.rules.registry import _RULES
 from tfcredit.training import launcher
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import RunDirectory
@@ -77,6 +78,7 @@ def compared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(comparing, "check", lambda recipes: "embedded")  # to save seconds
         assert compare(folder) == 0
+    _RULES.pop("mine")  # for the tests of other modules
     return folder
 
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from benchmarks.cases import PLAIN, Case, Training
 from benchmarks.timing import interleave, summary, timed
+from tfcredit.environment import environment
 from tfcredit.training.checkpoints import Checkpoints
-from tfcredit.training.environment import environment
 
 TORCH = Path(__file__).with_name("torch_baselines.py")
 

@@ -16,8 +16,9 @@ import keras
 import numpy as np
 
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select
+from studies.table import Place, select
 from tfcredit import convert, rules
+from tfcredit.records import markdown
 
 FAMILIES = {
     "MobileNet": 32,

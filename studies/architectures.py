@@ -16,9 +16,10 @@ import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select, spread
+from studies.table import Place, select, spread
 from tfcredit import analysis, convert, optimizers, rules
 from tfcredit.data import embedded
+from tfcredit.records import markdown
 
 FIELDS = ["network", "rule", "seed", "epochs", "top1", "mean_angle", "greatest_angle", "seconds"]
 L = keras.layers

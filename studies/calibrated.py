@@ -16,8 +16,9 @@ from collections.abc import Iterator
 
 from studies import runs
 from studies.study import Rows, Study
-from studies.table import Place, markdown
+from studies.table import Place
 from tfcredit import analysis, rules
+from tfcredit.records import markdown
 
 NETWORKS = {
     "fc": ("fc", {}),

@@ -20,8 +20,9 @@ import keras
 from benchmarks.timing import clocked, interleave, summary
 from studies import ROOT
 from studies.study import Rows, Study
-from studies.table import Place, markdown, read, select, spread, write
+from studies.table import Place, read, select, spread, write
 from tfcredit import analysis, rules
+from tfcredit.records import markdown
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.trainer import Trainer

@@ -21,8 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from benchmarks.timing import median_ratios, timed
 from studies import ROOT
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select, spread
+from studies.table import Place, select, spread
 from tfcredit import data
+from tfcredit.records import markdown
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 from tfcredit.training.trainer import Trainer

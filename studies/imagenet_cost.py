@@ -19,9 +19,10 @@ from benchmarks.timing import interleave, summary, timed
 from studies import ROOT
 from studies.imagenet_model import BATCH, COUNTS, DEVICES, RULES, SIZES, Counts, cost, read_counts
 from studies.study import Rows, Study
-from studies.table import Place, markdown, read, write
+from studies.table import Place, read, write
 from tfcredit import models, optimizers, rules
 from tfcredit.layers.feedback import FeedbackLayer
+from tfcredit.records import markdown
 
 MEASURED = ROOT / "studies" / "results" / "imagenet_steps.csv"
 PAGE = "docs/imagenet.md"

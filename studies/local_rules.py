@@ -16,8 +16,9 @@ import keras
 from benchmarks.timing import median_ratios
 from studies import runs
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select, spread
+from studies.table import Place, select, spread
 from tfcredit import rules
+from tfcredit.records import markdown
 
 NETWORKS = {
     "fc": ("fc", {}),

@@ -8,7 +8,6 @@ steps. Runs that the output file holds are not repeated; the figure is drawn in 
 """
 
 import argparse
-import collections
 import functools
 import pathlib
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from matplotlib.figure import Figure
 
 from studies import ROOT
 from studies.study import Rows, Study
-from studies.table import markdown, select, spread
+from studies.table import select, spread
 from tfcredit import analysis, callbacks
 from tfcredit.analysis import plots
-from tfcredit.report.figures import COLOURS
+from tfcredit.records import markdown
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 
@@ -63,27 +62,13 @@ def train(rule: str, seed: int) -> list[dict]:
 
 def draw(rows: list[dict]) -> Figure:
     """Mean over the seeds and the range between them, of accuracy and angle."""
-    figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-    figure.patch.set_alpha(0.0)
-    panels = {"top1": ("test top-1, %", 100.0), "mean_angle": ("angle of W and B, degrees", 1.0)}
-    for axes, (column, (title, scale)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        for rule, colour in zip(RULES, COLOURS, strict=False):
-            seeds = collections.defaultdict(list)
-            for row in rows:
-                if row["rule"] == rule and row.get(column):
-                    seeds[int(row["step"])].append(scale * float(row[column]))
-            if not seeds:  # backprop has no angle
-                continue
-            steps, values = list(seeds), list(seeds.values())
-            label = rule if column == "top1" else None
-            axes.plot(steps, np.mean(values, 1), color=colour, label=label)
-            low, high = np.min(values, 1), np.max(values, 1)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
-        plots.fade(axes)
-        axes.set_xlabel("step", color=plots.GREY)
-        axes.set_ylabel(title, color=plots.GREY)
+    records = [
+        {**row, "step": int(row["step"]), "mean_angle": row.get("mean_angle") or None}
+        for row in sorted(rows, key=lambda row: RULES.index(row["rule"]))
+    ]
+    figure = plots.compare(records)
+    for axes in figure.axes:
         axes.set_ylim(0, 92)
-    figure.legend(loc="outside right upper", frameon=False, labelcolor=plots.GREY)
     return figure
 
 

@@ -20,9 +20,10 @@ import numpy as np
 import tensorflow as tf
 
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select
+from studies.table import Place, select
 from tfcredit import analysis, data, layers, models, rules
 from tfcredit.optimizers import PartitionedOptimizer
+from tfcredit.records import markdown
 
 PAGE = "docs/stability.md"
 RULES = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from studies import ROOT
 from studies.table import Place, as_text, read, select, write
-from tfcredit.training.environment import environment
+from tfcredit.environment import environment
 
 Rows = list[dict[str, str]]
 

@@ -44,12 +44,6 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
     return f"{statistics.mean(values):.{digits}f} +- {half:.{digits}f}"
 
 
-def markdown(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """A table."""
-    first, *others = ("| " + " | ".join(map(str, row)) + " |" for row in (head, *lines))
-    return "\n".join([first, "|---" * len(head) + "|", *others])
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
     """A table's place in a page: between `<!-- TABLE:name -->` and the next `<!-- END -->`.

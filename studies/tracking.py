@@ -17,11 +17,12 @@ import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
 from studies import local_rules, runs
-from studies.statistics import Interval, interval
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select
+from studies.table import Place, select
 from tfcredit import convert, data, models
+from tfcredit.analysis import Interval, interval
 from tfcredit.optimizers import NoisyOptimizer
+from tfcredit.records import markdown
 
 NETWORKS = {
     **local_rules.NETWORKS,

@@ -16,8 +16,9 @@ import numpy as np
 
 from studies import runs, tracking
 from studies.study import Rows, Study
-from studies.table import Place, markdown, select
+from studies.table import Place, select
 from tfcredit import analysis, data
+from tfcredit.records import markdown
 
 NETWORKS = ["fc", "conv", "resnet8"]
 STEPS = [10, 100, 1000]

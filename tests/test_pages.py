@@ -14,12 +14,13 @@ import pytest
 from tests.pages import DOCS, ROOT, code, commands, prose, table, without_code
 from tfcredit import rules
 from tfcredit.primitives import PRIMITIVES
+from tfcredit.training.flags import name_of
 from tfcredit.training.recipe import Recipe, parse
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *DOCS]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-FLAGS = set(vars(Recipe())) | {"help", "flagfile"}
+FLAGS = set(map(name_of, vars(Recipe()))) | {"help", "flagfile"}
 # Of TensorBoard, our pytest, pip and sha256sum.
 OTHERS_FLAGS = {"logdir", "screenshots", "no", "check"}
 
@@ -55,8 +56,8 @@ def flags_of(words):
 def check_run(words):
     """Flags of the runner are those of its parser; a run's flagfile is stood in for."""
     embedded = ROOT / "configs" / "embedded" / "brsf.cfg"
-    text = " ".join(words).replace("RUN/flags.txt", str(embedded))
-    parse(text.replace("=configs/", f"={ROOT}/configs/").split())
+    words = [word.replace("RUN/flags.txt", str(embedded)) for word in words]
+    parse([word.replace("=configs/", f"={ROOT}/configs/") for word in words])
 
 
 def check_tfcredit(words):
@@ -64,7 +65,7 @@ def check_tfcredit(words):
         return check_run(words[1:])
     assert words[0] in console_script(["--help"])
     known = set(re.findall(r"--([a-z]\w*)", console_script([words[0], "--help"])))
-    assert flags_of(words) <= (known | FLAGS if words[0] == "search" else known)
+    assert flags_of(words) <= (known | FLAGS if words[0] in ("compare", "search") else known)
 
 
 def check_pip(words):
@@ -201,7 +202,10 @@ def test_every_page_is_in_the_contents_of_the_site():
     assert set(re.findall(r"\w+\.md", contents)) == {p.name for p in DOCS} | {"tutorial.md"}
 
 
-@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking"])
+COMPARING = pytest.param("comparing", marks=pytest.mark.slow)  # four runs in processes
+
+
+@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking", COMPARING])
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []

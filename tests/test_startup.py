@@ -72,7 +72,7 @@ def test_the_demo_opens_with_a_line_of_its_own(tmp_path):
 def test_a_trial_of_a_search_starts_without_banners():
     code = (
         "from tfcredit.startup import import_tensorflow; import_tensorflow()\n"
-        "from tfcredit.search.process import CONTEXT\n"
+        "from tfcredit.training.processes import CONTEXT\n"
         "child = CONTEXT.Process(target=print, args=('child',))\n"
         "child.start(); child.join()\n"
     )

@@ -7,9 +7,10 @@ import pytest
 
 from studies import __main__ as entry
 from studies.study import Study
-from studies.table import Place, markdown, read
+from studies.table import Place, read
 from tests.conftest import ROOT
 from tfcredit.errors import UserError
+from tfcredit.records import markdown
 
 PAGE = "above\n<!-- TABLE:made_up -->\n\nold\n\n<!-- END -->\nbelow\n"
 

@@ -32,10 +32,11 @@ def _register(module: types.ModuleType) -> None:
         if name.startswith("tfcredit.") and other is not module and other.__spec__._initializing
     ]
     if not unfinished:
-        for name in __all__:
+        for name in _PACKAGES:
             importlib.import_module(f"tfcredit.{name}")
 
 
+_PACKAGES = [part.name for part in pkgutil.iter_modules(__path__) if part.name in __all__]
 _LAZY = [f"convert.{part.name}" for part in pkgutil.iter_modules([f"{__path__[0]}/convert"])]
-for _name in ("keras", *(f"tfcredit.{name}" for name in [*__all__, *_LAZY])):
+for _name in ("keras", *(f"tfcredit.{name}" for name in [*_PACKAGES, *_LAZY])):
     wrapt.when_imported(_name)(_register)

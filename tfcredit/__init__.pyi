@@ -12,12 +12,14 @@ from . import (
     schedules,
     testing,
 )
+from .comparison import compare
 
 __version__: str
 
 __all__ = [
     "analysis",
     "callbacks",
+    "compare",
     "convert",
     "data",
     "initializers",

@@ -19,6 +19,10 @@ COMMANDS = {
         "tfcredit.convert",
         "make a .keras file of a checkpoint of the paper's authors",
     ),
+    "compare": (
+        "tfcredit.comparison",
+        "train rules over seeds, and write a table, a figure and a page",
+    ),
     "report": ("tfcredit.report", "write one HTML page that compares runs"),
     "search": ("tfcredit.search", "search for the flags that train best, with Optuna"),
 }

@@ -66,6 +66,60 @@ class LayerPatterns:
                 )
 
 
+def split(text: str, separator: str) -> list[str]:
+    """Takes a text apart where a separator stands outside of brackets.
+
+    Args:
+        text: The text.
+        separator: One letter.
+
+    Returns:
+        The parts, without spaces around them.
+
+    Example:
+        >>> split("backprop, weight_mirror(amp=0.01, decay=0.02)", ",")
+        ['backprop', 'weight_mirror(amp=0.01, decay=0.02)']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == separator and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def from_text(text: str) -> dict[str, str] | None:
+    """Reads choices by layer from one line.
+
+    Args:
+        text: Such as `"conv.*: weight_mirror; dense: backprop"`.
+
+    Returns:
+        Pattern -> value as text; `None` if the text has no colon outside of brackets.
+
+    Raises:
+        UserError: A part is no pattern with a value, or a pattern stands there twice.
+
+    Example:
+        >>> from_text("conv.*: weight_mirror(amp=0.01); dense: backprop")
+        {'conv.*': 'weight_mirror(amp=0.01)', 'dense': 'backprop'}
+    """
+    if len(split(text, ":")) == 1:
+        return None
+    choices: dict[str, str] = {}
+    for part in filter(None, split(text, ";")):
+        pattern, *value = split(part, ":")
+        if len(value) != 1 or not pattern or not value[0] or pattern in choices:
+            raise UserError(
+                f"{part!r} in {text!r} must be a pattern for layers, a colon and what they get, "
+                "each pattern once, such as 'conv.*: weight_mirror; dense: backprop'."
+            )
+        choices[pattern] = value[0]
+    return choices
+
+
 def from_wildcards(pattern: str) -> str:
     """Writes a pattern with wildcards as a regular expression.
 

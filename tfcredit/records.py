@@ -64,6 +64,34 @@ def read_csv(path: str | os.PathLike) -> list[dict]:
         ) from None
 
 
+def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]], padded: bool = False) -> str:
+    """Write a Markdown table.
+
+    Args:
+        heads: Of the columns.
+        rows: Cells, whose text is shown.
+        padded: True to fill the cells with spaces, so that the columns stand below each other.
+
+    Returns:
+        Its lines.
+
+    Example:
+        >>> print(markdown(["rule", "runs"], [["backprop", 5]], padded=True))
+        | rule     | runs |
+        |----------|------|
+        | backprop | 5    |
+    """
+    lines = [[str(cell) for cell in row] for row in (heads, *rows)]
+    if padded:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines = [[c.ljust(n) for c, n in zip(row, widths, strict=True)] for row in lines]
+        rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    else:
+        rule = "|---" * len(lines[0]) + "|"
+    first, *others = ("| " + " | ".join(row) + " |" for row in lines)
+    return "\n".join([first, rule, *others])
+
+
 def _value(name: str, text: str | None) -> Any:
     if name is None or text is None:
         raise ValueError("a line has more or fewer cells than the first one")

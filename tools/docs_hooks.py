@@ -30,10 +30,11 @@ def public_names(package: pathlib.Path) -> dict[str, list[str]]:
 
     Returns:
         Module -> `__all__`, or all that is defined at the top level where it has none. The modules
-        are those of `tfcredit.__all__` and three more.
+        are those of `tfcredit.__all__`, whose functions have modules too, and four more.
     """
     found = {}
-    for module in [*_all_of(package), "connections", "errors", "report"]:
+    modules = [name for name in _all_of(package) if list(package.glob(f"{name}*"))]
+    for module in [*modules, "comparison", "connections", "errors", "report"]:
         path = package / module
         if path.is_dir():
             found[f"tfcredit.{module}"] = _all_of(path)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from studies.statistics import Interval, interval
 from studies.table import select
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Measure, Trial, accuracy
+from tfcredit.analysis import Interval, interval
 
 Rows = Callable[[str], Sequence[dict]]
 HOLDS, FAILS, OPEN = "holds", "does not hold", "can't be told here"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.table import markdown, select
+from studies.table import select
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -24,6 +24,7 @@ from studies.two_routes.claim import (
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
+from tfcredit.records import markdown
 
 COMPARED = tuple(rule for rule in rules.ALL if rule != "backprop")
 MARGIN = 2.0

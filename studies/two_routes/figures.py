@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.two_routes import rules
 from studies.two_routes.claim import Interval
-from tfcredit.analysis.plots import GREY, blank
+from tfcredit.analysis.plots import COLOURS, GREY, blank
 
-COLOURS = colormaps["tab10"].colors
+OTHERS = list(COLOURS.values())
 
 
 def labelled(words: str, width: float = 6.4) -> tuple[Figure, Axes]:
@@ -84,7 +82,7 @@ def bars(groups: Mapping[str, Mapping[str, Interval]], words: str) -> Figure:
 
 def _colour(name: str, place: int):
     """A rule has the same colour in all figures."""
-    return COLOURS[rules.ALL.index(name) if name in rules.ALL else place % len(COLOURS)]
+    return COLOURS.get(name, OTHERS[place % len(OTHERS)])
 
 
 def _legend(figure: Figure) -> None:

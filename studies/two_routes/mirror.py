@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.table import markdown, select
+from studies.table import select
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     HOLDS,
@@ -23,6 +23,7 @@ from studies.two_routes.factor_mirror import DECAY
 from studies.two_routes.scales import Flags, Scale
 from studies.two_routes.trials import Trial, accuracy, trial
 from tfcredit import analysis, models
+from tfcredit.records import markdown
 
 FACTORS = ("noise", "calibrated", "centred", "adaptive")
 RESPONSES = {

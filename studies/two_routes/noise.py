@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from studies.table import markdown
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -18,6 +17,7 @@ from studies.two_routes.claim import (
 )
 from studies.two_routes.scales import Flags, Scale
 from studies.two_routes.trials import Trial, trial
+from tfcredit.records import markdown
 
 COMPARED = ("backprop", *rules.NON_LOCAL, *rules.SHARED, *rules.LOCAL, *rules.CALIBRATED)
 MARGIN = 5.0

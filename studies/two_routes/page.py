@@ -5,11 +5,11 @@ from collections.abc import Mapping
 
 import matplotlib
 
-from studies.table import markdown
 from studies.two_routes.claim import Claim
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Table
-from tfcredit.training.environment import environment
+from tfcredit.environment import environment
+from tfcredit.records import markdown
 
 HEAD = """# Two routes, tested again: scale `{scale}`
 

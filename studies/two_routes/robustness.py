@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.table import markdown, select
+from studies.table import select
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -23,6 +23,7 @@ from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Trial, trial
 from tfcredit import analysis, models
 from tfcredit.data import embedded, preprocessing
+from tfcredit.records import markdown
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import parse
 

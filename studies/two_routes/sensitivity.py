@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.table import markdown, select
+from studies.table import select
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -20,6 +20,7 @@ from studies.two_routes.claim import (
 from studies.two_routes.scales import Flags, Scale
 from studies.two_routes.trials import Trial, accuracy, trial
 from tfcredit.errors import UserError
+from tfcredit.records import markdown
 
 # Log-uniform; each reaches two decades to both sides of the rule's default, or as far as the value
 # makes sense. Ours: the ranges of the paper's searches are not published.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from studies.table import markdown
 from studies.two_routes import figures, rules, sensitivity
 from studies.two_routes.claim import (
     FAILS,
@@ -19,6 +18,7 @@ from studies.two_routes.claim import (
 )
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Trial, trial
+from tfcredit.records import markdown
 
 TUNED = rules.LOCAL
 COMPARED = (*TUNED, "calibrated_mirror")

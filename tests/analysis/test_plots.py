@@ -105,3 +105,66 @@ def test_an_unknown_measure_is_told():
         plots.curves(records(), "angel")
     with pytest.raises(UserError, match="one of the measures"):
         plots.heat_map([])
+
+
+def compared(**changes):
+    """Two rules with two seeds each, of which one may have other values."""
+    found = []
+    for rule, level in (("backprop", 0.5), ("mine(a=1)", 0.25)):
+        for seed in (0, 1):
+            for step in (0, 10, 20):
+                top1 = None if step == 0 else level + step / 100 + seed / 50
+                found.append({"rule": rule, "seed": seed, "step": step, "top1": top1})
+                if (rule, seed) == ("mine(a=1)", 1):
+                    found[-1] |= changes
+    return found
+
+
+def test_a_comparison_shows_means_and_ranges_of_seeds():
+    figure = plots.compare(compared(), ["top1"])
+    (axes,) = figure.axes
+    first, second = axes.get_lines()
+    assert [line.get_label() for line in (first, second)] == ["backprop", "mine(a=1)"]
+    assert first.get_color() == plots.COLOURS["backprop"] != second.get_color()
+    assert list(first.get_xdata()) == [10, 20]
+    assert list(first.get_ydata()) == pytest.approx([61.0, 71.0])  # per cent
+    edges = axes.collections[0].get_paths()[0].vertices[:, 1]
+    assert (edges.min(), edges.max()) == pytest.approx((60.0, 72.0))
+
+
+def test_a_seed_that_diverged_counts_in_no_mean_and_flattens_nothing():
+    top = plots.compare(compared(), ["top1"]).axes[0].get_ylim()[1]
+    (axes,) = plots.compare(compared(top1=1e9, diverged=1), ["top1"]).axes
+    _, mean, dotted, cross = axes.get_lines()
+    assert list(mean.get_ydata()) == pytest.approx([35.0, 45.0])
+    assert dotted.get_linestyle() == ":" and cross.get_marker() == "x"
+    assert axes.get_ylim()[1] <= top and len(axes.collections) == 1  # no band of a single seed
+
+
+def test_a_curve_that_runs_away_does_not_flatten_the_others():
+    figure = plots.compare(compared(top1=1e9), ["top1"])
+    assert figure.axes[0].get_ylim()[1] < 1000 and words(figure) == "cut off above"
+    assert words(plots.compare(compared(), ["top1"])) == ""
+
+
+def test_a_comparison_names_what_it_misses():
+    with pytest.raises(UserError, match="'angle'.*tfcredit.compare.*top1"):
+        plots.compare(compared(), ["angle"])
+
+
+def test_a_rule_has_the_same_colour_wherever_it_stands():
+    names = ["info_alignment", "own", "backprop", "weight_mirror(amp=0.1)"]
+    looks = plots.looks(names)
+    assert len(set(looks)) == len(names)
+    assert looks[0][0] == plots.COLOURS["info_alignment"]
+    assert looks[3][0] == plots.COLOURS["weight_mirror"]
+    assert plots.looks([*reversed(names)]) == [*reversed(looks)]
+    # Curves of one rule can be told apart: 20 trials of a search.
+    assert len(set(plots.looks(["backprop"] * 20))) == 20
+    assert plots.looks(["backprop"] * 20)[0][0] == plots.COLOURS["backprop"]
+
+
+def test_colours_of_rules_stand_out_on_both_pages():
+    for colour in plots.COLOURS.values():
+        rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        assert all(contrast(rgb, page) >= 3 for page in PAGES.values()), colour

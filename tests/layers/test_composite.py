@@ -149,7 +149,8 @@ def test_other_options_of_separable_layers_are_the_keras_layers():
             wanted = {"depthwise": theirs.depthwise_kernel, "pointwise": theirs.pointwise_kernel}
             part = variable.path.split("/")[-2]
             variable.assign(theirs.bias if variable.name == "bias" else wanted[part])
-        np.testing.assert_array_equal(mine(x), theirs(x))
+        # Channels-first kernels of CPUs without AVX-512 round otherwise in depthwise convolutions.
+        np.testing.assert_allclose(mine(x), theirs(x), rtol=1e-5, atol=1e-6)
         assert mine.compute_output_shape(x.shape) == mine(x).shape
 
 

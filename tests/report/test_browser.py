@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.browsing import BROWSER, FLAGS, needs_browser
 from tfcredit import cli
-from tfcredit.report import figures
+from tfcredit.analysis.plots import COLOURS
 
 pytestmark = needs_browser
 
@@ -51,14 +51,14 @@ def test_a_browser_shows_the_charts(page, width, scheme):
     assert np.median(brightness) > 250 if scheme == "light" else np.median(brightness) < 30
     # Words and axes are there, in the other extreme.
     assert (brightness < 60 if scheme == "light" else brightness > 200).sum() > 2000
-    assert all(area(pixels, figures.look(index)[0]) > 600 for index in range(2))
+    assert all(area(pixels, COLOURS[rule]) > 600 for rule in ("calibrated_mirror", "backprop"))
 
 
 def test_without_charts_there_is_less_to_see(page):
     bare = page.with_name("bare.html")
     bare.write_text(re.sub(r"<svg.*?</svg>", "", page.read_text(), flags=re.DOTALL))
     pixels, _ = look(bare, 400)
-    assert all(0 < area(pixels, figures.look(index)[0]) < 500 for index in range(2))
+    assert all(0 < area(pixels, COLOURS[rule]) < 500 for rule in ("calibrated_mirror", "backprop"))
 
 
 def test_the_browser_complains_of_a_script_in_a_page(page):

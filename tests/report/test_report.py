@@ -11,7 +11,9 @@ import pytest
 import tensorflow as tf
 
 from tfcredit import analysis, cli
+from tfcredit.analysis.plots import COLOURS
 from tfcredit.report import find_runs
+from tfcredit.report.groups import grouped
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def test_a_report_tells_results_curves_and_angles(runs, tmp_path, capsys):
         assert row["top-1, %"] == f"{100 * summary['top1']:.1f}"
         assert row["top-5, %"] == f"{100 * summary['top5']:.1f}"
         assert row["seconds"] == f"{summary['seconds']:.1f}" and row["state"] == "finished"
-        assert f"keras {summary['versions']['keras']}" in row["versions"]
+        assert f"keras {summary['versions']['keras']}" in "".join(page.words)
         angle = summary["mean_angle"]
         assert row["mean angle, °"] == ("-" if angle is None else f"{angle:.1f}")
     assert [tag for tag, _ in page.tags].count("svg") == 3 + 1  # curves, and a map of the mirror
@@ -95,7 +97,7 @@ def test_a_report_tells_results_curves_and_angles(runs, tmp_path, capsys):
         assert layer in page.words
     drawn = lines(text)
     # Test and training in two charts; the mirror's angle besides.
-    assert {len(drawn["#3f7fd9"]), len(drawn["#cf6035"])} == {5, 4}
+    assert len(drawn[COLOURS["calibrated_mirror"]]) == 5 and len(drawn[COLOURS["backprop"]]) == 4
 
 
 def test_a_page_needs_no_network_and_runs_no_script(runs, tmp_path):
@@ -154,6 +156,55 @@ def test_flags_that_differ_are_told(runs, tmp_path):
     page = Page(report(tmp_path / "report.html", runs))
     assert ["run", "batch_size"] in page.rows
     assert [row[1] for row in page.rows[-2:]] == ["1000", "500"]
+
+
+@pytest.fixture
+def seeds(runs):
+    """Four runs: two rules with the seeds 0 and 1, of which the mirror's second diverged."""
+    for name in ("mirror", "plain"):
+        (runs / name).rename(runs / f"{name}0")
+        shutil.copytree(runs / f"{name}0", runs / f"{name}1")
+        for file in ("flags.txt", "summary.json"):
+            path = runs / f"{name}1" / file
+            path.write_text(path.read_text().replace("--seed=0", "--seed=1"))
+    (runs / "mirror1" / "summary.json").unlink()
+    (runs / "mirror1" / "diverged.txt").write_text("at step 13")
+    metrics = runs / "mirror1" / "metrics.csv"
+    head, *rows = metrics.read_text().splitlines()
+    place = head.split(",").index("test_loss")
+    cells = [row.split(",") for row in rows]
+    cells[-1][place] = "1e30"
+    metrics.write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    return runs
+
+
+def test_runs_that_differ_in_their_seed_are_one_row_and_one_line(seeds, tmp_path):
+    text = report(tmp_path / "report.html", seeds)
+    page = Page(text)
+    rows = {row["rule"].split()[-1]: row for row in page.table()}
+    assert set(rows) == {"calibrated_mirror", "backprop"}
+    top1 = json.loads((seeds / "mirror0" / "summary.json").read_text())["top1"]
+    plain = json.loads((seeds / "plain0" / "summary.json").read_text())["top1"]
+    mirror, backprop = rows["calibrated_mirror"], rows["backprop"]
+    assert (mirror["runs"], mirror["diverged"]) == ("1", "1")
+    assert (backprop["runs"], backprop["gap, points"]) == ("2", "-")
+    assert mirror["test top-1, %"] == f"{100 * top1:.1f}"
+    assert float(mirror["gap, points"]) == pytest.approx(100 * (plain - top1), abs=0.06)
+    states = [row[8] for row in page.rows if len(row) == 11 and row[0] != "run"]
+    assert sorted(states) == ["diverged", "finished", "finished", "finished"]
+    # The dotted line of the run that diverged leaves the picture.
+    assert "1e30" not in text and "Dotted lines up to a cross" in text
+    assert [tag for tag, _ in page.tags].count("svg") == 3 + 1
+
+
+def test_groups_of_one_rule_are_named_by_what_differs(seeds):
+    for name in ("mirror0", "mirror1"):
+        flags = seeds / name / "flags.txt"
+        text = flags.read_text().replace("--rule=calibrated_mirror", "--rule=backprop")
+        flags.write_text(text.replace("--batch_size=1000", "--batch_size=500"))
+    names = [group.name for group in grouped(find_runs([seeds]))]
+    assert all(name.startswith("backprop (") for name in names)
+    assert "batch_size=500" in names[0] and "batch_size=1000" in names[1]
 
 
 def test_different_data_sets_are_warned_of(runs, tmp_path):
@@ -216,7 +267,7 @@ def test_what_is_not_finite_is_a_gap_and_noted(runs, tmp_path, value):
     path.write_text("\n".join([head, *rows]) + "\n")
     text = report(tmp_path / "report.html", runs / "mirror")
     assert "not finite, so left out of curves: test_top1." in text
-    test, training = lines(text)["#3f7fd9"][:2]
+    test, training = lines(text)[COLOURS["calibrated_mirror"]][:2]
     assert (test.count("L"), training.count("L")) == (2, 3)
     summary = json.loads((runs / "mirror" / "summary.json").read_text())
     (runs / "mirror" / "summary.json").write_text(json.dumps({**summary, "top1": float(value)}))
@@ -233,7 +284,8 @@ def test_names_and_flags_that_hold_html_are_text(runs, tmp_path):
     page = Page(report(tmp_path / "report.html", runs))
     assert not {tag for tag, _ in page.tags} & {"script", "b", "i", "u"}
     row = page.table()[0]
-    assert row["run"].endswith(name) and row["versions"] == "<i> </td>" and row["seconds"] == "-"
+    assert row["run"].endswith(name) and row["seconds"] == "-"
+    assert "<i> </td>" in "".join(page.words)
 
 
 def test_names_of_layers_are_text(runs, tmp_path):

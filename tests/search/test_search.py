@@ -23,11 +23,12 @@ from tests.test_cli import full_disk
 from tfcredit import cli
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
-from tfcredit.search import launcher, space
+from tfcredit.search import space
 from tfcredit.search.launcher import Launcher
 from tfcredit.search.space import Parameter
 from tfcredit.search.study import Study, outcome
 from tfcredit.seeding import derive
+from tfcredit.training import launcher
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import RunDirectory
 
@@ -224,13 +225,14 @@ class Scripted:
     """In the place of a trial's process: speaks and answers as its script says.
 
     A script is a list of what the process does at each of its starts: accuracies of epochs, and a
-    last word, one of a `TrialProcess`' messages or "crashed".
+    last word, one of a `RunProcess`' messages or "crashed".
     """
 
     scripts: dict[int, list[tuple[list[float], str]]] = {}
     started: list[int] = []
 
-    def __init__(self, recipe, log, threads):
+    def __init__(self, recipe, log, place, places):
+        self.place = place
         self.folder = RunDirectory(recipe.run_dir)
         number = int(self.folder.path.name)
         self.epochs, self.word = self.scripts[number].pop(0)
@@ -261,7 +263,7 @@ class Scripted:
 @pytest.fixture
 def scripted(tmp_path, monkeypatch):
     """Runs trials by their scripts; gives the study."""
-    monkeypatch.setattr(launcher, "TrialProcess", Scripted)
+    monkeypatch.setattr(launcher, "RunProcess", Scripted)
 
     def run(scripts, jobs=1):
         Scripted.scripts = {number: [*script] for number, script in enumerate(scripts)}

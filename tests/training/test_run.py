@@ -205,6 +205,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
     assert code == 2
     assert "not finite at step" in error and "dense" in error
     assert "last good checkpoint" in error
+    assert "not finite at step" in (folder / "diverged.txt").read_text()
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

@@ -14,13 +14,14 @@ from tfcredit.analysis.spectra import (
     spectra,
 )
 from tfcredit.analysis.stability import safe_rates, spectrum
-from tfcredit.analysis.statistics import bootstrap_mean
+from tfcredit.analysis.statistics import Interval, bootstrap_mean, interval
 from tfcredit.records import read_csv, write_csv
 
 __all__ = [
     "BatchMeasure",
     "ErrorAngles",
     "ErrorSpectra",
+    "Interval",
     "Observables",
     "alignment",
     "angle",
@@ -28,6 +29,7 @@ __all__ = [
     "effective_rank",
     "effective_ranks",
     "feedback_layers",
+    "interval",
     "joint_eigenvalues",
     "kernel_layers",
     "kernel_matrix",

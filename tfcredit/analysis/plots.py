@@ -5,7 +5,9 @@ stand out from white and from black. They belong to no window: use `figure.savef
 as the last value of a notebook's cell.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +27,28 @@ GREY = "#808080"
 """Of axes and words."""
 DEPTH = LinearSegmentedColormap.from_list("depth", ["#3f7fd9", "#9a68c4", "#cf6035"])
 """Of layers, from the first to the last: blue, violet, orange."""
+COLOURS = {
+    "backprop": "#3f7fd9",
+    "symmetric_alignment": "#cf6035",
+    "calibrated_activation": "#2e9b57",
+    "calibrated_mirror": "#b05ac8",
+    "info_alignment": "#a98600",
+    "weight_mirror": "#1b9aaa",
+    "feedback_alignment": "#d64f84",
+    "kolen_pollack": "#8a7a6d",
+    "tracking_mirror": "#e0453a",
+    "activation_alignment": "#7d6cf0",
+    "tracking_activation": "#6f951c",
+}
+"""Rule -> its colour in all figures. They stand out from white and from black."""
+MARKERS = ("o", "^", "s", "D", "v")
+_PANELS = {
+    "top1": ("test top-1, %", 100.0),
+    "top5": ("test top-5, %", 100.0),
+    "loss": ("test loss", 1.0),
+    "mean_angle": ("angle of W and B, degrees", 1.0),
+}
+"""Measure of `compare` -> its words and the factor of its unit; others stand for themselves."""
 _UNITS = {"angle": "degrees", "rank": "effective rank", "ratio": "ratio", "agreement": "share"}
 
 
@@ -106,6 +130,179 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     bar.ax.tick_params(colors=ink)
     _note(axes, values, ink, "hatched: not defined or not finite")
     return figure
+
+
+def compare(
+    records: Sequence[dict],
+    names: Sequence[str] = ("top1", "mean_angle"),
+    transparent: bool = True,
+) -> Figure:
+    """Rules over training: the mean over seeds, and the range between them as a band.
+
+    Args:
+        records: With `rule`, `seed`, `step` and the measures, as those of `tfcredit.compare`; a
+            value of `None` or none at all is left out. A seed with a record whose `diverged` is
+            true counts in no mean and no band: it is a dotted line up to a cross.
+        names: The measures, a panel each; `top1` and `top5` are shown in per cent.
+        transparent: True for no background, False for a white one.
+
+    Returns:
+        A matplotlib figure. A rule has the same colour in all figures of the package.
+
+    Raises:
+        UserError: No record has one of the measures.
+    """
+    rules = list(dict.fromkeys(record["rule"] for record in records))
+    ink = GREY if transparent else "black"
+    figure = Figure(figsize=(0.8 + 4.4 * len(names), 3.6), layout="constrained")
+    figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
+    told = set()
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        panel = Panel(axes, *_PANELS.get(name, (_title(name), 1.0)), ink)
+        for rule, (colour, _) in zip(rules, looks(rules), strict=True):
+            whole, broken = _curves_of(records, rule, name)
+            if whole or broken:
+                label = None if rule in told else rule
+                panel.draw(whole, broken, colour, label=label)
+                told.add(rule)
+        if not panel.curves:
+            known = sorted({key for each in records for key in each} - {"rule", "seed", "step"})
+            raise UserError(
+                f"no record has a step and {name!r}: give records of tfcredit.compare, and one of "
+                f"{', '.join(known) or 'the measures'}."
+            )
+        panel.finish()
+    figure.legend(loc="outside right upper", frameon=False, labelcolor=ink)
+    return figure
+
+
+def _curves_of(
+    records: Sequence[dict], rule: str, name: str
+) -> tuple[list[dict[int, float]], list[dict[int, float]]]:
+    """The curves, step -> value, of a rule's seeds: of those that did not diverge, and did."""
+    seeds, diverged = defaultdict(dict), set()
+    for record in records:
+        if record["rule"] == rule:
+            if record.get(name) is not None:
+                seeds[record["seed"]][record["step"]] = float(record[name])
+            if record.get("diverged"):
+                diverged.add(record["seed"])
+    curves: tuple[list, list] = ([], [])
+    for seed, curve in seeds.items():
+        curves[seed in diverged].append(curve)
+    return curves
+
+
+class Panel:
+    """Axes of one measure over steps, with a curve for several runs each.
+
+    Args:
+        axes: To draw on.
+        title: What the values are, with their unit.
+        scale: What they are multiplied by, 100 to show shares in per cent.
+        ink: Colour of axes and words.
+
+    Attributes:
+        curves: The curves that were drawn.
+    """
+
+    def __init__(self, axes: Axes, title: str, scale: float = 1.0, ink: str = GREY):
+        self.axes, self.curves = axes, []
+        self._scale, self._ink = scale, ink
+        self._shown: list[Mapping[int, float]] = []
+        fade(axes, ink)
+        axes.set_xlabel("step", color=ink)
+        axes.set_ylabel(title, color=ink)
+
+    def draw(
+        self,
+        curves: Sequence[Mapping[int, float]],
+        diverged: Sequence[Mapping[int, float]] = (),
+        colour: str = GREY,
+        line: str = "-",
+        marker: str = "",
+        label: str | None = None,
+    ) -> None:
+        """Draw runs that differ in their seed only.
+
+        Args:
+            curves: Step -> value of each run: their mean is a line, their range a band.
+            diverged: The same of runs that diverged: dotted lines that end in a cross.
+            colour: Of all.
+            line: Style of the mean's line.
+            marker: On that line.
+            label: In the legend.
+        """
+        values = defaultdict(list)
+        for curve in curves:
+            for step in curve:
+                values[step].append(self._scale * curve[step])
+        steps = sorted(values)
+        means = [np.mean(values[step]) for step in steps]
+        look = {"color": colour, "label": label}
+        self.axes.plot(steps, means, line, marker=marker, markersize=4, **look)
+        if len(curves) > 1:
+            low, high = ([end(values[step]) for step in steps] for end in (np.min, np.max))
+            self.axes.fill_between(steps, low, high, color=colour, alpha=0.25, lw=0)
+        for curve in diverged:
+            steps, ends = list(curve), [self._scale * value for value in curve.values()]
+            self.axes.plot(steps, ends, ":", color=colour, lw=1)
+            self.axes.plot(steps[-1:], ends[-1:], "x", color=colour)
+        self._shown += curves
+        self.curves += [*curves, *diverged]
+
+    def finish(self) -> None:
+        """Choose the limits, by the runs that did not diverge, if there are any.
+
+        Where a curve runs away it leaves the picture, and a note says so.
+        """
+        finite = [
+            [self._scale * value for value in curve.values() if np.isfinite(value)]
+            for curve in self._shown or self.curves
+        ]
+        finite = [values for values in finite if values]
+        if not finite:
+            return
+        low, highest = min(map(min, finite)), max(map(max, finite))
+        # One curve that runs away is not to flatten the others.
+        high = min(highest, 3 * float(np.median([max(values) for values in finite])) or highest)
+        if high < highest:
+            self.axes.set_title("cut off above", loc="left", color=self._ink, fontsize="small")
+        room = 0.05 * (high - low) or 1.0
+        self.axes.set_ylim(low - room, high + room)
+
+
+def looks(rules: Sequence[str]) -> list[tuple[str, str]]:
+    """The colours and markers of curves that may be of the same rule.
+
+    Args:
+        rules: The rule of each curve, as `--rule` takes it; arguments do not count.
+
+    Returns:
+        A colour and a marker for each. The first curve of a rule has the rule's colour of
+        `COLOURS`; another rule takes one that is left.
+    """
+    names = [rule.partition("(")[0] for rule in rules]
+    own = {name: COLOURS[name] for name in names if name in COLOURS}
+    palette = list(COLOURS.values())
+    for name in dict.fromkeys(names):
+        if name not in own:
+            start = zlib.crc32(name.encode()) % len(palette)
+            turned = palette[start:] + palette[:start]
+            free = [colour for colour in turned if colour not in own.values()]
+            own[name] = (free or turned)[0]
+    spare = [colour for colour in palette if colour not in own.values()] or palette
+    found, seen, further = [], defaultdict(int), 0
+    for name in names:
+        if not seen[name]:
+            first = sum(own[name] == colour for colour, _ in found)
+            found.append((own[name], MARKERS[first % len(MARKERS)]))
+        else:
+            turn = 1 + further // len(spare)
+            found.append((spare[further % len(spare)], MARKERS[turn % len(MARKERS)]))
+            further += 1
+        seen[name] += 1
+    return found
 
 
 def blank(width: float, height: float, transparent: bool = True) -> tuple[Figure, Axes]:

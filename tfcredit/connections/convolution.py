@@ -204,8 +204,9 @@ class ConvConnection(Connection):
         """Run an adjoint's raw op, through XLA where the CPU has no kernel of its own for it.
 
         TensorFlow 2.21's CPU kernels for groups, dilations and channels-first are oneDNN's, for
-        float32 and bfloat16; of the 3-D ones only those for dilations. TensorFlow has oneDNN off by
-        default on CPUs without AVX-512 VNNI or its like. Keras steers round the same gap with XLA.
+        float32; of the 3-D ones only those for dilations. They take bfloat16 on CPUs with AVX-512
+        only, and TensorFlow has oneDNN off by default on CPUs without AVX-512 VNNI or its like.
+        Keras steers round the same gap with XLA.
 
         Args:
             product: `"BackpropInput"` or `"BackpropFilter"`.
@@ -239,7 +240,7 @@ class ConvConnection(Connection):
 
 
 def _has_onednn(dtype: tf.DType) -> bool:
-    return _pywrap_util_port.IsMklEnabled() and dtype in (tf.float32, tf.bfloat16)
+    return _pywrap_util_port.IsMklEnabled() and dtype == tf.float32
 
 
 def _through_xla(function):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from tfcredit.errors import UserError
+from tfcredit.report.groups import Group
 from tfcredit.report.reading import StoredRun
 
 try:
@@ -16,31 +17,35 @@ try:
 except ImportError as problem:
     raise UserError("tfcredit report needs matplotlib: pip install 'tfcredit[plots]'.") from problem
 
-# They stand out from white and from black.
-COLOURS = ("#3f7fd9", "#cf6035", "#2e9b57", "#b05ac8", "#a98600", "#1b9aaa", "#d64f84", "#8a7a6d")
-MARKERS = {"o": "●", "^": "▲", "s": "■", "D": "◆", "v": "▼"}
-"""matplotlib's name -> the same as a letter."""
+LETTERS = {"o": "●", "^": "▲", "s": "■", "D": "◆", "v": "▼"}
+"""Marker of a curve -> the same as a letter."""
 _STYLE = {"svg.fonttype": "none", "text.parse_math": False}
 
 
-def look(index: int) -> tuple[str, str]:
-    """The colour and the marker of a run, as matplotlib takes them."""
-    return COLOURS[index % len(COLOURS)], list(MARKERS)[index // len(COLOURS) % len(MARKERS)]
+def loss(groups: Sequence[Group]) -> str:
+    """Cross entropy over steps; solid: test or validation, dashed: training."""
+    columns = {"test_loss": "-", "validation_loss": "-", "task_loss": "--"}
+    return _curves("cross entropy", groups, _rows, columns)
 
 
-def loss(runs: Sequence[StoredRun]) -> str:
-    """Cross entropy over steps; solid: test, dashed: training."""
-    return _curves("cross entropy", runs, lambda r: r.rows, {"test_loss": "-", "task_loss": "--"})
+def top1(groups: Sequence[Group]) -> str:
+    """Top-1 over steps; solid: test or validation, dashed: training."""
+    columns = {"test_top1": "-", "validation_top1": "-", "top1": "--"}
+    return _curves("top-1, %", groups, _rows, columns, 100.0)
 
 
-def top1(runs: Sequence[StoredRun]) -> str:
-    """Top-1 over steps; solid: test, dashed: training."""
-    return _curves("top-1, %", runs, lambda r: r.rows, {"test_top1": "-", "top1": "--"}, 100.0)
-
-
-def mean_angle(runs: Sequence[StoredRun]) -> str:
+def mean_angle(groups: Sequence[Group]) -> str:
     """Mean angle of W and B over steps, degrees."""
-    return _curves("mean angle, degrees", runs, lambda r: r.mean_angles, {"mean_angle": "-"})
+    return _curves("mean angle, degrees", groups, lambda r: r.mean_angles, {"mean_angle": "-"})
+
+
+def looks(groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """The colour and the marker of each group, as matplotlib takes them."""
+    return plots.looks([group.rule for group in groups])
+
+
+def _rows(run: StoredRun) -> list[dict]:
+    return run.rows
 
 
 def heat_map(records: Sequence[dict], measure: str, name: str) -> str:
@@ -64,34 +69,27 @@ def heat_map(records: Sequence[dict], measure: str, name: str) -> str:
 
 def _curves(
     title: str,
-    runs: Sequence[StoredRun],
+    groups: Sequence[Group],
     records: Callable[[StoredRun], list[dict]],
     columns: dict[str, str],
     scale: float = 1.0,
 ) -> str:
-    """A line per run and column (name -> line style); empty if no run has a finite value."""
+    """A line per group and column (name -> line style); empty if no run has a finite value."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(4.4, 3.0), layout="constrained")
         figure.patch.set_alpha(0.0)
-        axes = figure.add_subplot()
-        found = False
-        for index, run in enumerate(runs):
-            colour, marker = look(index)
+        panel = plots.Panel(figure.add_subplot(), title, scale)
+        for group, (colour, marker) in zip(groups, looks(groups), strict=True):
             for column, line in columns.items():
-                rows = [row for row in records(run) if column in row]
-                values = [scale * row[column] for row in rows]
-                found = found or any(map(math.isfinite, values))
-                axes.plot(
-                    [row["step"] for row in rows],
-                    values,
-                    line,
-                    color=colour,
-                    marker=marker if line == "-" else "",
-                    markersize=4,
-                )
-        plots.fade(axes)
-        axes.set_xlabel("step", color=plots.GREY)
-        axes.set_ylabel(title, color=plots.GREY)
+                whole, diverged = [], []
+                for run in group.runs:
+                    rows = [row for row in records(run) if column in row]
+                    curve = {row["step"]: row[column] for row in rows}
+                    if curve:
+                        (diverged if run.state == "diverged" else whole).append(curve)
+                panel.draw(whole, diverged, colour, line, marker if line == "-" else "")
+        panel.finish()
+        found = any(math.isfinite(y) for curve in panel.curves for y in curve.values())
         return _svg(figure, re.sub(r"\W+", "-", title)) if found else ""
 
 

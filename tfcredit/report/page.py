@@ -1,10 +1,12 @@
 """The page of a report: HTML that needs no network and runs no script."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
 from tfcredit.report import figures
+from tfcredit.report.groups import HEADS, Group, cells, grouped, results
 from tfcredit.report.reading import LARGEST, StoredRun
 from tfcredit.training.flags import of_scope, shown_in
 
@@ -40,7 +42,6 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
 td.number { font-variant-numeric: tabular-nums; text-align: right }
 td:first-child { min-width: 11rem; overflow-wrap: anywhere }
-.results td:last-child { font-size: .75rem; min-width: 9rem }
 @media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
 </style>
@@ -59,9 +60,14 @@ def page(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> str:
     Returns:
         A whole HTML document.
     """
-    parts = [_HEAD, "<h1>tfcredit report</h1>", _warnings(runs), "<h2>Results</h2>", _results(runs)]
-    parts += [_notes(runs, notes), _differences(runs), _charts(runs)]
-    parts += [_maps(runs, measure) for measure in _MAPS]
+    groups = grouped(runs)
+    parts = [_HEAD, "<h1>tfcredit report</h1>", _warnings(runs), "<h2>Results</h2>"]
+    if len(groups) < len(runs):
+        parts += [_comparison(groups), f"<h3>Run by run</h3>\n{_results(groups)}"]
+    else:
+        parts += [_results(groups)]
+    parts += [_notes(runs, notes), _differences(groups), _charts(groups)]
+    parts += [_maps(groups, measure) for measure in _MAPS]
     return "\n".join(part for part in parts if part) + "\n</body>\n</html>\n"
 
 
@@ -75,17 +81,31 @@ def _warnings(runs: Sequence[StoredRun]) -> str:
     )
 
 
-def _results(runs: Sequence[StoredRun]) -> str:
+def _comparison(groups: Sequence[Group]) -> str:
+    """The table of groups of runs that differ in their seed only."""
+    marks = [_mark(look) for look in figures.looks(groups)]
+    records = results(groups)
+    rows = [
+        [f"{mark} {escape(first)}", *map(escape, rest)]
+        for mark, (first, *rest) in zip(marks, map(cells, records), strict=True)
+    ]
+    base = next((group.name for group in groups if group.rule == "backprop"), groups[0].name)
+    note = (
+        "Means of the runs that ended, with 95 % intervals (Student's t). Gap: points of top-1 "
+        f"below {escape(base)}, paired by seed. Time: of a step, over that of {escape(base)}."
+    )
+    return f'{_table(HEADS, rows)}\n<p class="note">{note}</p>'
+
+
+def _results(groups: Sequence[Group]) -> str:
     heads = ["run", "rule", "top-1, %", "top-5, %", "mean angle, °", "model", "dataset", "seed"]
-    heads += ["state", "step", "seconds", "versions"]
+    heads += ["state", "step", "seconds"]
     rows = []
-    for index, run in enumerate(runs):
+    for name, run in _named(groups):
         recipe, summary = run.recipe, run.summary
-        versions = summary.get("versions")
-        versions = versions.items() if isinstance(versions, dict) else ()
         rows.append(
             [
-                _name(run, index),
+                name,
                 _text(recipe.rule),
                 _number(summary.get("top1"), 1, 100.0),
                 _number(summary.get("top5"), 1, 100.0),
@@ -96,39 +116,67 @@ def _results(runs: Sequence[StoredRun]) -> str:
                 _text(run.state),
                 _number(summary.get("step"), 0),
                 _number(summary.get("seconds"), 1),
-                _text(", ".join(f"{name} {version}" for name, version in versions)),
             ]
         )
-    return f'<div class="results">{_table(heads, rows)}</div>'
+    return _table(heads, rows) + _versions(groups)
 
 
-def _differences(runs: Sequence[StoredRun]) -> str:
+def _versions(groups: Sequence[Group]) -> str:
+    """The versions that runs were made with, below the table."""
+    told = defaultdict(list)
+    for group in groups:
+        for run in group.runs:
+            versions = run.summary.get("versions")
+            if isinstance(versions, dict) and versions:
+                told[", ".join(f"{name} {versions[name]}" for name in versions)].append(run.name)
+    if not told:
+        return ""
+    if len(told) == 1:
+        return f'\n<p class="note">Versions: {_text(next(iter(told)))}.</p>'
+    items = [
+        f"{_text(names[0])} and {len(names) - 1} more: {_text(text)}"
+        if len(names) > 1
+        else f"{_text(names[0])}: {_text(text)}"
+        for text, names in told.items()
+    ]
+    return f'\n<p class="note">Versions differ. {"; ".join(items)}.</p>'
+
+
+def _differences(groups: Sequence[Group]) -> str:
     """The flags, but those in the table of results, that are not the same in all runs."""
-    recipe = runs[0].recipe
-    shown = shown_in(recipe, "report")
-    names = [name for name in of_scope(recipe, "run") if name not in shown]
-    names = [name for name in names if len({getattr(run.recipe, name) for run in runs}) > 1]
+    recipes = [group.runs[0].recipe for group in groups]
+    shown = shown_in(recipes[0], "report")
+    names = [name for name in of_scope(recipes[0], "run") if name not in shown]
+    names = [name for name in names if len({getattr(recipe, name) for recipe in recipes}) > 1]
     if not names:
         return ""
     rows = [
-        [_name(run, index), *(_text(getattr(run.recipe, name)) for name in names)]
-        for index, run in enumerate(runs)
+        [name, *(_text(getattr(recipe, flag)) for flag in names)]
+        for name, recipe in zip(_titles(groups), recipes, strict=True)
     ]
     return f"<h2>Other flags that differ</h2>\n{_table(('run', *names), rows)}"
 
 
-def _charts(runs: Sequence[StoredRun]) -> str:
+def _charts(groups: Sequence[Group]) -> str:
     charts = [
-        ("Top-1", figures.top1(runs)),
-        ("Loss", figures.loss(runs)),
-        ("Mean angle of W and B", figures.mean_angle(runs)),
+        ("Top-1", figures.top1(groups)),
+        ("Loss", figures.loss(groups)),
+        ("Mean angle of W and B", figures.mean_angle(groups)),
     ]
-    legend = ", ".join(_name(run, index) for index, run in enumerate(runs))
-    note = '<p class="note">Solid lines: test images; dashed lines: training, without R and L2.</p>'
+    runs = [run for group in groups for run in group.runs]
+    held_out = any("validation_top1" in row for run in runs for row in run.rows)
+    words = "Solid lines: test images" + (", or validation images held out" if held_out else "")
+    words += "; dashed lines: training, without R and L2."
+    if len(groups) < len(runs):
+        words += " Lines are means over seeds, bands the range between seeds."
+    if any(run.state == "diverged" for run in runs):
+        words += " Dotted lines up to a cross: runs that diverged."
+    note = f'<p class="note">{words}</p>'
     nothing = '<p class="note">No run has such numbers.</p>'
     shown = "\n".join(
         f"<section><h3>{title}</h3>{svg or nothing}</section>" for title, svg in charts
     )
+    legend = ", ".join(_titles(groups))
     return f'<h2>Training</h2>\n<p>{legend}</p>\n{note}\n<div class="charts">\n{shown}\n</div>'
 
 
@@ -144,13 +192,15 @@ _MAPS = {
 }
 
 
-def _maps(runs: Sequence[StoredRun], measure: str) -> str:
-    """Heat maps of the runs that have this measure."""
+def _maps(groups: Sequence[Group], measure: str) -> str:
+    """A heat map of the first run of each group that has this measure."""
     maps = []
-    for index, run in enumerate(runs):
-        if records := getattr(run, f"{measure}s"):
-            svg = figures.heat_map(records, measure, f"{measure}{index}")
-            maps.append(f"<section><h3>{_name(run, index)}</h3>{svg}</section>")
+    for index, (group, title) in enumerate(zip(groups, _titles(groups), strict=True)):
+        run = next((run for run in group.runs if getattr(run, f"{measure}s")), None)
+        if run is not None:
+            svg = figures.heat_map(getattr(run, f"{measure}s"), measure, f"{measure}{index}")
+            seed = f", seed {run.recipe.seed}" if len(group.runs) > 1 else ""
+            maps.append(f"<section><h3>{title}{seed}</h3>{svg}</section>")
     if not maps:
         return ""
     title, note = _MAPS[measure]
@@ -176,10 +226,26 @@ def _cell(content: str) -> str:
     return f'<td class="number">{content}</td>' if is_number else f"<td>{content}</td>"
 
 
-def _name(run: StoredRun, index: int) -> str:
-    colour, marker = figures.look(index)
-    letter = figures.MARKERS[marker]
-    return f'<span style="color: {colour}" aria-hidden="true">{letter}</span> {escape(run.name)}'
+def _named(groups: Sequence[Group]) -> Iterator[tuple[str, StoredRun]]:
+    """Each run with its name, in its group's colour."""
+    for group, look in zip(groups, figures.looks(groups), strict=True):
+        for run in group.runs:
+            yield f"{_mark(look)} {escape(run.name)}", run
+
+
+def _titles(groups: Sequence[Group]) -> list[str]:
+    """The names of groups, in their colours; where each is a single run, those of the runs."""
+    single = all(len(group.runs) == 1 for group in groups)
+    return [
+        f"{_mark(look)} {escape(group.runs[0].name if single else group.name)}"
+        for group, look in zip(groups, figures.looks(groups), strict=True)
+    ]
+
+
+def _mark(look: tuple[str, str]) -> str:
+    colour, marker = look
+    letter = figures.LETTERS[marker]
+    return f'<span style="color: {colour}" aria-hidden="true">{letter}</span>'
 
 
 def _text(value: Any, most: int = 300) -> str:

@@ -33,7 +33,7 @@ class StoredRun:
     Args:
         name: Its path below the folder that all compared runs share.
         recipe: Its flags.
-        state: "finished", "in progress", or "not finished" if no process trains it.
+        state: "finished", "diverged", "in progress", or "not finished" if no process trains it.
         summary: `summary.json`; of an unfinished run the same numbers so far, where there are any.
         rows: `metrics.csv`: a dict of numbers per epoch; NaN where they are not finite.
         angles: Records with `step`, `layer` and `angle` in degrees, over the whole training.
@@ -108,12 +108,19 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
     if os.path.lexists(directory.summary):
         state, summary = "finished", _summary(directory)
     else:
-        state = "in progress" if _is_locked(directory) else "not finished"
+        state = _state(directory)
         notes.insert(0, f"{state}: no {directory.summary.name}; the results are those so far.")
         last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
         summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
         summary |= {"top1": last.get("test_top1"), "top5": last.get("test_top5")}
     return StoredRun(name, recipe, state, summary, rows, angles, means, error_angles, notes)
+
+
+def _state(directory: RunDirectory) -> str:
+    """Of a run without a summary."""
+    if _is_locked(directory):
+        return "in progress"
+    return "diverged" if directory.diverged.is_file() else "not finished"
 
 
 def _is_locked(directory: RunDirectory) -> bool:

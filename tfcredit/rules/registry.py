@@ -30,6 +30,11 @@ def names() -> list[str]:
     return sorted(_RULES)
 
 
+def registered() -> dict[str, type[Rule]]:
+    """Name -> class of all rules."""
+    return dict(_RULES)
+
+
 def get(identifier: Any) -> Rule:
     """The rule that `identifier` means.
 
@@ -78,6 +83,30 @@ def serialize(rule: Rule) -> dict:
     return keras.saving.serialize_keras_object(rule)
 
 
+def spelled(rule: Rule) -> str:
+    """The rule as `--rule` takes it: its name, and arguments that differ from their defaults.
+
+    Args:
+        rule: The rule.
+
+    Returns:
+        Its text.
+
+    Example:
+        >>> spelled(get({"name": "weight_mirror", "amp": 0.01}))
+        'weight_mirror(amp=0.01)'
+    """
+    config = rule.get_config()
+    try:
+        defaults = type(rule)().get_config()
+    except (TypeError, UserError):  # it can't be made without arguments, as a weighted sum
+        if isinstance(config.get("coefficients"), Mapping):
+            return " + ".join(f"{config['coefficients'][n]}*{n}" for n in config["coefficients"])
+        defaults = {}
+    stated = [f"{n}={config[n]!r}" for n in config if config[n] != defaults.get(n)]
+    return f"{rule.name}({', '.join(stated)})" if stated else rule.name
+
+
 def _deserialize(config: Mapping) -> Rule:
     try:
         rule = keras.saving.deserialize_keras_object(config)
@@ -92,7 +121,8 @@ def _create(name, arguments: dict) -> Rule:
     if name not in _RULES:
         raise UserError(
             f"rule {name!r} is unknown{did_you_mean(name, names())} Known rules: "
-            f"{', '.join(names())}."
+            f"{', '.join(names())}; one of your own must be imported first, on the command line by "
+            "--import=FILE.py."
         )
     try:
         return _RULES[name](**arguments)

@@ -10,9 +10,10 @@ import optuna
 from tfcredit.errors import UserError
 from tfcredit.search import space
 from tfcredit.search.launcher import Launcher
-from tfcredit.search.process import check
 from tfcredit.search.study import Study
 from tfcredit.training.flags import of_scope
+from tfcredit.training.imports import import_own
+from tfcredit.training.processes import check
 from tfcredit.training.recipe import parse
 from tfcredit.training.run_directory import as_name
 
@@ -36,10 +37,11 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
                 f"--{name} is for a single run: leave it out; each trial gets a run directory of "
                 "its own below --study_dir."
             )
+    import_own(recipe.import_)
     searched = space.get(options.space, recipe, given)
     first = {name: one.extremes()[0] for name, one in searched.items()}
     # All trials are to have the data that were found at first, so "auto" is not kept.
-    recipe = dataclasses.replace(recipe, dataset=check(space.apply(first, recipe)))
+    recipe = dataclasses.replace(recipe, dataset=check([space.apply(first, recipe)]))
     folder = options.study_dir or pathlib.Path("runs") / f"search-{as_name(recipe.rule)}"
     study = Study(folder, recipe, searched)
     study.check()  # errors first, before any file

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 from tfcredit import rules
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.patterns import from_text
 from tfcredit.rules import AlignmentRule
 from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe, parse
@@ -134,8 +135,10 @@ def built_in(rule: str) -> dict[str, Parameter]:
         >>> sorted(built_in("kolen_pollack"))
         ['decay', 'learning_rate']
     """
-    made = rules.get(rule)
     space = {"learning_rate": Parameter(*LEARNING_RATE, log=True)}
+    if from_text(rule) is not None:  # rules by layer: what they have in common
+        return space
+    made = rules.get(rule)
     if made.learns and not made.follows_forward:
         space["feedback_learning_rate"] = _around(made.feedback_optimizer[1])
     if isinstance(made, AlignmentRule):

@@ -11,6 +11,7 @@ import sqlalchemy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from tfcredit.directories import Directory
 from tfcredit.errors import UserError
 from tfcredit.files import partial, written
 from tfcredit.records import write_csv
@@ -19,7 +20,7 @@ from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
 from tfcredit.training.flags import LARGEST
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.run_directory import Directory, RunDirectory, differences
+from tfcredit.training.run_directory import RunDirectory, differences
 
 NAME = "tfcredit"
 """Of the study in the database."""

@@ -55,6 +55,11 @@ def flag(
     return dataclasses.field(default=known.pop("default"), metadata=known)
 
 
+def name_of(field: str) -> str:
+    """The name of a field's flag: without the underscore that a keyword of Python's has."""
+    return field.rstrip("_")
+
+
 def of_scope(recipe: Any, *scopes: Scope) -> list[str]:
     """List the flags of some scopes.
 
@@ -154,12 +159,12 @@ def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[
     if rest:
         raise UserError(f"{rest[0]!r} is no flag; flags look like --name=value, see --help.")
     names = [field.name for field in dataclasses.fields(recipe_class)]
-    found = {name: values[name].value for name in names}
+    found = {name: values[name_of(name)].value for name in names}
     for field in dataclasses.fields(recipe_class):
         value = found[field.name]
         if field.metadata["path"] and value is not None and "://" not in value:
             found[field.name] = str(place(value)) if value else value
-    return found, {name for name in names if values[name].present}
+    return found, {name for name in names if values[name_of(name)].present}
 
 
 def _flag_values(recipe_class: type) -> flags.FlagValues:
@@ -174,7 +179,8 @@ def _flag_values(recipe_class: type) -> flags.FlagValues:
     hints = get_type_hints(recipe_class)
     for field in dataclasses.fields(recipe_class):
         kind = next(k for k in (*get_args(hints[field.name]), hints[field.name]) if k in define)
-        define[kind](field.name, field.default, field.metadata["text"], flag_values=values)
+        name, text = name_of(field.name), field.metadata["text"]
+        define[kind](name, field.default, text, flag_values=values)
     flags.DEFINE_string("flagfile", "", "read flags from this file", flag_values=values)
     return values
 
@@ -199,6 +205,6 @@ def usage(recipe_class: type, program: str) -> str:
         choices = f" ({', '.join(field.metadata['choices'])})" if field.metadata["choices"] else ""
         text = f"{field.metadata['text']}{choices}{default}"
         lines += textwrap.wrap(
-            text, 100, initial_indent=f"  --{field.name:<25}", subsequent_indent=" " * 29
+            text, 100, initial_indent=f"  --{name_of(field.name):<25}", subsequent_indent=" " * 29
         )
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from tfcredit.errors import UserError
 from tfcredit.rules import Rule
 from tfcredit.training.rates import Rates
 from tfcredit.training.recipe import PRECISIONS, Recipe
-from tfcredit.training.rule_flags import rule_of
+from tfcredit.training.rule_flags import RulesByLayer, optimized, rule_of
 
 SMALL = {
     "model": "resnet8",
@@ -39,7 +39,7 @@ class Plan:
     Attributes:
         recipe: The complete recipe.
         images: The images.
-        rule: The rule that the flags describe, without schedules.
+        rule: The rule that the flags describe, without schedules; or the rules by layer.
         steps_per_epoch: Optimizer steps of an epoch.
         total_steps: Optimizer steps of the run.
         rates: The schedules.
@@ -47,7 +47,7 @@ class Plan:
 
     recipe: Recipe
     images: ImageData
-    rule: Rule
+    rule: Rule | RulesByLayer
     steps_per_epoch: int
     total_steps: int
     rates: Rates
@@ -89,11 +89,12 @@ class Plan:
         options = {} if recipe.width is None else {"width": recipe.width}
         if recipe.sync_batch_norm:
             options["sync_batch_norm"] = True
+        rule = self.rates.scheduled(self.rule)
         return models.get(
             recipe.model,
             classes=self.images.classes,
             input_shape=self.images.input_shape,
-            rule=self.rates.scheduled(self.rule),
+            rule=rule.choices if isinstance(rule, RulesByLayer) else rule,
             seed=seeding.derive(recipe.seed, "network"),
             l2=recipe.l2,
             **options,
@@ -113,7 +114,7 @@ class Plan:
         result = optimizers.get(
             recipe.optimizer, self.rates.learning_rate, momentum=recipe.momentum
         )
-        if _has_feedback_optimizer(self.rule):
+        if optimized(self.rule):
             feedback = optimizers.get(recipe.feedback_optimizer, recipe.feedback_learning_rate)
             result = optimizers.PartitionedOptimizer(
                 forward=result, feedback=feedback, feedback_rests=recipe.alignment_every > 1
@@ -161,7 +162,7 @@ def _data_options(recipe: Recipe, dataset: str) -> dict:
     return {**options, "max_corrupt_records": recipe.max_corrupt_records}
 
 
-def _complete(recipe: Recipe, images: ImageData, rule: Rule) -> Recipe:
+def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> Recipe:
     """Fill in what the data set and the rule decide."""
     defaults = dict(IMAGENET if images.input_shape[0] > 64 else SMALL)
     defaults["steps_per_execution"] = 100 if recipe.strategy == "tpu" else 1
@@ -169,18 +170,19 @@ def _complete(recipe: Recipe, images: ImageData, rule: Rule) -> Recipe:
     if recipe.steps is not None:
         del defaults["epochs"]
     feedback = ("feedback_optimizer", "feedback_learning_rate")
-    if _has_feedback_optimizer(rule):
-        defaults |= dict(zip(feedback, rule.feedback_optimizer, strict=True))
+    learning = optimized(rule)
+    if len({one.feedback_optimizer for one in learning}) == 1:
+        defaults |= dict(zip(feedback, learning[0].feedback_optimizer, strict=True))
     for flag in feedback:
-        if getattr(recipe, flag) is not None and not _has_feedback_optimizer(rule):
+        if learning and getattr(recipe, flag) is None and flag not in defaults:
+            raise UserError(
+                f"--rule={recipe.rule} has rules of different feedback optimizers: give "
+                "--feedback_optimizer and --feedback_learning_rate, which all of them get."
+            )
+        if getattr(recipe, flag) is not None and not learning:
             raise UserError(
                 f"--{flag}={getattr(recipe, flag)} and --rule={recipe.rule} contradict each other: "
                 "no optimizer of its own updates this rule's feedback kernels; leave the flag out."
             )
     changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
     return dataclasses.replace(recipe, dataset=images.name, **changes)
-
-
-def _has_feedback_optimizer(rule: Rule) -> bool:
-    """True if an optimizer of their own updates the rule's feedback kernels."""
-    return rule.learns and not rule.follows_forward

@@ -17,7 +17,7 @@ from tfcredit.schedules import (
     scale_learning_rate,
 )
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.rule_flags import remade
+from tfcredit.training.rule_flags import RulesByLayer, remade
 
 DROPS = (1 / 3, 2 / 3, 8 / 9)
 """The parts of training after which `--schedule=steps` takes a tenth of the rate."""
@@ -40,7 +40,13 @@ class Rates:
     coefficients: Mapping[str, CoefficientSchedule] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, rule: Rule, steps_per_epoch: int, total_steps: int) -> "Rates":
+    def of(
+        cls,
+        recipe: Recipe,
+        rule: Rule | RulesByLayer,
+        steps_per_epoch: int,
+        total_steps: int,
+    ) -> "Rates":
         """Make the schedules of a recipe.
 
         Args:
@@ -80,7 +86,7 @@ class Rates:
         rate = _learning_rate(recipe, steps_per_epoch, int(task.task_steps(total_steps)))
         return cls(TaskSchedule(rate, **phases), task, AlignmentRate(**phases), coefficients)
 
-    def scheduled(self, rule: Rule) -> Rule:
+    def scheduled(self, rule: Rule | RulesByLayer) -> Rule | RulesByLayer:
         """Give a rule these schedules.
 
         Args:

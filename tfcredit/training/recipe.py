@@ -22,8 +22,14 @@ class Recipe:
     rule: str = flag(
         "info_alignment",
         "Rule",
-        "a name, name(argument=value, ...), or a weighted sum of primitives",
+        "name, name(argument=value, ...), sum of primitives, or by layer: PATTERN: RULE; ...",
         shown_in=("tensorboard", "report"),
+    )
+    import_: str | None = flag(
+        None,
+        "Rule",
+        "FILE.py or MODULE with rules of your own; several with commas",
+        scope="start",
     )
     amp: float | None = _coefficient("amp")
     decay: float | None = _coefficient("decay")
@@ -314,7 +320,7 @@ class Recipe:
         """
         lines = []
         for name in flags.of_scope(self, "run", "start"):
-            value = getattr(self, name)
+            value, name = getattr(self, name), flags.name_of(name)
             if isinstance(value, bool):
                 lines.append(f"--{'' if value else 'no'}{name}")
             elif value is not None:

@@ -5,27 +5,55 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tfcredit import rules
+from tfcredit import patterns, rules
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentInputs, AlignmentRule, Rule
+from tfcredit.rules.registry import spelled
 from tfcredit.training.flags import settings
 from tfcredit.training.recipe import Recipe
 
 
-def rule_of(recipe: Recipe) -> Rule:
+@dataclasses.dataclass(frozen=True)
+class RulesByLayer:
+    """Rules of a network whose layers learn by different ones.
+
+    Args:
+        choices: Pattern of `tfcredit.patterns` -> rule.
+    """
+
+    choices: Mapping[str, Rule]
+
+    @property
+    def name(self) -> str:
+        """As `--rule` takes it."""
+        return "; ".join(f"{pattern}: {spelled(self.choices[pattern])}" for pattern in self.choices)
+
+
+def optimized(rule: Rule | RulesByLayer) -> list[Rule]:
+    """The rules, one or none for a single one, whose feedback kernels have their own optimizer."""
+    if isinstance(rule, RulesByLayer):
+        return [one for each in rule.choices.values() for one in optimized(each)]
+    return [rule] if rule.learns and not rule.follows_forward else []
+
+
+def rule_of(recipe: Recipe) -> Rule | RulesByLayer:
     """Make the rule that the flags describe, without schedules.
 
     Args:
         recipe: The flags.
 
     Returns:
-        The rule with the coefficients and inputs of the flags.
+        The rule with the coefficients and inputs of the flags; or the rules by layer.
 
     Raises:
         UserError: There is no such rule, or flags ask of it what it does not have.
     """
-    rule = rules.get(recipe.rule)
+    choices = patterns.from_text(recipe.rule)
+    if choices is None:
+        rule = rules.get(recipe.rule)
+    else:
+        rule = RulesByLayer({pattern: rules.get(name) for pattern, name in choices.items()})
     coefficients, inputs = settings(recipe, "coefficients"), settings(recipe, "inputs")
     stated = _parse_inputs(recipe.inputs)
     flags = [*coefficients, *(["inputs"] if stated else []), *(f"alignment_{i}" for i in inputs)]
@@ -67,7 +95,9 @@ def remade(
     return type(rule).from_config(config | others)
 
 
-def _check_fits(recipe: Recipe, rule: Rule, flags: list[str], cheaper: list[str]) -> None:
+def _check_fits(
+    recipe: Recipe, rule: Rule | RulesByLayer, flags: list[str], cheaper: list[str]
+) -> None:
     """Refuse flags that say nothing to this rule."""
 
     def contradict(flag: str, reason: str) -> UserError:
@@ -77,6 +107,8 @@ def _check_fits(recipe: Recipe, rule: Rule, flags: list[str], cheaper: list[str]
             "flag out."
         )
 
+    if isinstance(rule, RulesByLayer):
+        raise contradict(flags[0], "arguments of rules by layer stand in brackets behind each name")
     if not isinstance(rule, AlignmentRule):
         raise contradict(flags[0], "this rule has no coefficients and no alignment inputs")
     if cheaper and not rule.reads_activity:

@@ -12,11 +12,12 @@ import tensorflow as tf
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
-from tfcredit.errors import UserError
+from tfcredit.environment import environment
+from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints
-from tfcredit.training.environment import environment
+from tfcredit.training.imports import import_own
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
@@ -53,6 +54,7 @@ class Run:
         self.callbacks = callbacks
         if recipe.mode in ("evaluate", "export"):
             recipe = RunDirectory.of(recipe).recipe_to_use(recipe, given)
+        import_own(recipe.import_)
         self.cluster = Cluster(strategies.make(recipe))
         self.plan = Plan.of(recipe)
         self.recipe = self.plan.recipe
@@ -150,6 +152,7 @@ class Run:
         if self.cluster.is_chief:
             checkpoints.sweep()
             directory.sweep()
+            directory.diverged.unlink(missing_ok=True)
             board.purge(directory, rows, step)
             if not step:
                 board.write_start(directory.tensorboard, self.recipe)
@@ -157,7 +160,12 @@ class Run:
         loop = Loop(
             self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
         )
-        reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
+        try:
+            reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
+        except NotFiniteError as problem:
+            if self.cluster.is_chief:
+                directory.write(directory.diverged, f"{problem}\n")
+            raise
         results = None
         if reached == self.plan.total_steps and not stop.asked:
             results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)

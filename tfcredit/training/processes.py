@@ -1,16 +1,18 @@
-"""The process in which a trial's run trains, and its messages with the search.
+"""Processes in which runs train, and their messages with what started them.
 
-A trial has a process of its own, as any run has: nothing of one trial reaches another, and what
-ends a process ends one trial only. It is forked from a server that has TensorFlow imported, but
-not started.
+A run has a process of its own: nothing of one run reaches another, and what ends a process ends
+one run only. It is forked from a server that has TensorFlow imported, but not started.
 """
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import signal
 import sys
 import threading
+import types
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 
@@ -22,51 +24,59 @@ from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tfcredit.search.server"])
+CONTEXT.set_forkserver_preload(["tfcredit.training.server"])
 
 
-def check(recipe: Recipe) -> str:
-    """Check, in a process of its own, that a run of `recipe` can start.
+def check(recipes: Sequence[Recipe]) -> str:
+    """Check, in a process of its own, that runs can start.
 
     Args:
-        recipe: The recipe.
+        recipes: Of the runs, which use the same data; one at least.
 
     Returns:
-        The name of its data set.
+        The name of the data set.
 
     Raises:
-        UserError: It can't.
+        UserError: One can't.
     """
-    with ProcessPoolExecutor(1, CONTEXT) as pool:
-        return pool.submit(_check, recipe).result()
+    with _no_main(), ProcessPoolExecutor(1, CONTEXT) as pool:
+        return pool.submit(_check, recipes).result()
 
 
-def _check(recipe: Recipe) -> str:
-    run = Run(recipe)
-    run.check()
+def _check(recipes: Sequence[Recipe]) -> str:
+    for recipe in recipes:
+        run = Run(recipe)
+        run.check()
+        keras.backend.clear_session()
     return run.recipe.dataset
 
 
-class TrialProcess:
-    """A trial's run in a process of its own.
+class RunProcess:
+    """A run in a process of its own.
 
     Args:
-        recipe: The recipe of the trial.
+        recipe: The recipe of the run.
         log: The file that gets what the run prints; it is lengthened.
-        threads: Threads of an operation, or `None` for TensorFlow's own choice.
+        place: Which of `places` shares of the machine the run gets, from 0 on.
+        places: Runs at a time. Each of several has its share of the cores as threads of an
+            operation, and one GPU, which it shares if there are more runs than GPUs. A single one
+            has the machine.
 
     Attributes:
         connection: What the process says: `("epoch", None)` after each epoch but the last, and
             waits for an answer; at the end `("finished", top1)`, `("stopped", None)`,
             `("diverged", sentence)` or `("mistake", sentence)`. Without any of these it crashed.
             Answers are "go" and "stop", which may come at any time. The process ends at once
-            when the connection is lost, as it is when the search is killed.
+            when the connection is lost, as it is when what started it is killed.
     """
 
-    def __init__(self, recipe: Recipe, log: str, threads: int | None):
+    def __init__(self, recipe: Recipe, log: str, place: int = 0, places: int = 1):
+        self.place = place
         self.connection, theirs = CONTEXT.Pipe()
-        self._process = CONTEXT.Process(target=_train, args=(recipe, log, threads, theirs))
-        self._process.start()
+        arguments = (recipe, log, place, places, theirs)
+        self._process = CONTEXT.Process(target=_train, args=arguments)
+        with _no_main():
+            self._process.start()
         theirs.close()
 
     def hear(self) -> tuple[str, str | float | None]:
@@ -87,6 +97,17 @@ class TrialProcess:
         """Wait for the end of the process."""
         self._process.join()
         self.connection.close()
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Keep a started process from running the user's script again, which may have no guard."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 class _Asking(keras.callbacks.Callback):
@@ -115,15 +136,15 @@ class _Asking(keras.callbacks.Callback):
             os._exit(1)
 
 
-def _train(recipe: Recipe, log: str, threads: int | None, connection: Connection) -> None:
+def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connection) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the search passes them on
+        signal.signal(number, signal.SIG_IGN)  # what started this process passes them on
     with open(log, "a") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
-    if threads is not None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    if places > 1:
+        _take_share(place, places)
     try:
         summary = Run(recipe, [_Asking(connection)]).train()
         message = ("stopped", None) if summary is None else ("finished", summary["top1"])
@@ -133,3 +154,13 @@ def _train(recipe: Recipe, log: str, threads: int | None, connection: Connection
         message = "mistake", str(problem)
     print(*message, flush=True)
     connection.send(message)
+
+
+def _take_share(place: int, places: int) -> None:
+    """Leave to other runs their part of the machine."""
+    tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // places))
+    if gpus := tf.config.list_physical_devices("GPU"):
+        mine = gpus[place % len(gpus)]
+        tf.config.set_visible_devices(mine, "GPU")
+        if places > len(gpus):  # else each process takes all of its memory
+            tf.config.experimental.set_memory_growth(mine, True)

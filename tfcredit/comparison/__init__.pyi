@@ -1,0 +1,3 @@
+from .comparing import compare
+
+__all__ = ["compare"]

@@ -1,0 +1,229 @@
+"""A comparison from its flags to its results."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tfcredit import patterns
+from tfcredit import rules as known_rules
+from tfcredit.checks import integer
+from tfcredit.comparison.folder import Comparison
+from tfcredit.errors import UserError
+from tfcredit.report.groups import judged
+from tfcredit.training.flags import LARGEST, name_of, of_scope
+from tfcredit.training.imports import import_own
+from tfcredit.training.launcher import Launcher
+from tfcredit.training.processes import check
+from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.rule_flags import rule_of
+
+FOLDER = "runs/compare"
+"""Where a comparison is by default."""
+TOLD_EVERY = 60.0
+"""Seconds without a line after which the end of an epoch is told."""
+
+
+def compare(
+    rules: Sequence[str],
+    seeds: int = 3,
+    jobs: int = 1,
+    compare_dir: str | os.PathLike = FOLDER,
+    **flags: Any,
+) -> list[dict]:
+    """Trains each rule with some seeds, each in a run and a process of its own.
+
+    As `tfcredit compare`, which docs/comparing.md describes: the same call goes on with what was
+    killed, and leaves a table, a figure and a page in the folder.
+
+    Args:
+        rules: What to compare, each as `--rule` of `tfcredit train` takes it.
+        seeds: Runs of each rule, of the seeds from 0 on.
+        jobs: Runs at a time.
+        compare_dir: The folder of the comparison.
+        **flags: Further flags of `tfcredit train`, which all runs share: `model="fc", epochs=3`;
+            `import_` is that of `--import`.
+
+    Returns:
+        A record for each epoch of each run, and one for its start, as `pandas.DataFrame` and
+        `tfcredit.analysis.plots.compare` take them: `rule`, `seed`, `epoch`, `step`, `loss`, `top1`
+        and `top5` of the test images (of the validation images where some are held out),
+        `mean_angle` of W and B in degrees, `images_per_second`, and `diverged`, 1 if the run did.
+        `None` stands for what is not known.
+
+    Raises:
+        UserError: Wrong flags or rules, another comparison in the folder or at work on it, a run
+            that crashes.
+    """
+    if isinstance(rules, str) or not all(isinstance(rule, str) for rule in rules):
+        raise UserError(f"rules={rules!r} must be a list of names such as ['backprop'].")
+    return run(",".join(rules), seeds, jobs, compare_dir, list(_arguments(flags)))
+
+
+def _arguments(flags: dict[str, Any]) -> Iterator[str]:
+    """Flags as the command line has them."""
+    for name, value in flags.items():
+        name = name_of(name)
+        if isinstance(value, bool):
+            yield f"--{'' if value else 'no'}{name}"
+        elif value is not None:
+            yield f"--{name}={value}"
+
+
+def run(
+    rules: str, seeds: int, jobs: int, folder: str | os.PathLike | None, rest: list[str]
+) -> list[dict]:
+    """Compare, or go on with a comparison that was stopped.
+
+    Args:
+        rules: With commas between them.
+        seeds: Runs of each rule.
+        jobs: Runs at a time.
+        folder: Of the comparison; `None` for the default one.
+        rest: Flags of `tfcredit train`.
+
+    Returns:
+        As `compare`.
+
+    Raises:
+        UserError: As `compare`.
+    """
+    folder = folder or FOLDER
+    seeds = integer("--seeds", seeds, at_least=1)
+    jobs = integer("--jobs", jobs, at_least=1)
+    names = split(rules)
+    recipe, given = parse(rest)
+    for name in ("rule", "seed", *of_scope(recipe, "once")):
+        if name in given:
+            instead = {"rule": "name all rules in --rules", "seed": "give --seeds, their number"}
+            raise UserError(
+                f"--{name} is for a single run: "
+                f"{instead.get(name, 'leave it out; each run is below --compare_dir')}."
+            )
+    import_own(recipe.import_)
+    recipes = [dataclasses.replace(recipe, rule=name) for name in names]
+    for one in recipes:
+        rule_of(one)
+    # All runs are to have the data that were found at first, so "auto" is not kept.
+    recipe = dataclasses.replace(recipes[0], dataset=check(recipes))
+    comparison = Comparison(folder, recipe, names, seeds)
+    comparison.check()  # errors first, before any file
+    with comparison.locked():
+        comparison.prepare()
+        return _train(comparison, jobs)
+
+
+def split(rules: str) -> list[str]:
+    """Take apart a list of rules.
+
+    Args:
+        rules: As `--rules` takes them; commas in brackets belong to a rule.
+
+    Returns:
+        The rules.
+
+    Raises:
+        UserError: There is none, or one twice.
+    """
+    found = patterns.split(rules, ",")
+    if not all(found):
+        raise UserError(
+            f"--rules={rules} names no rule between two commas: give names such as "
+            f"backprop,tracking_mirror (known: {', '.join(known_rules.names())})."
+        )
+    for rule in found:
+        if found.count(rule) > 1:
+            raise UserError(f"--rules={rules} names {rule} twice: leave one out.")
+    return found
+
+
+def _train(comparison: Comparison, jobs: int) -> list[dict]:
+    total = len(comparison.rules) * comparison.seeds
+    ended = sum(comparison.has_ended(*task) for task in comparison.tasks())
+    print(
+        f"Comparing {len(comparison.rules)} rules with {comparison.seeds} seeds, {total} runs, in "
+        f"{comparison.path}" + (f", of which {ended} have ended" if ended else ""),
+        flush=True,
+    )
+    launcher = Runs(comparison, jobs)
+    whole = launcher.run()
+    records = comparison.write_results()
+    if not whole:
+        print(f"Stopped: the same command goes on with {comparison.path}.", flush=True)
+        return records
+    if records:
+        print(f"\n{comparison.markdown.read_text()}")
+        print(f"Figure: {comparison.figures[0]}\nPage:   {comparison.page}", flush=True)
+    if launcher.crashed:
+        raise UserError(
+            f"{len(launcher.crashed)} of {total} runs crashed (see {launcher.crashed[0]}): the "
+            "same command tries them again; the others are finished."
+        )
+    return records
+
+
+class Runs(Launcher):
+    """The runs of a comparison that have not ended; a task is a rule and a seed.
+
+    Args:
+        comparison: The prepared comparison.
+        jobs: Runs at a time.
+
+    Attributes:
+        crashed: The logs of runs that crashed.
+    """
+
+    def __init__(self, comparison: Comparison, jobs: int):
+        super().__init__(jobs)
+        self.comparison = comparison
+        self.crashed: list[str] = []
+        self._waiting = [each for each in comparison.tasks() if not comparison.has_ended(*each)]
+        self._left = len(self._waiting)
+        self._told = time.monotonic()
+
+    def next(self) -> tuple[str, int] | None:
+        """See `Launcher`."""
+        return self._waiting.pop(0) if self._waiting else None
+
+    def name_of(self, task: tuple[str, int]) -> str:
+        """See `Launcher`."""
+        return f"{task[0]}, seed {task[1]}"
+
+    def start_of(self, task: tuple[str, int]) -> tuple[Recipe, str]:
+        """See `Launcher`."""
+        rule, seed = task
+        folder = self.comparison.run_of(rule, seed).path
+        with self.comparison.writing():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        once = {"run_dir": str(folder), "resume": "auto"}
+        recipe = dataclasses.replace(self.comparison.recipe, rule=rule, seed=seed, **once)
+        return recipe, f"{folder}.log"
+
+    def is_to_stop(self, task: tuple[str, int]) -> bool:
+        """See `Launcher`; it tells the epoch if there was no line for long."""
+        if time.monotonic() - self._told > TOLD_EVERY:
+            rows = self.comparison.run_of(*task).rows(LARGEST)
+            if rows:
+                top1 = judged(rows[-1], "top1")
+                told = "" if top1 is None else f", top-1 {top1:.4f}"
+                self._tell(task, f"epoch {rows[-1]['epoch']}{told}")
+        return False
+
+    def ended(self, task: tuple[str, int], word: str, what: str | float | None) -> None:
+        """See `Launcher`."""
+        self._left -= 1
+        told = f"top-1 {what:.4f}" if word == "finished" else word
+        if word == "crashed":
+            self.crashed.append(self.start_of(task)[1])
+            told = f"crashed, see {self.crashed[-1]}"
+        self._tell(task, told)
+
+    def _tell(self, task: tuple[str, int], words: str) -> None:
+        total = len(self.comparison.rules) * self.comparison.seeds
+        print(
+            f"{time.strftime('%H:%M:%S')}  {total - self._left}/{total}  {self.name_of(task)}: "
+            f"{words}",
+            flush=True,
+        )
+        self._told = time.monotonic()

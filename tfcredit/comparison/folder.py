@@ -1,0 +1,158 @@
+"""The folder of a comparison: its runs, and the files that tell what came of them."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import matplotlib
+
+from tfcredit.analysis import plots
+from tfcredit.directories import Directory
+from tfcredit.errors import UserError
+from tfcredit.files import partial
+from tfcredit.records import markdown, write_csv
+from tfcredit.report.groups import HEADS, Group, cells, curves, grouped, results
+from tfcredit.report.page import page
+from tfcredit.report.reading import read_runs
+from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.run_directory import RunDirectory, as_name, differences
+
+PANELS = ("top1", "mean_angle")
+
+
+class Comparison(Directory):
+    """Files of a comparison: `compare.json runs/ compare.csv compare.md compare.svg compare.png`.
+
+    And `curves.csv report.html`. One process at a time works on it.
+
+    Args:
+        path: The folder.
+        recipe: What the runs have in common.
+        rules: The rules, as `--rule` takes them.
+        seeds: Runs of each rule, of the seeds from 0 on.
+    """
+
+    flag = "compare_dir"
+
+    def __init__(self, path: str | os.PathLike, recipe: Recipe, rules: Sequence[str], seeds: int):
+        super().__init__(path)
+        self.recipe, self.rules, self.seeds = recipe, list(rules), seeds
+        self.stated = self.path / "compare.json"
+        self.runs = self.path / "runs"
+        self.table = self.path / "compare.csv"
+        self.markdown = self.path / "compare.md"
+        self.curves = self.path / "curves.csv"
+        self.page = self.path / "report.html"
+        self.figures = [self.path / f"compare.{ending}" for ending in ("svg", "png")]
+        self.folders: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Check that the comparison may be started or continued here.
+
+        Raises:
+            UserError: The folder holds another comparison, other files or damaged ones.
+        """
+        if not self.stated.exists():
+            self.check_foreign({partial(self.stated)}, "comparison")
+            return
+        recipe, folders, seeds = self._stored()
+        for name, old, new in differences(recipe, replace(self.recipe, rule=recipe.rule)):
+            raise self._another(f"--{name}={old}, not {new}")
+        for rule in folders:
+            if rule not in self.rules:
+                raise self._another(f"the rule {rule}, which is not among --rules")
+        if seeds > self.seeds:
+            raise self._another(f"{seeds} seeds, not {self.seeds}")
+        self.folders = folders
+
+    def prepare(self) -> None:
+        """Write what is compared; rules and seeds may be added later.
+
+        Raises:
+            UserError: As `check`, or the folder can't be written.
+        """
+        self.check()  # again: another process may have been here before the lock
+        for rule in self.rules:
+            if rule not in self.folders:
+                name = as_name(rule).strip("-.")[:80] or "rule"
+                while name in self.folders.values():
+                    name += "-2"
+                self.folders[rule] = name
+        stated = {"seeds": self.seeds, "rules": self.folders}
+        self.write_json(self.stated, {**stated, "flags": self.recipe.flagfile().splitlines()})
+
+    def tasks(self) -> Iterator[tuple[str, int]]:
+        """Each rule with each seed; all rules with the first seed come first."""
+        for seed in range(self.seeds):
+            for rule in self.rules:
+                yield rule, seed
+
+    def run_of(self, rule: str, seed: int) -> RunDirectory:
+        """The run directory of a rule and a seed."""
+        return RunDirectory(self.runs / self.folders[rule] / f"seed{seed}")
+
+    def has_ended(self, rule: str, seed: int) -> bool:
+        """True if a run is finished or has diverged."""
+        run = self.run_of(rule, seed)
+        return run.summary.exists() or run.diverged.exists()
+
+    def groups(self) -> tuple[list[Group], list[str]]:
+        """The runs of each rule, and notes on what can't be read of them."""
+        paths = [self.run_of(*task).path for task in self.tasks() if self.has_ended(*task)]
+        runs, notes = read_runs(paths) if paths else ([], [])
+        order = {rule: index for index, rule in enumerate(self.rules)}
+        runs.sort(key=lambda run: (order[run.recipe.rule], run.recipe.seed))
+        return grouped(runs), notes
+
+    def write_results(self) -> list[dict]:
+        """Write tables, figures and the page.
+
+        Returns:
+            The records of `curves.csv`; none if no run has ended.
+
+        Raises:
+            UserError: The folder can't be written.
+        """
+        groups, notes = self.groups()
+        if not groups:
+            return []
+        records = curves(groups)
+        table = results(groups)
+        self.write(self.markdown, markdown(HEADS, map(cells, table), padded=True) + "\n")
+        with self.writing():
+            write_csv(table, self.table)
+            write_csv(records, self.curves)
+        self._draw(records)
+        runs = [run for group in groups for run in group.runs]
+        self.write(self.page, page(runs, notes))
+        return records
+
+    def _draw(self, records: list[dict]) -> None:
+        names = [n for n in PANELS if any(record[n] is not None for record in records)]
+        if not names:
+            return
+        with self.writing(), matplotlib.rc_context({"svg.hashsalt": "tfcredit"}):
+            figure = plots.compare(records, names)
+            svg, png = self.figures
+            figure.savefig(svg, metadata={"Date": None})
+            figure.savefig(png, dpi=150)
+
+    def _stored(self) -> tuple[Recipe, dict[str, str], int]:
+        """What is compared here: flags, folders of the rules, seeds."""
+        try:
+            content = json.loads(self.stated.read_text())
+            folders = {str(rule): pathlib.Path(n).name for rule, n in content["rules"].items()}
+            return parse(content["flags"])[0], folders, int(content["seeds"])
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise UserError(
+                f"{self.stated} is damaged or of no comparison: give another --{self.flag}; "
+                "nothing was touched."
+            ) from None
+
+    def _another(self, what: str) -> UserError:
+        return UserError(
+            f"{self.path} holds a comparison with {what}: give the flags that it was started with "
+            f"(rules and seeds may be added), or another --{self.flag}."
+        )

@@ -1,0 +1,155 @@
+"""Folders that one process at a time writes, and the names of the files of a run."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from tfcredit.errors import UserError
+from tfcredit.files import InUseError, is_locked, locked, place, written
+from tfcredit.tensor_files import reason
+
+_OF_EVENTS = ("events writer", "events file")
+"""In what TensorFlow says when it can't write TensorBoard's files."""
+
+
+class Directory:
+    """A folder that one process at a time writes.
+
+    Args:
+        path: The folder.
+    """
+
+    flag = "run_dir"
+    """Of the command line, which names the folder."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = place(path)
+        self.lock = self.path / "lock"
+        self._was_there = False
+
+    @contextlib.contextmanager
+    def locked(self, writes: bool = True) -> Iterator[None]:
+        """Keep other processes from working here; the lock goes with the process.
+
+        Args:
+            writes: True if this process writes the directory; others need no lock.
+
+        Raises:
+            UserError: Another process holds the lock, or the directory can't be written.
+        """
+        if not writes:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._was_there = True
+                stack.enter_context(locked(self.lock))
+            except InUseError as holder:
+                raise UserError(
+                    f"{self.path} is in use by {holder}: wait until it ends, or give another "
+                    f"--{self.flag}."
+                ) from None
+            except OSError as problem:
+                raise self.unwritable(problem) from None
+            yield
+
+    def is_locked(self) -> bool:
+        """True while a process writes here."""
+        return is_locked(self.lock)
+
+    def write(self, path: pathlib.Path, text: str) -> None:
+        """Write a small file so that it is there whole or not at all.
+
+        Args:
+            path: The file.
+            text: Its content.
+
+        Raises:
+            UserError: The directory can't be written, or the disk is full.
+        """
+        with self.writing(), written(path) as unfinished:
+            unfinished.write_text(text)
+
+    def write_json(self, path: pathlib.Path, content: dict) -> None:
+        """`write` of `content` as JSON."""
+        self.write(path, json.dumps(content, indent=1, default=str) + "\n")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell of a block that could not write.
+
+        Raises:
+            UserError: The block raised an OSError.
+        """
+        try:
+            yield
+        except OSError as problem:
+            raise self.unwritable(problem) from None
+        except tf.errors.OpError as problem:
+            if not any(words in str(problem) for words in (str(self.path), *_OF_EVENTS)):
+                raise
+            raise self.unwritable(OSError(reason(problem))) from None
+
+    def unwritable(self, problem: OSError) -> UserError:
+        """The error that tells that writing failed."""
+        if self._was_there and not self.path.exists():
+            return UserError(
+                f"{self.path} was moved or removed while it was in use: put it back, and continue "
+                "with --resume=auto."
+            )
+        return UserError(
+            f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
+            f"permissions or give another --{self.flag}; what was saved before is intact."
+        )
+
+    def check_foreign(self, own: set[pathlib.Path], holds: str) -> None:
+        """Check that the folder holds no files of others.
+
+        Args:
+            own: The files that may lie in it.
+            holds: What tfcredit would keep there: "run" or "search".
+
+        Raises:
+            UserError: It is a file, or holds other files.
+        """
+        if self.path.is_file():
+            raise UserError(f"{self.path} is a file: give a folder as --{self.flag}.")
+        if self.path.exists() and set(self.path.iterdir()) - {self.lock, *own}:
+            raise UserError(
+                f"{self.path} is not empty and holds no {holds} of tfcredit: give another "
+                f"--{self.flag}; nothing was touched."
+            )
+
+
+class RunFiles(Directory):
+    """Names of the files of one run.
+
+    `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
+    also `measures.csv`; until it ends, `progress.json` holds its times. One that diverged has
+    `diverged.txt` instead of a summary.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(path)
+        self.flags = self.path / "flags.txt"
+        self.metrics = self.path / "metrics.csv"
+        self.measures = self.path / "measures.csv"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model.keras"
+        self.summary = self.path / "summary.json"
+        self.diverged = self.path / "diverged.txt"
+        self.exported = self.path / "export"
+        self.progress = self.path / "progress.json"
+
+    def holds_run(self) -> bool:
+        """True if a run was started here."""
+        return self.flags.exists()

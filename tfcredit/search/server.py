@@ -1,8 +1,0 @@
-"""Imported by the server that trials are forked from: TensorFlow, without its banners."""
-
-import importlib
-
-from tfcredit.startup import import_tensorflow
-
-import_tensorflow()
-importlib.import_module("tfcredit.search.process")

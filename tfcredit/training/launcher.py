@@ -1,0 +1,124 @@
+"""Runs of one command, so many at a time, each in a process of its own."""
+
+import abc
+import collections
+from multiprocessing.connection import wait
+from typing import Any
+
+from tfcredit.errors import UserError
+from tfcredit.training.interrupt import StopSignal
+from tfcredit.training.processes import RunProcess
+from tfcredit.training.recipe import Recipe
+
+ATTEMPTS = 2
+"""Starts of a run whose process crashes."""
+PATIENCE = 1.0
+"""Seconds between two looks at whether the command is asked to stop."""
+
+
+class Launcher(abc.ABC):
+    """Trains runs until there are no more.
+
+    A subclass says which. A task is whatever stands for a run there.
+
+    Args:
+        jobs: Runs at a time.
+    """
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+        self.running: dict[RunProcess, Any] = {}
+        self._crashes: collections.Counter[str] = collections.Counter()
+
+    @abc.abstractmethod
+    def next(self) -> Any:
+        """The task to start now; `None` if there is none."""
+
+    @abc.abstractmethod
+    def name_of(self, task: Any) -> str:
+        """What messages call a task."""
+
+    @abc.abstractmethod
+    def start_of(self, task: Any) -> tuple[Recipe, str]:
+        """The recipe of a task, and the file that gets what its run prints."""
+
+    @abc.abstractmethod
+    def is_to_stop(self, task: Any) -> bool:
+        """True to end a run here that has told the end of an epoch."""
+
+    @abc.abstractmethod
+    def ended(self, task: Any, word: str, what: str | float | None) -> None:
+        """Take note of the end of a task.
+
+        Args:
+            task: The task.
+            word: "finished", "diverged", "crashed", or "pruned" if `is_to_stop` ended it.
+            what: What the process said beside that word.
+        """
+
+    def run(self) -> bool:
+        """Train them.
+
+        Returns:
+            True if all have ended; False if SIGTERM, SIGHUP or Ctrl-C came, and all is saved.
+
+        Raises:
+            UserError: A run can't be started: the flags, the data or the disk.
+        """
+        with StopSignal() as stop:
+            try:
+                while not stop.asked:
+                    while len(self.running) < self.jobs and (task := self.next()) is not None:
+                        self._start(task)
+                    if not self.running:
+                        return True
+                    speaking = wait([one.connection for one in self.running], PATIENCE)
+                    for process in [p for p in self.running if p.connection in speaking]:
+                        self._hear(process)
+            finally:
+                self._stop()
+        return False
+
+    def _start(self, task: Any) -> None:
+        places = {process.place for process in self.running}
+        place = next(place for place in range(self.jobs) if place not in places)
+        self.running[RunProcess(*self.start_of(task), place, self.jobs)] = task
+
+    def _hear(self, process: RunProcess) -> None:
+        task = self.running[process]
+        word, what = process.hear()
+        if word == "epoch":
+            if self.is_to_stop(task):
+                process.answer("stop")
+                self._end(process, "pruned")
+            else:
+                process.answer("go")
+        elif word in ("finished", "diverged"):
+            self._end(process, word, what)
+        elif word == "mistake":
+            raise UserError(f"{self.name_of(task)} can't be run: {what}")
+        else:
+            self._crashed(process)
+
+    def _crashed(self, process: RunProcess) -> None:
+        name = self.name_of(self.running[process])
+        self._crashes[name] += 1
+        if self._crashes[name] < ATTEMPTS:
+            process.join()
+            self._start(self.running.pop(process))
+        else:
+            self._end(process, "crashed")
+
+    def _end(self, process: RunProcess, word: str, what: str | float | None = None) -> None:
+        process.join()
+        self.ended(self.running.pop(process), word, what)
+
+    def _stop(self) -> None:
+        """Let the runs save and end; a later start continues them."""
+        for process in self.running:
+            process.answer("stop")
+        for process in self.running:
+            while process.hear()[0] == "epoch":
+                pass
+            process.join()
+        self.running.clear()

@@ -1,5 +1,6 @@
 """Set-up of the whole test suite."""
 
+import collections
 import os
 
 # Before TensorFlow is imported anywhere. It has oneDNN off by default on CPUs without AVX-512 VNNI
@@ -50,9 +51,15 @@ TOGETHER = ["test_survival", "test_strategies", "test_search", "test_tensorboard
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
+    cases: collections.Counter[tuple] = collections.Counter()
     for item in items:
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        if every := item.get_closest_marker("every"):
+            function = item.path, item.originalname
+            if cases[function] % every.args[0]:
+                item.add_marker(pytest.mark.slow)
+            cases[function] += 1
 
     # Long tests first, so that parallel workers end at about the same time.
     def place(item):

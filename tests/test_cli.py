@@ -131,6 +131,7 @@ def test_a_bad_tf_config(text, tmp_path, capsys, monkeypatch):
     assert "TF_CONFIG" in error and '"cluster"' in error and "Traceback" not in error
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "flags, words",
     [
@@ -149,6 +150,7 @@ def test_mistakes_about_devices(flags, words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "flag", ["--rule=weight_mirror", "--model=conv", "--batch_size=50", "--decay=0.5"]
 )

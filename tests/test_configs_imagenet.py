@@ -182,6 +182,7 @@ def test_flops_are_near_the_closed_form_bounds():
             assert bound <= model.cost(counts, rule).flops / base <= bound + 0.02
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("rule", model.RULES)
 def test_checkpoint_size_is_that_of_all_variables(rule):
     network = models.get("resnet18", input_shape=(32, 32, 3), rule=rule, seed=0)

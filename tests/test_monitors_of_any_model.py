@@ -140,6 +140,7 @@ def tags(folder):
     return {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
 
 
+@pytest.mark.every(5)
 @pytest.mark.filterwarnings("ignore:stay on backprop")
 @pytest.mark.parametrize("name", MODELS)
 def test_monitors_watch_any_model(name, tmp_path, monkeypatch):

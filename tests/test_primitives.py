@@ -89,6 +89,7 @@ def test_closed_form_equals_automatic_differentiation(made, coefficients):
     assert_close(differentiable[1], expected[1])
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("names", FUSED, ids="+".join)
 @pytest.mark.parametrize(
     "connection, shape, kernel_shape",

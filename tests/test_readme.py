@@ -111,6 +111,7 @@ def test_a_config_states_only_what_differs_from_the_defaults(path):
     assert {name for name in given if getattr(recipe, name) == getattr(Recipe(), name)} <= {"rule"}
 
 
+@pytest.mark.every(5)
 @config
 def test_a_config_makes_a_run(path):
     recipe, given = parse([f"--flagfile={path}"])

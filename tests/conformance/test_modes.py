@@ -36,6 +36,7 @@ def call(made, x):
     return run
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name, rule", MORE_PAIRS)
 def test_layer_in_graph_and_eager(name, rule):
     results = []
@@ -45,6 +46,7 @@ def test_layer_in_graph_and_eager(name, rule):
     assert_close(results[1], results[0], 1e-5)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize(
     "name, rule", crossed(LAYERS, RULES, quick=lambda name, rule: name in ("dense", "conv"))
 )

@@ -50,6 +50,7 @@ def trained(rule, dtype=None):
     return model, before, train(model, 2)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_network_trains_as_in_float32(rule, policy):

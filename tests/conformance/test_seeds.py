@@ -38,6 +38,7 @@ def test_seed_gives_the_feedback_kernel(name, rule):
     assert (first == again).all() and (first != other).any()
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_global_seed_repeats_a_whole_training(rule):
     results = []

@@ -113,6 +113,7 @@ QUICK = ["info_alignment", "feedback_alignment", "calibrated_mirror", "kolen_pol
 FEEDBACK = [rule for rule in RULES if rules.get(RULES[rule]).has_feedback_kernel]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "name, rule", crossed(NETWORKS, FEEDBACK, quick=lambda name, rule: rule in QUICK)
 )

@@ -116,6 +116,7 @@ def learned(model):
     return [record["layer"] for record in convert.report(model) if record["rule"] != "backprop"]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_all_layers_are_exchanged_where_they_are(name):
     make, count = NETWORKS[name]

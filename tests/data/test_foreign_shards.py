@@ -117,6 +117,7 @@ def checksum(content):
     return (((crc >> 15) | (crc << 17)) + _masked) & 0xFFFFFFFF
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("is_checked", [True, False])
 @pytest.mark.parametrize("more", [-200, -16, -1, "none", 1, 16, 700, 1 << 40, "all"])
 def test_any_damaged_length(tmp_path, more, is_checked):

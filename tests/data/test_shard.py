@@ -37,6 +37,7 @@ def data(request) -> ImageData:
     return imagenet.build(folder, image_size=8, shuffle_buffer=4)
 
 
+@pytest.mark.every(7)
 @pytest.mark.parametrize("batch_size", [4, 8, 12])
 @pytest.mark.parametrize(("count", "pieces"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
 def test_every_test_image_is_seen_once(data, batch_size, count, pieces):
@@ -87,6 +88,7 @@ def test_a_host_with_too_few_records_begins_again(shards):
     assert sizes == [4, 5, 5]  # the file of 4 records gives one of them twice
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("start", [1, 2])
 def test_a_start_in_mid_epoch_is_exact_on_every_host(data, start):
     for part in hosts(2, 2):

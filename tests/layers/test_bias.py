@@ -24,6 +24,7 @@ LAYERS = {
 }  # fmt: skip
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "bfloat16"])
 @pytest.mark.parametrize("rule", ["backprop", "feedback_alignment"])
 @pytest.mark.parametrize("name", LAYERS)

@@ -49,6 +49,7 @@ SENDING = [rule for rule in RULES if rules.get(RULES[rule]).sends_error]
 
 
 # The inner layers are those of tests/conformance, which each rule is tried on.
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "name, rule",
     crossed(LAYERS, SENDING, quick=lambda n, rule: rule in QUICK or n == "SeparableConv2D"),
@@ -112,6 +113,7 @@ def test_feedback_kernels_are_seeded_and_independent(name):
         assert len({kernel.tobytes() for kernel in kernels[0]}) == len(kernels[0])
 
 
+@pytest.mark.every(7)
 @EVERY
 @pytest.mark.parametrize("rule", ["backprop", "info_alignment", "calibrated_mirror"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])

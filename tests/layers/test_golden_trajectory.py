@@ -40,6 +40,7 @@ def forward_terms(model, x):
     return total
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("case", sorted(description("trajectory_fc")))
 def test_training_follows_the_authors(case):
     entry, stored = description("trajectory_fc")[case], arrays("trajectory_fc")

@@ -36,6 +36,7 @@ def pair(name, rule, **options):
     return theirs, MAKE[name](layers, rule=RULES[rule], seed=1, **options)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("kind", TYPES)
 @pytest.mark.parametrize("rule", ONE_OF_EACH)
 @pytest.mark.parametrize("name", MAKE)
@@ -64,6 +65,7 @@ def test_policies(kind, rule, policy):
     np.testing.assert_allclose(tf.cast(found, "float64"), tf.cast(expected, "float64"), 2e-2, 2e-2)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in WITHOUT_B])
 def test_whole_numbers_under_every_rule(rule):
     theirs, ours = pair("dense", rule)

@@ -54,6 +54,7 @@ def gradients(layer, x, training=True):
     return tape.gradient(loss, [x, *variables])
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name, rule", crossed(LAYERS, NAMED, quick=is_quick))
 def test_error_travels_through_the_feedback_kernel(name, rule):
     x = tf.constant(np.random.default_rng(0).normal(size=(3, *LAYERS[name][1])), tf.float32)
@@ -110,6 +111,7 @@ def test_error_below_does_not_depend_on_the_forward_kernel(name):
     np.testing.assert_allclose(gradients(layer, x)[0], 2.0 * before, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("rule", NAMED)
 def test_outputs_do_not_depend_on_the_rule(rule):
     for name in LAYERS:

@@ -34,6 +34,7 @@ def penalised(rule, wrap=lambda function: function):
     return one, list(zip(names, run(X), strict=True))
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
 @pytest.mark.parametrize("rule", [r for r in RULES if r not in (*NONE, *FOLLOW, "alignment")])
 def test_a_gradient_penalty_does_not_teach_b(rule, wrap):

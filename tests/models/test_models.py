@@ -39,6 +39,7 @@ def test_names_are_sorted_and_hold_every_network():
     assert models.names() == sorted(SMALL_NETWORKS + large)
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_resnets_have_the_authors_variables(name, monkeypatch):
     # Drawing up to 129 million random numbers would take most of the time.
@@ -70,6 +71,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name, rule", PAIRS)
 def test_every_network_is_built_with_every_rule(name, rule):
     shape = SMALL_IMAGE if name in SMALL_NETWORKS else (64, 64, 3)
@@ -94,6 +96,7 @@ def test_small_networks_compute_finite_logits(name):
     assert np.isfinite(logits).all() and logits.std() > 0
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", ["resnet8", "fc", "conv"])
 def test_networks_learn_with_fit_and_are_the_same_after_saving(name, tmp_path):
     generator = np.random.default_rng(0)

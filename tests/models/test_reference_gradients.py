@@ -149,6 +149,7 @@ def own_tolerance(rule, path):
     return TIED.get(path, TOLERANCE)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "rule", crossed(RULES, quick=lambda rule: rule in ("symmetric", "information"))
 )

@@ -48,6 +48,7 @@ def trajectory(optimizer, dtype, steps=6, sparse=False, jit=False):
     return np.stack(seen)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 2e-6)])
 def test_steps_are_those_of_keras(name, dtype, tolerance):

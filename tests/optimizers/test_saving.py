@@ -56,6 +56,7 @@ def assert_straight(network, make):
     toy.assert_same(toy.state(network.optimizer), state)
 
 
+@pytest.mark.every(3)
 @make
 def test_keras_file_continues_alike(make, tmp_path):
     first = toy.fit(toy.model(make()), epochs=1)
@@ -65,6 +66,7 @@ def test_keras_file_continues_alike(make, tmp_path):
     assert_straight(toy.fit(second, epochs=2), make)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     ("make", "built"), [(make, True) for make in MAKERS] + [(loss_scaled, False)]
 )

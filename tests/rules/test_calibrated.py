@@ -90,6 +90,7 @@ class Learner:
         return np.array(errors)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "name, angle",
     crossed(LAYERS, [3, 5, 10, 20], quick=lambda name, angle: angle == 10 or name in FIRST),
@@ -122,6 +123,7 @@ def test_gain_rises_where_w_runs_away():
     assert max(errors) < 0.35
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", LAYERS)
 def test_estimate_is_unbiased(name):
     """With gain 1/t B is the mean of t estimates: its error falls as (fan_in - 1) / t."""
@@ -150,6 +152,7 @@ def test_first_step_is_the_first_estimate():
     np.testing.assert_allclose(learner.b, other.b, atol=1e-4)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "name, gain",
     crossed(LAYERS, [0.05, 0.3, 0.6, 0.9], quick=lambda name, gain: gain == 0.3 or name in FIRST),
@@ -169,6 +172,7 @@ def test_activation_becomes_w(name, gain):
     assert 0.7 < rate / np.log1p(-own_gain) < 1.6
 
 
+@pytest.mark.every(5)
 @pytest.mark.parametrize("gain", [0.05, 0.9])
 @pytest.mark.parametrize("name", LAYERS)
 def test_worst_direction_shrinks_too(name, gain):

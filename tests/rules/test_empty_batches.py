@@ -26,6 +26,7 @@ def gradients(made, x, wrap):
     return run(x)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
 @pytest.mark.parametrize("rule", WITH_B)
 def test_an_empty_batch(rule, known):

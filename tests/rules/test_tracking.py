@@ -116,6 +116,7 @@ def test_angle_only_falls_where_b_gets_what_w_gets(kind):
     assert max(errors) < 1.2 * errors[0] and errors[-1] < 0.7 * errors[0]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("samples", [2, 64])
 @pytest.mark.parametrize("kind", RULES)
 @pytest.mark.parametrize("name", ["dense", "same", "depthwise"])

@@ -66,6 +66,7 @@ def by_hand():
     return model.get_weights(), np.mean(losses)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("runs", [[1] * STEPS, [STEPS], [5, 3], [2, 6]], ids=str)
 def test_it_equals_an_optimizer_that_sees_every_kth_step(runs, by_hand):
     weights, loss = by_hand

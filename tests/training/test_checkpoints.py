@@ -74,6 +74,7 @@ def damage(path, kind):
 KINDS = ["cut", "emptied", "zeros", "flipped", "missing"]
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
 @pytest.mark.parametrize("kind", [*KINDS, "long lengths"])
 def test_the_one_before_a_damaged_one_is_restored(ending, kind, folder, capsys):

@@ -196,6 +196,7 @@ SURVIVED = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", SURVIVED)
 def test_a_run_goes_on_without_what_it_can_spare(name, run):
     unfinished(SURVIVED[name])(run) if name != "summary is junk" else SURVIVED[name](run)
@@ -332,6 +333,7 @@ FULL = [("opens", "lock"), ("writes", ".partial-summary.json")]
 FULL += [("opens", ".partial-metrics.csv"), ("writes", ".partial-measures.csv")]
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize(("kind", "name"), FULL)  # test_full_disk.py tries all
 def test_a_full_disk_is_told_and_the_run_goes_on(kind, name, disk, tmp_path):
     disk(kind, name)

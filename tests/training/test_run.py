@@ -248,6 +248,7 @@ def test_skipped_steps_are_told_and_counted(flags, tmp_path, capsys, monkeypatch
     assert [event.step for event in events.Tensors("angle/mean")] == expected
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     "flags",
     [

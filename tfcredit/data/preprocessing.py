@@ -49,31 +49,45 @@ def _encoded_shape(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_png(encoded, channels=3))[:2],
+        lambda: tf.shape(_decoded(encoded))[:2],
     )
 
 
-def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor, channels: int = 3) -> tf.Tensor:
+def _decoded(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes an image in colours, of an animation the first frame; its opacity is left out.
+
+    Args:
+        encoded: JPEG, PNG, GIF or BMP; a scalar string.
+
+    Returns:
+        uint8 of shape (height, width, 3).
+    """
+    # With channels=3 TensorFlow refuses grey bitmaps and those with opacity.
+    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    coloured = tf.cast(tf.shape(image)[2] >= 3, tf.int32)
+    return tf.gather(image, tf.range(3) * coloured, axis=2)
+
+
+def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Decodes a part of an image.
 
     Args:
-        encoded: JPEG (grey, colour or CMYK), PNG or GIF without animation; a scalar string.
+        encoded: JPEG (grey, colour or CMYK), PNG, GIF (the first frame) or BMP; a scalar string.
         window: int32 of shape (4,): top, left, height and width of the part, in pixels.
-        channels: 3 for colours, 1 for grey.
 
     Returns:
-        uint8 of shape (height, width, channels).
+        uint8 of shape (height, width, 3).
     """
 
     def other() -> tf.Tensor:
-        image = tf.io.decode_png(encoded, channels=channels)
+        image = _decoded(encoded)
         return tf.image.crop_to_bounding_box(image, window[0], window[1], window[2], window[3])
 
     return tf.cond(
         tf.io.is_jpeg(encoded),
         # As other decoders do it; TensorFlow's default is off by up to 4 of 255 and no faster.
         lambda: tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=channels, dct_method="INTEGER_ACCURATE"
+            encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
         ),
         other,
     )

@@ -52,7 +52,7 @@ def _use(recipe: Recipe, given: set[str]) -> None:
 
 def _print_results(results: dict) -> None:
     print(
-        f"Step {results['step']}: test top-1 {results['top1']:.4f}, "
+        f"Step {results['step']}: {results.get('part', 'test')} top-1 {results['top1']:.4f}, "
         f"top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
         flush=True,
     )
@@ -64,6 +64,8 @@ def _print_summary(summary: dict, directory) -> None:
         print(f"  angle of W and B, {layer}: {angle:.1f} degrees")
     if summary["mean_angle"] is not None:
         print(f"  mean angle: {summary['mean_angle']:.1f} degrees")
+    if "validation_top1" in summary:
+        print(f"Validation top-1 {summary['validation_top1']:.4f}")
     _print_results(summary)
     print(f"Run directory: {directory.path}")
     print(f"Watch it: tensorboard --logdir {shlex.quote(str(directory.tensorboard))}")

@@ -84,7 +84,8 @@ class Recipe:
     dataset: str = flag(
         "auto",
         "Data",
-        "auto (ImageNet if found, else embedded), embedded, imagenet, synthetic, or a TFDS name",
+        "auto (ImageNet if found, else embedded), embedded, folder (one per class), "
+        "imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
     )
     data_dir: str | None = flag(None, "Data", "folder of the data set", path=True, scope="start")
@@ -101,14 +102,21 @@ class Recipe:
     preprocessing: str | None = flag(
         None,
         "Data",
-        "of ImageNet's images; default: resnet, for v2 networks inception",
+        "of ImageNet's and folders' images; default: resnet, for v2 networks inception",
         choices=("resnet", "inception"),
     )
     image_size: int | None = flag(
         None,
         "Data",
-        "height and width in pixels; default for ImageNet: 224, with inception 299",
+        "height and width in pixels; default for ImageNet and folders: 224, with inception 299",
         at_least=8,
+    )
+    validation_examples: int | None = flag(
+        None,
+        "Data",
+        "training images held out, by which a search and checkpoints/best choose, not by test "
+        "images; default: none",
+        at_least=1,
     )
     max_corrupt_records: int = flag(
         0, "Data", "damaged images to skip before the run stops", at_least=0, scope="start"

@@ -11,6 +11,7 @@ from tfcredit.startup import check_backend
 
 COMMANDS = {
     "train": ("tfcredit.training", "train, evaluate or export as the flags say"),
+    "evaluate": ("tfcredit.evaluate", "top-1, top-5 and loss of a network on a set of images"),
     "prepare-imagenet": (
         "tfcredit.prepare",
         "make ready shards of the official archives of ILSVRC2012",

@@ -77,6 +77,18 @@ class Recipe:
     l2: float | None = flag(
         None, "Network", "L2 on forward kernels; default: the network's", at_least=0.0
     )
+    initial_weights: str | None = flag(
+        None,
+        "Network",
+        "start from the weights of a .keras or .weights.h5 file, a run or its checkpoint",
+        path=True,
+    )
+    initial_head: str | None = flag(
+        None,
+        "Network",
+        "the last layer of --initial_weights; default: keep",
+        choices=("keep", "drop"),
+    )
     sync_batch_norm: bool = flag(
         False, "Network", "normalize over the images of all replicas, not of each one"
     )
@@ -276,6 +288,11 @@ class Recipe:
                 self.epochs is not None and self.steps is not None,
                 *("epochs", "steps"),
                 "both give the length of the run; leave one out",
+            ),
+            (
+                self.initial_head == "drop" and self.initial_weights is None,
+                *("initial_head", "initial_weights"),
+                "there is no last layer to drop; leave it out, or name a file or run",
             ),
             (
                 self.overwrite and self.resume != "never",

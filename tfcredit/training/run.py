@@ -5,6 +5,7 @@ import functools
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,8 +17,9 @@ from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.errors import UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
-from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.checkpoints import Checkpoints, newest
 from tfcredit.training.environment import environment
+from tfcredit.training.initial import start_from
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
@@ -66,7 +68,7 @@ class Run:
         Raises:
             UserError: It can't be built.
         """
-        self._build()
+        self._initialized(self._build())
 
     def train(self, stop: StopSignal | None = None) -> dict | None:
         """Train to the end.
@@ -88,10 +90,22 @@ class Run:
             if self.cluster.is_chief:
                 self.directory.check(self.recipe)
             trainer = self._build()  # errors of the network first, before any file
+            self._initialized(trainer)
             if stop.asked and not self.cluster.workers:  # several workers agree on it in a step
                 return self._stopped(stop, "before its first step")
             with self.directory.locked(self.cluster.is_chief):
                 return self._train(trainer, stop)
+
+    def _initialized(self, trainer: Trainer) -> None:
+        """Give the network the weights that it starts from, unless it continues."""
+        recipe, checkpoints = self.recipe, self.directory.checkpoints
+        continues = newest(checkpoints) is not None and not recipe.overwrite
+        if recipe.initial_weights is None or continues:
+            return
+        drop = recipe.initial_head == "drop"
+        told = start_from(trainer.network, Path(recipe.initial_weights), drop, self.plan.network)
+        if self.cluster.is_chief:
+            print(told, flush=True)
 
     def _stopped(self, stop: StopSignal, when: str) -> None:
         by = stop.by or "a signal to another worker"

@@ -61,7 +61,8 @@ def test_a_folder_is_a_class(tree):
     expected = [(10 * n, n % 2) for n in range(12)]
     assert sorted(seen(found.train(4, seed=0, epoch=0))) == expected
     tested = seen(found.evaluation(batch_size=4))
-    assert tested == [(200, 0), (220, 0), (240, 0), (210, 1), (230, 1)]
+    assert sorted(tested) == [(200, 0), (210, 1), (220, 0), (230, 1), (240, 0)]
+    assert [label for _, label in tested] != [0, 0, 0, 1, 1]  # a batch has images of many classes
 
 
 def test_order_follows_from_seed_and_epoch_on_any_number_of_hosts(tree):
@@ -71,7 +72,7 @@ def test_order_follows_from_seed_and_epoch_on_any_number_of_hosts(tree):
     hosts = [seen(found.train(4, 0, 0, shard=Shard(index, 2))) for index in (0, 1)]
     joined = [hosts[host][2 * step + i] for step in range(3) for host in (0, 1) for i in (0, 1)]
     assert joined == whole
-    assert [shade for shade, _ in seen(found.evaluation(4, Shard(1, 2)))] == [220, 210]
+    assert seen(found.evaluation(4, Shard(1, 2))) == seen(found.evaluation(4))[1::2]
 
 
 def test_an_epoch_that_starts_later_gives_the_same_pixels(tree):

@@ -1,6 +1,7 @@
 """Images in folders: one folder per class, in `train/` and `val/` or in one tree."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,12 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @functools.cached_property
+    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Paths and labels on the host, made once for all epochs."""
+        with tf.device("CPU"):
+            return tf.constant(list(self.paths), tf.string), tf.constant(self.labels)
 
     def take(self, places: np.ndarray) -> "Part":
         """The images at some places."""
@@ -95,11 +102,11 @@ class FolderSource(EncodedSource):
         )
 
     def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        """Batches of the test images, class by class; see `ImageData.evaluation`."""
+        """Batches of the test images in a fixed order; see `ImageData.evaluation`."""
         return self._in_order_of(self.test_part, batch_size, shard)
 
     def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        """Batches of the validation images, class by class; see `ImageData.validation`."""
+        """Batches of the validation images in a fixed order; see `ImageData.validation`."""
         return self._in_order_of(self.validation_part, batch_size, shard)
 
     def hold_out(self, examples: int, seed: int) -> "FolderSource":
@@ -109,7 +116,9 @@ class FolderSource(EncodedSource):
         return dataclasses.replace(self, train_part=kept, validation_part=validation)
 
     def _in_order_of(self, part: Part, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        elements = self._elements(part, np.arange(shard.index, len(part), shard.count))
+        # Drawn, so that a batch has images of many classes, as those that a run measures on.
+        order = np.random.RandomState(derive(0, "data", "evaluation")).permutation(len(part))
+        elements = self._elements(part, order[shard.index :: shard.count])
         pieces = shard.evaluation_pieces(batch_size, len(part))
         return self._evaluation_batches(
             elements, _names(part), shard.piece_size(batch_size), pieces
@@ -117,8 +126,7 @@ class FolderSource(EncodedSource):
 
     def _elements(self, part: Part, order: np.ndarray) -> tf.data.Dataset:
         """Elements of `EncodedSource`, whose content is a path and a label."""
-        with tf.device("CPU"):
-            paths, labels = tf.constant(list(part.paths), tf.string), tf.constant(part.labels)
+        paths, labels = part.tensors
 
         def element(file: tf.Tensor) -> tuple[tf.Tensor, ...]:
             content = tf.gather(paths, file), tf.gather(labels, file)
@@ -172,7 +180,7 @@ def build(
 
     Args:
         data_dir: The folder, on a file system.
-        preprocessing: "resnet" or "inception"; see `tfcredit.data.preprocessing`.
+        preprocessing: "resnet", "inception" or "raw"; see `tfcredit.data.preprocessing`.
         image_size: Height and width of the images to give, in pixels; by default 224 for "resnet"
             and 299 for "inception".
         augment: True to crop and flip training images at random.
@@ -300,7 +308,8 @@ def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Part:
             )
         paths += images
         labels += [names.index(name)] * len(images)
-    encoded = [os.fsencode(tree.root / path) for path in paths]
+    start = os.fsencode(tree.root)
+    encoded = [os.path.join(start, os.fsencode(path)) for path in paths]
     return Part(encoded, np.array(labels, np.int32))
 
 

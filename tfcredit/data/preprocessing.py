@@ -143,6 +143,11 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         float32 of shape (size, size, 3), normalised.
     """
+    return normalise(_central_part(encoded, size))
+
+
+def _central_part(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """The centre of the resized image: float32, 0 to 255."""
     sides = tf.cast(_encoded_shape(encoded), tf.float32)
     resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
     offset = tf.floor((resized - size) / 2)  # of the result in the resized image
@@ -155,7 +160,7 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     image = _decoded_crop(encoded, window)
     for axis in (0, 1):
         image = _interpolate(image, axis, places[axis] - first[axis])
-    return normalise(tf.ensure_shape(image, [size, size, 3]))
+    return tf.ensure_shape(image, [size, size, 3])
 
 
 def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
@@ -168,6 +173,33 @@ def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
     )
     left, right = tf.cast(left, tf.float32), tf.cast(right, tf.float32)
     return left + (right - left) * part
+
+
+def raw_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Does as `train_image`, but leaves colours as they are.
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int: seed of all that is random.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3), 0 to 255.
+    """
+    return _random_part(encoded, seed, size)
+
+
+def raw_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Does as `evaluation_image`, but leaves colours as they are.
+
+    Args:
+        encoded: The image file, a scalar string.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3), 0 to 255.
+    """
+    return _central_part(encoded, size)
 
 
 def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
@@ -224,6 +256,7 @@ class Preprocessing:
 KNOWN = {
     "resnet": Preprocessing(train_image, evaluation_image, 224),
     "inception": Preprocessing(inception_train_image, inception_evaluation_image, 299),
+    "raw": Preprocessing(raw_train_image, raw_evaluation_image, 224),
 }
 """The ways of preprocessing by name."""
 
@@ -232,7 +265,7 @@ def get(name: str) -> Preprocessing:
     """Gets a way of preprocessing by its name.
 
     Args:
-        name: "resnet" or "inception".
+        name: "resnet", "inception", or "raw": as "resnet", but with colours of 0 to 255.
 
     Returns:
         Its functions and image size.

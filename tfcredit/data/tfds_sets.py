@@ -86,7 +86,7 @@ def build(
     Args:
         name: The set, such as "cifar10" or "imagenet2012".
         data_dir: Folder of prepared sets, local or `gs://`; TensorFlow Datasets' own by default.
-        preprocessing: "resnet" or "inception", for sets that are not kept in memory.
+        preprocessing: "resnet", "inception" or "raw", for sets that are not kept in memory.
         image_size: Height and width of the images to give, in pixels.
         augment: True to change training images at random: crop and flip them, or, if small, shift
             and flip them.

@@ -1,11 +1,13 @@
 """The command `tfcredit train`, also `run_imagenet.py`: train, evaluate or export a run."""
 
 import shlex
+import textwrap
 
 from tfcredit.arguments import HELP
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import usage
 from tfcredit.training.interrupt import StopSignal
+from tfcredit.training.known_names import NAMES
 from tfcredit.training.recipe import Recipe, parse
 
 
@@ -21,6 +23,10 @@ def main(arguments: list[str], program: str = "tfcredit train") -> None:
     """
     if HELP & set(arguments):
         print(usage(Recipe, program))
+        print("\nNames:")
+        for flag, names in NAMES.items():
+            text = f"  --{flag:<25}{', '.join(names)}"
+            print(*textwrap.wrap(text, 100, subsequent_indent=" " * 29), sep="\n")
         return
     recipe, given = parse(arguments)
     if recipe.mode in ("evaluate", "export"):

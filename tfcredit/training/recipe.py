@@ -114,8 +114,9 @@ class Recipe:
     preprocessing: str | None = flag(
         None,
         "Data",
-        "of ImageNet's and folders' images; default: resnet, for v2 networks inception",
-        choices=("resnet", "inception"),
+        "of ImageNet's and folders' images; default: resnet, for v2 networks inception; "
+        "raw: colours of 0 to 255",
+        choices=("resnet", "inception", "raw"),
     )
     image_size: int | None = flag(
         None,
@@ -181,6 +182,13 @@ class Recipe:
     )
     accumulation_steps: int = flag(
         1, "Training", "parts of a batch, computed one by one to save memory", at_least=1
+    )
+    label_smoothing: float | None = flag(
+        None,
+        "Training",
+        "part of each label that is spread over all classes, in training; default: 0",
+        at_least=0.0,
+        at_most=1.0,
     )
     noise: str = flag(
         "none",

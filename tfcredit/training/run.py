@@ -278,6 +278,7 @@ class Run:
                 self.cluster.strategy,
                 recipe.accumulation_steps,
                 recipe.alignment_every,
+                recipe.label_smoothing or 0.0,
             )
 
     def _checkpoints(self, trainer: Trainer) -> Checkpoints:

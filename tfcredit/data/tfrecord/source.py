@@ -172,7 +172,7 @@ def from_files(
         counts: Number of records in the training files and in the test files.
         record_format: Keys of image and label.
         log: Log of corrupt records.
-        preprocessing: "resnet" or "inception".
+        preprocessing: "resnet", "inception" or "raw".
         image_size: Height and width of the images, in pixels; None for the size that goes with
             `preprocessing`.
         augment: True to crop and flip training images at random.

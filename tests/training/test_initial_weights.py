@@ -69,6 +69,15 @@ def test_of_a_plain_network_w_is_taken_and_b_starts_anew(files, name):
         assert record["angle"] == pytest.approx(30, abs=0.1)
 
 
+def test_a_rule_that_states_its_angle_takes_no_kernel_of_another(tmp_path):
+    fc("soft_alignment(angle=30)").save(tmp_path / "x.keras")
+    found, told = started(tmp_path / "x.keras", rule="soft_alignment(angle=60)")
+    assert "0 of 3 feedback kernels" in told
+    assert all(record["angle"] == pytest.approx(60, abs=0.1) for record in alignment(found))
+    _, told = started(tmp_path / "x.keras", rule="soft_alignment(angle=30)")
+    assert "3 of 3 feedback kernels" in told
+
+
 def test_a_tracking_rule_aligns_with_the_new_weights(files):
     network, folder = files
     found, _ = started(folder / "plain.keras", rule="tracking_mirror(angle=2)")

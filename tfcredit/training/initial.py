@@ -12,6 +12,8 @@ import numpy as np
 from tfcredit.analysis import feedback_layers
 from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
+from tfcredit.layers import FeedbackLayer
+from tfcredit.rules import Rule, serialize
 from tfcredit.training.saved import NETWORK, Saved
 from tfcredit.training.state import variables_of
 
@@ -25,8 +27,9 @@ def start_from(
     """Give a network the weights of another one of the same layers.
 
     Every layer gets its forward weights. It also gets its feedback kernel where the other one has
-    one that fits. Where it has none, a feedback kernel that starts from the forward kernel starts
-    from the new one; others stay as they were drawn, and their rules align them.
+    one that fits; under a rule that states the angle at which it starts, of the same rule only.
+    Where it has none, a feedback kernel that starts from the forward kernel starts from the new
+    one; others stay as they were drawn, and their rules align them.
 
     Args:
         network: The network; left as it is if the weights do not fit.
@@ -45,15 +48,16 @@ def start_from(
     dropped = _layer(forward[-1]) if drop_head else None
     wanted = [name for name in forward if _layer(name) != dropped]
     if path.name.endswith(WEIGHTS):
-        source = _of_weights_file(path, wanted, make)
+        source, rules = _of_weights_file(path, wanted, make), {}
     else:
-        source = _without_owner(Saved.at(path).weights())
+        saved = Saved.at(path)
+        source, rules = _without_owner(saved.weights()), saved.rules()
     _check(path, source, targets, wanted, dropped)
     for name in wanted:
         targets[name].assign(source[name])
     taken, layers = 0, feedback_layers(network)
     for layer in layers:
-        taken += _give_feedback(layer, source, dropped)
+        taken += layer.name != dropped and _give_feedback(layer, source, rules)
     for name, variable in targets.items():  # what errors travel through beside layers
         direct = "/feedback_kernel_" in name and name in source
         if direct and source[name].shape == tuple(variable.shape):
@@ -67,18 +71,22 @@ def start_from(
 
 
 def _give_feedback(
-    layer: keras.Layer, source: Mapping[str, np.ndarray], dropped: str | None
-) -> int:
+    layer: FeedbackLayer, source: Mapping[str, np.ndarray], rules: Mapping[str, Rule]
+) -> bool:
     """Give a layer the feedback kernel and the memory of its rule, or start them anew."""
     own = {v.path: v for v in (layer.feedback_kernel, layer.rule_memory) if v is not None}
-    if not own or layer.name == dropped:
-        return 0
-    if all(name in source and source[name].shape == tuple(v.shape) for name, v in own.items()):
-        for name, variable in own.items():
-            variable.assign(source[name])
-        return 1
-    layer.renew_feedback_kernel()
-    return 0
+    if not own:
+        return False
+    fits = all(name in source and source[name].shape == tuple(v.shape) for name, v in own.items())
+    if fits and layer.rule.start_angle is not None:
+        rule = rules.get(layer.name, rules.get(""))
+        fits = rule is not None and serialize(rule) == serialize(layer.rule)
+    if not fits:
+        layer.renew_feedback_kernel()
+        return False
+    for name, variable in own.items():
+        variable.assign(source[name])
+    return True
 
 
 def _without_owner(named: Mapping) -> dict:

@@ -1,17 +1,21 @@
 """Networks that are saved in one of several ways: a file, a run, or a checkpoint of a run."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from tfcredit import models
+from tfcredit.analysis import feedback_layers
 from tfcredit.errors import UserError
+from tfcredit.rules import Rule
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 from tfcredit.training.checkpoints import newest
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
+from tfcredit.training.rule_flags import rule_of
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.state import named
 
@@ -89,7 +93,7 @@ class Saved:
             UserError: It can't be loaded.
         """
         if self.file is not None:
-            return load(self.file)
+            return self._loaded
         network = Plan.of(self.recipe).network()
         variables, stored = named({"network": network}), self.weights()
         missing = [name for name in variables if name not in stored]
@@ -112,7 +116,7 @@ class Saved:
             UserError: They can't be read.
         """
         if self.file is not None:
-            found = named({"network": load(self.file)})
+            found = named({"network": self._loaded})
             return {name: variable.numpy() for name, variable in found.items()}
         try:
             with Stored(self.checkpoint) as stored:
@@ -121,6 +125,23 @@ class Saved:
             raise UserError(
                 f"checkpoint {self.checkpoint} is damaged ({problem}): give another one."
             ) from None
+
+    def rules(self) -> dict[str, Rule]:
+        """The rules of the network's layers.
+
+        Returns:
+            Name of a feedback layer -> rule; of a checkpoint the run's rule as "".
+
+        Raises:
+            UserError: The file can't be loaded, or the run's flags can't be read.
+        """
+        if self.file is None:
+            return {"": rule_of(self.recipe)}
+        return {layer.name: layer.rule for layer in feedback_layers(self._loaded)}
+
+    @functools.cached_property
+    def _loaded(self) -> keras.Model:
+        return load(self.file)
 
 
 def load(file: Path) -> keras.Model:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.training.test_own_images import make_tree, train
 from tfcredit import cli, data
+from tfcredit.evaluate.evaluating import of_images
+from tfcredit.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,11 @@ def test_classes_of_other_names_are_refused(trained, tmp_path, capsys):
     code, _ = evaluate(run, tmp_path / "found.json", f"--data_dir={other}")
     assert code == 2 and "differ in 'bright'" in capsys.readouterr().err
     assert not (tmp_path / "found.json").exists()
+
+
+def test_images_are_prepared_as_the_network_needs_them():
+    run = Recipe(dataset="imagenet", data_dir="D", preprocessing="inception", model="resnet18")
+    found = of_images(run, {"dataset": "folder", "data_dir": "E"}, (96, 96, 3))
+    assert (found.data_dir, found.preprocessing, found.image_size) == ("E", "inception", 96)
+    again = of_images(run, {"data_dir": "E"}, (None, None, 3))
+    assert (again.dataset, again.data_dir, again.image_size) == ("imagenet", "E", None)

@@ -203,7 +203,7 @@ def test_every_page_is_in_the_contents_of_the_site():
     assert set(re.findall(r"\w+\.md", contents)) == {p.name for p in DOCS} | {"tutorial.md"}
 
 
-@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking"])
+@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking", "own_data"])
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []

@@ -80,6 +80,10 @@ def test_one_tree_needs_held_out_images(trained, tmp_path, capsys):
     assert "validation top-1" in capsys.readouterr().out
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["part"] == "validation" and summary["top1"] == summary["validation_top1"]
+    assert cli.main(["evaluate", f"--model={tmp_path / 'run'}"]) == 0
+    assert f"on 8 validation images of 'folder': top-1 {summary['top1']:.4f}" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_split_larger_than_the_set_is_refused(trained, tmp_path, capsys):

@@ -64,8 +64,10 @@ def _parse(
         help="a .keras file, a run directory, or a checkpoint of a run",
     )
     fields = {field.name: field for field in dataclasses.fields(Recipe)}
-    for name in FLAGS:
-        add(f"--{name}", default=argparse.SUPPRESS, help=fields[name].metadata["text"])
+    texts = {name: fields[name].metadata["text"] for name in FLAGS}
+    texts["batch_size"] = "images per batch; default: the run's, else 128"
+    for name, text in texts.items():
+        add(f"--{name}", default=argparse.SUPPRESS, help=text)
     add("--output", metavar="FILE", type=place, help="write the results to this .json file")
     options = parser.parse_args(arguments)
     if options.output is not None and options.output.suffix != ".json":

@@ -43,8 +43,11 @@ def run(
     saved = Saved.at(path)
     network = saved.network()
     classes, shape = _classifier(network, path)
-    recipe = _of_images(saved.recipe or recipe, given, shape)
-    images = load_images(recipe, evaluated_only=True)
+    # A network's name tells how its images are prepared, as --model does in a training.
+    own = saved.recipe or dataclasses.replace(recipe, model=network.name)
+    recipe = of_images(own, given, shape)
+    # Of one tree of a run's own, the images that were held out; the others it has learned.
+    images = load_images(recipe, evaluated_only=recipe.validation_examples is None)
     if saved.directory is not None:
         saved.directory.check_classes(images.class_names)
     if images.classes != classes:
@@ -74,11 +77,22 @@ def run(
     return results
 
 
-def _of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
-    """The recipe of the images: the run's own flags, with those that were given."""
-    if given.get("dataset", recipe.dataset) != recipe.dataset:  # nothing else holds of another set
-        recipe = Recipe(model=recipe.model)
+def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
+    """Finds the images to evaluate a network on.
+
+    Args:
+        recipe: The network's own flags.
+        given: Flags that were given, which stand above them.
+        shape: Of the images that the network takes; None for any size.
+
+    Returns:
+        The recipe of the images; of another data set than the run's, what the network needs only.
+    """
+    if given.get("dataset", recipe.dataset) != recipe.dataset:
+        recipe = Recipe(model=recipe.model, preprocessing=recipe.preprocessing)
     changes = dict(given)
+    if "data_dir" in given:  # images that the run has not seen: all of them
+        changes["validation_examples"] = None
     dataset = given.get("dataset", recipe.dataset)
     square = len(shape) == 3 and shape[0] is not None and shape[0] == shape[1]
     if square and recipe.image_size is None and dataset in ("folder", "imagenet", "synthetic"):

@@ -20,6 +20,7 @@ TENSORFLOW_RANGE = ">=2.20,<2.22"
 TENSORFLOW_WHEELS = ("tensorflow", "tensorflow-cpu", "tensorflow-tpu")
 REQUIREMENTS = [
     "keras>=3.15,<3.17",
+    "h5py>=3.11,<4",
     "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer requires it
     "tensorflow-datasets>=4.9.9,<5",
     "importlib_resources>=6",  # tensorflow-datasets imports it without saying so

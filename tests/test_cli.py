@@ -5,14 +5,17 @@ import dataclasses
 import pathlib
 import re
 import resource
+import runpy
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from tfcredit import cli
+import tfcredit
+from tfcredit import cli, models, optimizers, rules
 from tfcredit.errors import UserError
+from tfcredit.training import known_names
 from tfcredit.training.recipe import Recipe, parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -244,8 +247,25 @@ def test_help_is_grouped_and_short(capsys):
     assert cli.train_main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(group in text for group in ("Rule:", "Network:", "Data:", "Training:", "Run:"))
-    assert len(text.splitlines()) < 90
+    assert len(text.splitlines()) < 120
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_lists_the_names(capsys):
+    listed = {"rule": rules.names(), "model": models.names(), "optimizer": optimizers.names()}
+    assert known_names.NAMES == listed
+    assert cli.train_main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(", ".join(names) in text for names in listed.values())
+
+
+def test_version_and_module(capsys, monkeypatch):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfcredit {tfcredit.__version__}\n"
+    monkeypatch.setattr(sys, "argv", ["tfcredit", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("tfcredit", run_name="__main__")
+    assert ended.value.code == 0 and "tfcredit" in capsys.readouterr().out
 
 
 def test_the_console_script_knows_its_commands(capsys):

@@ -63,6 +63,8 @@ def check_run(words):
 def check_tfcredit(words):
     if words[0] == "train":
         return check_run(words[1:])
+    if words == ["--version"]:
+        return
     assert words[0] in console_script(["--help"])
     known = set(re.findall(r"--([a-z]\w*)", console_script([words[0], "--help"])))
     assert flags_of(words) <= (known | FLAGS if words[0] in ("compare", "search") else known)
@@ -205,7 +207,7 @@ def test_every_page_is_in_the_contents_of_the_site():
 COMPARING = pytest.param("comparing", marks=pytest.mark.slow)  # four runs in processes
 
 
-@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking", COMPARING])
+@pytest.mark.parametrize("name", ["index", "rules", "convert", "tracking", "own_data", COMPARING])
 def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names, printed = {}, []

@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 
+from tfcredit import __version__
 from tfcredit.arguments import HELP
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
@@ -11,6 +12,7 @@ from tfcredit.startup import check_backend
 
 COMMANDS = {
     "train": ("tfcredit.training", "train, evaluate or export as the flags say"),
+    "evaluate": ("tfcredit.evaluate", "top-1, top-5 and loss of a network on a set of images"),
     "prepare-imagenet": (
         "tfcredit.prepare",
         "make ready shards of the official archives of ILSVRC2012",
@@ -42,9 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = arguments[0] if arguments else "--help"
     if name in {*HELP, "help"}:
-        print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)\n")
+        print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)")
+        print("       tfcredit --version\n")
         for command, (_, text) in COMMANDS.items():
             print(f"  {command:<18}{text}")
+        return 0
+    if name == "--version":
+        print(f"tfcredit {__version__}")
         return 0
     if name not in COMMANDS:
         print(

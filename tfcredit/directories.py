@@ -130,7 +130,8 @@ class RunFiles(Directory):
     """Names of the files of one run.
 
     `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
-    also `measures.csv`; until it ends, `progress.json` holds its times. One that diverged has
+    also `measures.csv`, and `classes.json`
+    where classes have names; until it ends, `progress.json` holds its times. One that diverged has
     `diverged.txt` instead of a summary.
 
     Args:
@@ -149,6 +150,7 @@ class RunFiles(Directory):
         self.diverged = self.path / "diverged.txt"
         self.exported = self.path / "export"
         self.progress = self.path / "progress.json"
+        self.classes = self.path / "classes.json"
 
     def holds_run(self) -> bool:
         """True if a run was started here."""

@@ -220,3 +220,15 @@ def test_inception_stays_within_its_range():
 def test_unknown_ways_list_the_known():
     with pytest.raises(UserError, match="'vgg', known are resnet, inception"):
         preprocessing.get("vgg")
+
+
+def test_raw_leaves_the_colours_as_they_are():
+    pixels = np.random.RandomState(0).randint(0, 256, (40, 50, 3)).astype(np.uint8)
+    encoded, seed = tf.io.encode_png(pixels), tf.constant([1, 2])
+    raw, normal = preprocessing.get("raw"), preprocessing.get("resnet")
+    for found, expected in (
+        (raw.evaluation(encoded, 16), normal.evaluation(encoded, 16)),
+        (raw.train(encoded, seed, 16), normal.train(encoded, seed, 16)),
+    ):
+        assert found.shape == (16, 16, 3) and found.numpy().max() > 100
+        np.testing.assert_array_equal(preprocessing.normalise(found), expected)

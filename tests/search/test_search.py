@@ -229,6 +229,7 @@ class Scripted:
     """
 
     scripts: dict[int, list[tuple[list[float], str]]] = {}
+    part = "test"
     started: list[int] = []
 
     def __init__(self, recipe, log, place, places):
@@ -247,7 +248,9 @@ class Scripted:
         if self.told < len(self.epochs):
             self.told += 1
             rows = [f"{i + 1},{i + 1},{v}" for i, v in enumerate(self.epochs[: self.told])]
-            self.folder.metrics.write_text("\n".join(["epoch,step,test_top1", *rows]) + "\n")
+            self.folder.metrics.write_text(
+                "\n".join([f"epoch,step,{self.part}_top1", *rows]) + "\n"
+            )
             if self.told < len(self.epochs) or self.word == "crashed":
                 return "epoch", None
         return self.word, self.epochs[-1] if self.word == "finished" else "a sentence"
@@ -265,7 +268,8 @@ def scripted(tmp_path, monkeypatch):
     """Runs trials by their scripts; gives the study."""
     monkeypatch.setattr(launcher, "RunProcess", Scripted)
 
-    def run(scripts, jobs=1):
+    def run(scripts, jobs=1, part="test"):
+        Scripted.part = part
         Scripted.scripts = {number: [*script] for number, script in enumerate(scripts)}
         Scripted.started = []
         space = {"amp": Parameter(1e-4, 1e-2, log=True), "width": Parameter(4, 64)}
@@ -399,3 +403,17 @@ def test_the_page_states_the_built_in_ranges():
         own = {k: v for k, v in space.built_in(rule).items() if k.startswith("rule.")}
         ranges = ", ".join(f"{k[5:]} {one.low} to {one.high}" for k, one in own.items())
         assert stated[rule] == (ranges, "log" if all(v.log for v in own.values()) else "linear")
+
+
+def test_held_out_images_choose_and_the_test_is_told_once(scripted):
+    study, ended = scripted(
+        [[([0.5, 0.6], "finished")], [([0.9, 0.7], "finished")]], 1, "validation"
+    )
+    assert [trial.value for trial in ended] == [0.6, 0.7]
+    assert ended[1].intermediate_values == {1: 0.9, 2: 0.7}
+    results = {"step": 2, "top1": 0.65, "top5": 1.0, "loss": 1.0, "data": "", "angles": {}}
+    results |= {"mean_angle": None, "validation_top1": 0.7}
+    (study.run_of(1) / "summary.json").write_text(json.dumps(results))
+    study.write_results()
+    first = study.best_flags.read_text().splitlines()[0]
+    assert first == "# Trial 1 of 2: validation top-1 0.7000, test top-1 0.6500"

@@ -82,3 +82,17 @@ def _behind(op):
             found.add(each)
             todo += [tensor.op for tensor in each.inputs] + list(each.control_inputs)
     return found
+
+
+def test_label_smoothing_is_that_of_keras():
+    made = trainer(keras.optimizers.SGD(1.0))
+    smooth = Trainer(made.network, label_smoothing=0.2)
+    terms = smooth.objective(tf.constant(X), tf.constant(LABELS))
+    spread = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+    expected = spread(keras.ops.one_hot(LABELS, 3), terms["logits"])
+    assert float(terms["task"]) == pytest.approx(float(expected), rel=1e-5)
+    plain = made.objective(tf.constant(X), tf.constant(LABELS))["task"]
+    assert abs(float(plain) - float(expected)) > 1e-4
+    # Results are of the labels as they are.
+    batch = [(tf.constant(X), tf.constant(LABELS), tf.ones([8]))]
+    assert smooth.evaluate(batch)["loss"] == pytest.approx(made.evaluate(batch)["loss"])

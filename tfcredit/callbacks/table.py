@@ -51,7 +51,8 @@ def tag_of(name: str) -> str:
     Returns:
         The tag.
     """
-    if name.startswith("test_"):
-        return f"test/{name[5:]}"
+    part, _, rest = name.partition("_")
+    if part in ("test", "validation"):
+        return f"{part}/{rest}"
     training = ("loss", "task_loss", "l2_loss", "alignment_loss", "top1", "top5")
     return f"train/{name}" if name in training else f"run/{name}"

@@ -1,11 +1,13 @@
 """Batches out of arrays in memory: order and augmentation drawn for the whole epoch at once."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfcredit.data.shard import Shard
+from tfcredit.data.validation import drawn
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
@@ -125,6 +127,7 @@ class ArraySource:
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         augment: bool = False,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         """Checks that training and test images fit together; `ImageData` has checked the rest.
 
@@ -137,6 +140,7 @@ class ArraySource:
                 default; a constant channel counts as 1.
             augment: True to flip training images left to right (half of them) and to move them by
                 up to `MAX_SHIFT` pixels, with zero pixels moving in.
+            validation: Validation images and labels, if any.
 
         Raises:
             UserError: If training and test images differ in shape, or only one of them is uint8.
@@ -150,6 +154,7 @@ class ArraySource:
             )
         self._examples = len(train[0])
         self._augment = augment
+        self._given = mean, std
         self._scale = 255.0 if train[0].dtype == np.uint8 else 1.0
         if mean is None or std is None:
             own_mean, own_std = self._statistics(train[0])
@@ -161,6 +166,8 @@ class ArraySource:
             self._std = tf.constant(std, tf.float32)
             self._train = tf.constant(train[0]), tf.constant(train[1])
             self._test = tf.constant(test[0]), tf.constant(test[1])
+            if validation is not None:
+                self._validation = tf.constant(validation[0]), tf.constant(validation[1])
 
     def train(
         self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
@@ -189,14 +196,31 @@ class ArraySource:
 
     def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of the test images in order; see `ImageData.evaluation`."""
-        total = len(self._test[0])
+        return self._in_order(self._test, batch_size, shard)
+
+    def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        """Batches of the validation images in order; see `ImageData.validation`."""
+        return self._in_order(self._validation, batch_size, shard)
+
+    def hold_out(self, examples: int, seed: int) -> "ArraySource":
+        """The source with some training images as validation images; see `ImageData.hold_out`."""
+        held = drawn(self._examples, examples, seed)
+        images, labels, *test = (part.numpy() for part in (*self._train, *self._test))
+        kept, validation = (images[~held], labels[~held]), (images[held], labels[held])
+        return ArraySource(kept, tuple(test), *self._given, self._augment, validation)
+
+    def _in_order(
+        self, part: tuple[tf.Tensor, tf.Tensor], batch_size: int, shard: Shard
+    ) -> tf.data.Dataset:
+        total = len(part[0])
         size, pieces = shard.piece_size(batch_size), shard.evaluation_pieces(batch_size, total)
         indices = np.zeros(pieces * size, np.int32)
         indices[: shard.examples(total)] = np.arange(shard.index, total, shard.count)
         weights = np.zeros(pieces * size, np.float32)
         weights[: shard.examples(total)] = 1
-        parts = (indices.reshape(pieces, size), weights.reshape(pieces, size))
-        batches = tf.data.Dataset.from_tensor_slices(parts).map(self._test_batch)
+        chosen = (indices.reshape(pieces, size), weights.reshape(pieces, size))
+        batch = functools.partial(self._evaluated_batch, part)
+        batches = tf.data.Dataset.from_tensor_slices(chosen).map(batch)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _statistics(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,10 +234,10 @@ class ArraySource:
     def _normalise(self, images: tf.Tensor) -> tf.Tensor:
         return (tf.cast(images, tf.float32) / self._scale - self._mean) / self._std
 
-    def _test_batch(
-        self, indices: tf.Tensor, weights: tf.Tensor
+    def _evaluated_batch(
+        self, part: tuple[tf.Tensor, tf.Tensor], indices: tf.Tensor, weights: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        images, labels = (tf.gather(part, indices) for part in self._test)
+        images, labels = (tf.gather(one, indices) for one in part)
         images = self._normalise(images) * weights[:, None, None, None]
         return images, labels * tf.cast(weights, labels.dtype), weights
 

@@ -15,12 +15,12 @@ class CorruptRecord(NamedTuple):
 
     Attributes:
         file: Its file.
-        record: Its number in the file, counted from 0.
+        record: Its number in the file, counted from 0; None of a file that is one image.
         reason: The cause, such as "its image can't be decoded".
     """
 
     file: str
-    record: int
+    record: int | None
     reason: str
 
 
@@ -45,29 +45,30 @@ class CorruptLog:
             raise UserError(f"max_corrupt_records {limit} is negative: choose 0 or more.")
         self.limit = limit
         self.records: list[CorruptRecord] = []
-        self._seen: set[tuple[str, int]] = set()
+        self._seen: set[tuple[str, int | None]] = set()
         self._lock = threading.Lock()
 
-    def report(self, file: str, record: int, reason: str) -> None:
+    def report(self, file: str, record: int | None, reason: str) -> None:
         """Counts a record and prints a line to stderr if it is a new one.
 
         Args:
             file: Its file.
-            record: Its number in the file, counted from 0.
+            record: Its number in the file, counted from 0; None if the file is one image.
             reason: The cause, as part of a sentence.
 
         Raises:
             UserError: If there are now more than the limit.
         """
+        name = file if record is None else f"record {record} of {file}"
         with self._lock:
             if (file, record) not in self._seen:
                 self._seen.add((file, record))
                 self.records.append(CorruptRecord(file, record, reason))
-                print(f"corrupt: record {record} of {file}: {reason}.", file=sys.stderr)
+                print(f"corrupt: {name}: {reason}.", file=sys.stderr)
             count = len(self.records)
         if count > self.limit:
             raise UserError(
-                f"record {record} of {file} is corrupt ({reason}), number {count} where at most "
+                f"{name} is corrupt ({reason}), number {count} where at most "
                 f"{self.limit} were allowed: mend the file or raise max_corrupt_records."
             )
 

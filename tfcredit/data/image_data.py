@@ -29,6 +29,14 @@ class Source(Protocol):
         """See `ImageData.evaluation`."""
         ...
 
+    def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        """See `ImageData.validation`."""
+        ...
+
+    def hold_out(self, examples: int, seed: int) -> "Source":
+        """A source whose validation images are some of this one's training images."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
@@ -43,6 +51,8 @@ class ImageData:
         source: Source of the batches.
         chosen_because: A sentence that says which set this is and why it was taken.
         corrupt: Corrupt records that were left out so far, each with file, number and reason.
+        validation_examples: Number of validation images; 0 if none are held out.
+        class_names: Names of the classes in the order of their labels; none if they have none.
     """
 
     name: str
@@ -53,6 +63,8 @@ class ImageData:
     source: Source = dataclasses.field(repr=False)
     chosen_because: str = ""
     corrupt: list[CorruptRecord] = dataclasses.field(default_factory=list)
+    class_names: tuple[str, ...] = ()
+    validation_examples: int = 0
 
     @classmethod
     def from_arrays(
@@ -199,6 +211,71 @@ class ImageData:
                 "evaluate: check the data folder."
             )
         return self.source.evaluation(batch_size, shard)
+
+    def validation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
+        """Every validation image exactly once, as `evaluation` gives the test images.
+
+        Args:
+            batch_size: Images per batch of all hosts together.
+            shard: Part of every batch to give, and number of pieces it is cut into; all of it in
+                one piece by default.
+
+        Returns:
+            A dataset as that of `evaluation`.
+
+        Raises:
+            UserError: If there is no validation image, the batch size is no positive number, or
+                the batch can't be cut into equal pieces.
+        """
+        _check_positive(batch_size)
+        if self.validation_examples == 0:
+            raise UserError(
+                f"data set {self.name!r} holds 0 validation images: hold some out with "
+                "hold_out(examples)."
+            )
+        return self.source.validation(batch_size, shard)
+
+    def hold_out(self, examples: int, seed: int = 0) -> "ImageData":
+        """Holds training images out for validation, so that test images choose nothing.
+
+        Which ones follows from the set, `examples` and `seed` alone.
+
+        Args:
+            examples: Number of images that are held out.
+            seed: Seed of the draw.
+
+        Returns:
+            The set with so many validation images, and as many training images less.
+
+        Raises:
+            UserError: If the number is not positive, no training image would be left, or the set
+                has validation images already.
+
+        Example:
+            >>> import numpy as np
+            >>> images, labels = np.zeros((8, 4, 4, 1), "uint8"), np.arange(8) % 2
+            >>> data = ImageData.from_arrays(images, labels, images, labels, classes=2)
+            >>> data = data.hold_out(3)
+            >>> data.train_examples, data.validation_examples, data.test_examples
+            (5, 3, 8)
+        """
+        if self.validation_examples:
+            raise UserError(
+                f"data set {self.name!r} has {self.validation_examples} validation images "
+                f"already, so {examples} more can't be held out: leave validation_examples out."
+            )
+        if not 1 <= examples < self.train_examples:
+            raise UserError(
+                f"validation_examples {examples} is not between 1 and "
+                f"{self.train_examples - 1}, and {self.name!r} has {self.train_examples} training "
+                "images, of which some must be left: hold out fewer."
+            )
+        return dataclasses.replace(
+            self,
+            train_examples=self.train_examples - examples,
+            validation_examples=examples,
+            source=self.source.hold_out(examples, seed),
+        )
 
 
 def _check_positive(batch_size: int) -> None:

@@ -125,7 +125,7 @@ def build(
     Args:
         data_dir: Folder of the shards, local or `gs://`; by default the first of `default_dirs`
             that has some.
-        preprocessing: "resnet" or "inception"; see `tfcredit.data.preprocessing`.
+        preprocessing: "resnet", "inception" or "raw"; see `tfcredit.data.preprocessing`.
         image_size: Height and width of the images to give, in pixels; by default 224 for "resnet"
             and 299 for "inception".
         augment: True to crop and flip training images at random.

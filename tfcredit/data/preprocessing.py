@@ -49,31 +49,45 @@ def _encoded_shape(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(tf.io.decode_png(encoded, channels=3))[:2],
+        lambda: tf.shape(_decoded(encoded))[:2],
     )
 
 
-def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor, channels: int = 3) -> tf.Tensor:
+def _decoded(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes an image in colours, of an animation the first frame; its opacity is left out.
+
+    Args:
+        encoded: JPEG, PNG, GIF or BMP; a scalar string.
+
+    Returns:
+        uint8 of shape (height, width, 3).
+    """
+    # With channels=3 TensorFlow refuses grey bitmaps and those with opacity.
+    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    coloured = tf.cast(tf.shape(image)[2] >= 3, tf.int32)
+    return tf.gather(image, tf.range(3) * coloured, axis=2)
+
+
+def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     """Decodes a part of an image.
 
     Args:
-        encoded: JPEG (grey, colour or CMYK), PNG or GIF without animation; a scalar string.
+        encoded: JPEG (grey, colour or CMYK), PNG, GIF (the first frame) or BMP; a scalar string.
         window: int32 of shape (4,): top, left, height and width of the part, in pixels.
-        channels: 3 for colours, 1 for grey.
 
     Returns:
-        uint8 of shape (height, width, channels).
+        uint8 of shape (height, width, 3).
     """
 
     def other() -> tf.Tensor:
-        image = tf.io.decode_png(encoded, channels=channels)
+        image = _decoded(encoded)
         return tf.image.crop_to_bounding_box(image, window[0], window[1], window[2], window[3])
 
     return tf.cond(
         tf.io.is_jpeg(encoded),
         # As other decoders do it; TensorFlow's default is off by up to 4 of 255 and no faster.
         lambda: tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=channels, dct_method="INTEGER_ACCURATE"
+            encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
         ),
         other,
     )
@@ -129,6 +143,11 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         float32 of shape (size, size, 3), normalised.
     """
+    return normalise(_central_part(encoded, size))
+
+
+def _central_part(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """The centre of the resized image: float32, 0 to 255."""
     sides = tf.cast(_encoded_shape(encoded), tf.float32)
     resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
     offset = tf.floor((resized - size) / 2)  # of the result in the resized image
@@ -141,7 +160,7 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     image = _decoded_crop(encoded, window)
     for axis in (0, 1):
         image = _interpolate(image, axis, places[axis] - first[axis])
-    return normalise(tf.ensure_shape(image, [size, size, 3]))
+    return tf.ensure_shape(image, [size, size, 3])
 
 
 def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
@@ -154,6 +173,33 @@ def _interpolate(image: tf.Tensor, axis: int, places: tf.Tensor) -> tf.Tensor:
     )
     left, right = tf.cast(left, tf.float32), tf.cast(right, tf.float32)
     return left + (right - left) * part
+
+
+def raw_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """Does as `train_image`, but leaves colours as they are.
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int: seed of all that is random.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3), 0 to 255.
+    """
+    return _random_part(encoded, seed, size)
+
+
+def raw_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
+    """Does as `evaluation_image`, but leaves colours as they are.
+
+    Args:
+        encoded: The image file, a scalar string.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        float32 of shape (size, size, 3), 0 to 255.
+    """
+    return _central_part(encoded, size)
 
 
 def inception_train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
@@ -210,6 +256,7 @@ class Preprocessing:
 KNOWN = {
     "resnet": Preprocessing(train_image, evaluation_image, 224),
     "inception": Preprocessing(inception_train_image, inception_evaluation_image, 299),
+    "raw": Preprocessing(raw_train_image, raw_evaluation_image, 224),
 }
 """The ways of preprocessing by name."""
 
@@ -218,7 +265,7 @@ def get(name: str) -> Preprocessing:
     """Gets a way of preprocessing by its name.
 
     Args:
-        name: "resnet" or "inception".
+        name: "resnet", "inception", or "raw": as "resnet", but with colours of 0 to 255.
 
     Returns:
         Its functions and image size.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcredit.checks import did_you_mean
-from tfcredit.data import embedded, imagenet, synthetic, tfds_sets
+from tfcredit.data import embedded, folder, imagenet, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
 
@@ -19,23 +19,25 @@ def names() -> list[str]:
     Returns:
         The names, sorted.
     """
-    return ["auto", "embedded", "imagenet", "synthetic"]
+    return ["auto", "embedded", "folder", "imagenet", "synthetic"]
 
 
 def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) -> ImageData:
     """Gets an image set by its name.
 
     Args:
-        name: "embedded" (12,000 + 2,000 images of Fashion-MNIST, inside the package), "imagenet"
-            (TFRecord shards), "synthetic" (random images, to measure speed without input), "auto"
-            (ImageNet if its shards are found, else the embedded set), or the name of an
+        name: "embedded" (12,000 + 2,000 images of Fashion-MNIST, inside the package), "folder"
+            (image files, a folder per class), "imagenet" (TFRecord shards), "synthetic" (random
+            images, to measure speed without input), "auto" (ImageNet if its shards are found, else
+            the embedded set), or the name of an
             image-classification set that TensorFlow Datasets has prepared, such as "cifar10" or
             "imagenet2012".
-        data_dir: Folder, local or `gs://`: of the shards for "imagenet", by default
-            `imagenet2012` under the folder that the environment variable TFDS_DATA_DIR names or
-            under `~/tensorflow_datasets`; of the prepared sets for those of TensorFlow Datasets.
-        **options: Keywords of the set's `build`: see `tfcredit.data.embedded`, `imagenet`,
-            `synthetic` and `tfds_sets`.
+        data_dir: Folder, local or `gs://`: of the classes for "folder" (local only); of the shards
+            for "imagenet", by default `imagenet2012` under the folder that the environment variable
+            TFDS_DATA_DIR names or under `~/tensorflow_datasets`; of the prepared sets for those of
+            TensorFlow Datasets.
+        **options: Keywords of the set's `build`: see `tfcredit.data.embedded`, `folder`,
+            `imagenet`, `synthetic` and `tfds_sets`.
 
     Returns:
         The set; its `chosen_because` says which one was taken and why.
@@ -53,6 +55,8 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
         name, reason = choose(data_dir)
     if name == "imagenet":
         data = _build(name, imagenet.build, options, data_dir=data_dir)
+    elif name == "folder":
+        return _build(name, folder.build, options, data_dir=data_dir)
     elif name == "embedded":
         data = _build(name, embedded.build, options)
     elif name == "synthetic":
@@ -86,9 +90,9 @@ def choose(data_dir: str | os.PathLike | None = None) -> tuple[str, str]:
     Raises:
         UserError: If ImageNet is there in part or out of reach.
     """
-    folder = imagenet.locate(data_dir)
-    if folder is not None:
-        return "imagenet", f"data set: IMAGENET, because its TFRecord shards are in {folder}."
+    found = imagenet.locate(data_dir)
+    if found is not None:
+        return "imagenet", f"data set: IMAGENET, because its TFRecord shards are in {found}."
     looked = imagenet.default_dirs() if data_dir is None else [data_dir]
     return "embedded", (
         "data set: the EMBEDDED part of Fashion-MNIST (12,000 small grey images), NOT ImageNet, "

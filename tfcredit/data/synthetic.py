@@ -25,11 +25,13 @@ class SyntheticSource:
         classes: Number of classes.
         size: Height and width of the images, in pixels.
         examples: Training and test images.
+        validation_examples: Validation images.
     """
 
     classes: int
     size: int
     examples: tuple[int, int]
+    validation_examples: int = 0
 
     def train(
         self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
@@ -41,10 +43,22 @@ class SyntheticSource:
 
     def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """The fixed batch, its last ones with the weight 0; see `ImageData.evaluation`."""
+        return self._weighted(self.examples[1], batch_size, shard)
+
+    def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        """As `evaluation`; see `ImageData.validation`."""
+        return self._weighted(self.validation_examples, batch_size, shard)
+
+    def hold_out(self, examples: int, seed: int) -> "SyntheticSource":
+        """The source with so many training images less; see `ImageData.hold_out`."""
+        left = self.examples[0] - examples, self.examples[1]
+        return dataclasses.replace(self, examples=left, validation_examples=examples)
+
+    def _weighted(self, examples: int, batch_size: int, shard: Shard) -> tf.data.Dataset:
         size = shard.piece_size(batch_size)
-        pieces = shard.evaluation_pieces(batch_size, self.examples[1])
+        pieces = shard.evaluation_pieces(batch_size, examples)
         weights = np.zeros(pieces * size, np.float32)
-        weights[: shard.examples(self.examples[1])] = 1
+        weights[: shard.examples(examples)] = 1
         images, labels = self._batch(size)
 
         def element(weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

@@ -9,9 +9,10 @@ import tensorflow as tf
 from google.protobuf.json_format import ParseError
 
 from tfcredit.data.corrupt_records import CorruptLog
+from tfcredit.data.encoded import attempted
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.tfrecord import record_datasets, record_files, record_format
-from tfcredit.data.tfrecord.source import PARALLEL_FILES, PARALLEL_IMAGES, from_files
+from tfcredit.data.tfrecord.source import PARALLEL_FILES, from_files
 from tfcredit.errors import UserError
 
 SMALL = 64
@@ -85,7 +86,7 @@ def build(
     Args:
         name: The set, such as "cifar10" or "imagenet2012".
         data_dir: Folder of prepared sets, local or `gs://`; TensorFlow Datasets' own by default.
-        preprocessing: "resnet" or "inception", for sets that are not kept in memory.
+        preprocessing: "resnet", "inception" or "raw", for sets that are not kept in memory.
         image_size: Height and width of the images to give, in pixels.
         augment: True to change training images at random: crop and flip them, or, if small, shift
             and flip them.
@@ -235,7 +236,7 @@ def _load(
 
     found = record_datasets.records(paths, np.arange(len(paths)), log, PARALLEL_FILES)
     images, labels = [np.zeros((0, *shape), np.uint8)], [np.zeros(0, np.int32)]
-    elements = record_datasets.attempted(found, decode, PARALLEL_IMAGES).batch(1024)
+    elements = attempted(found, decode).batch(1024)
     for image, label, good, file, number in elements.as_numpy_iterator():
         for place in np.flatnonzero(~good):
             log.report(paths[file[place]], int(number[place]), "its image can't be decoded")

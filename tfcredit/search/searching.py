@@ -71,6 +71,6 @@ def _conclude(study: Study) -> None:
             f"none of {len(study.ended())} trials came to the end ({study.table}): search smaller "
             "learning rates or coefficients in another --study_dir."
         )
-    print(f"Best: trial {best.number}, test top-1 {best.value:.4f}")
+    print(f"Best: trial {best.number}, {study.results_of(best)}")
     print(f"Repeat it: python run_imagenet.py --flagfile={shlex.quote(str(study.best_flags))}")
     print(f"Compare: tfcredit report {shlex.quote(str(study.path))} --output=report.html")

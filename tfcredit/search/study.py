@@ -129,7 +129,7 @@ class Study(Directory):
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         for row in RunDirectory(self.run_of(trial.number)).rows(LARGEST):
             if row["epoch"] not in known:
-                trial.report(row["test_top1"], row["epoch"])
+                trial.report(row.get("validation_top1", row.get("test_top1")), row["epoch"])
         return trial.should_prune()
 
     def ended(self) -> list[FrozenTrial]:
@@ -140,6 +140,16 @@ class Study(Directory):
         """The first of those whose runs came to the end with the highest accuracy."""
         good = [t for t in self.ended() if outcome(t) == "finished"]
         return max(good, key=lambda trial: (trial.value, -trial.number), default=None)
+
+    def results_of(self, trial: FrozenTrial) -> str:
+        """The accuracy that a trial is judged by, and beside it, if another, that of the test."""
+        summary = RunDirectory(self.run_of(trial.number)).read_summary() or {}
+        if "validation_top1" not in summary:
+            return f"test top-1 {trial.value:.4f}"
+        told = f"validation top-1 {trial.value:.4f}"
+        if summary.get("part") == "validation":
+            return told
+        return f"{told}, test top-1 {summary['top1']:.4f}"
 
     def write_results(self) -> None:
         """Write `trials.csv` and `best.cfg`.
@@ -152,7 +162,7 @@ class Study(Directory):
         best = self.best()
         if best is not None:
             recipe = apply(best.params, self.recipe, self._seed(best.number))
-            told = f"# Trial {best.number} of {len(rows)}: test top-1 {best.value:.4f}\n"
+            told = f"# Trial {best.number} of {len(rows)}: {self.results_of(best)}\n"
             self.write(self.best_flags, told + recipe.flagfile())
 
     def write_analysis(self) -> None:

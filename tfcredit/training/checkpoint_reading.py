@@ -70,6 +70,17 @@ class Stored:
             zeros = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
             variable.assign(values[0] if len(values) == 1 else sum(values, zeros))
 
+    def tensors(self, start: str) -> dict[str, np.ndarray]:
+        """Reads the tensors whose names have a beginning.
+
+        Args:
+            start: The beginning.
+
+        Returns:
+            Name -> value.
+        """
+        return {n: self._reader.get_tensor(n) for n in self._shapes if n.startswith(start)}
+
     def _sources(self, variables: Mapping[str, tf.Variable]) -> dict[str, list[str]]:
         """Name of a variable -> names of the stored tensors whose sum it gets."""
         mine = _replicas(variables)

@@ -190,6 +190,19 @@ class Checkpoints:
             _sweep(folder, [*good, *damaged])
 
 
+def newest(folder: pathlib.Path) -> pathlib.Path | None:
+    """The prefix of the newest checkpoint in a folder.
+
+    Args:
+        folder: Where checkpoints lie.
+
+    Returns:
+        Its prefix; `None` if there is none.
+    """
+    steps = _steps(folder)
+    return folder / f"ckpt-{steps[-1]}" if steps else None
+
+
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 

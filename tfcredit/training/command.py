@@ -1,11 +1,13 @@
 """The command `tfcredit train`, also `run_imagenet.py`: train, evaluate or export a run."""
 
 import shlex
+import textwrap
 
 from tfcredit.arguments import HELP
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import usage
 from tfcredit.training.interrupt import StopSignal
+from tfcredit.training.known_names import NAMES
 from tfcredit.training.recipe import Recipe, parse
 
 
@@ -21,6 +23,10 @@ def main(arguments: list[str], program: str = "tfcredit train") -> None:
     """
     if HELP & set(arguments):
         print(usage(Recipe, program))
+        print("\nNames:")
+        for flag, names in NAMES.items():
+            text = f"  --{flag:<25}{', '.join(names)}"
+            print(*textwrap.wrap(text, 100, subsequent_indent=" " * 29), sep="\n")
         return
     recipe, given = parse(arguments)
     if recipe.mode in ("evaluate", "export"):
@@ -52,7 +58,7 @@ def _use(recipe: Recipe, given: set[str]) -> None:
 
 def _print_results(results: dict) -> None:
     print(
-        f"Step {results['step']}: test top-1 {results['top1']:.4f}, "
+        f"Step {results['step']}: {results.get('part', 'test')} top-1 {results['top1']:.4f}, "
         f"top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
         flush=True,
     )
@@ -64,6 +70,8 @@ def _print_summary(summary: dict, directory) -> None:
         print(f"  angle of W and B, {layer}: {angle:.1f} degrees")
     if summary["mean_angle"] is not None:
         print(f"  mean angle: {summary['mean_angle']:.1f} degrees")
+    if "validation_top1" in summary:
+        print(f"Validation top-1 {summary['validation_top1']:.4f}")
     _print_results(summary)
     print(f"Run directory: {directory.path}")
     print(f"Watch it: tensorboard --logdir {shlex.quote(str(directory.tensorboard))}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
-from tfcredit.data import Shard
+from tfcredit.data import ImageData, Shard
 from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
@@ -57,7 +57,9 @@ class Loop:
         self.epochs = -(-self.total_steps // self.epoch_steps)
         self.results: dict[str, float] | None = None
         self.epochs_closed = max([0, *(row["epoch"] for row in rows)])
-        evaluated = [(row["test_top1"], row["step"]) for row in rows if "test_top1" in row]
+        self.part = judging_part(plan.images)
+        column = f"{self.part}_top1"
+        evaluated = [(row[column], row["step"]) for row in rows if column in row]
         # Of equal ones the first.
         self.best = max(evaluated, key=lambda found: (found[0], -found[1]), default=(-1.0, 0))
         self._trained_epoch = None
@@ -167,10 +169,12 @@ class Loop:
         if self._trained_epoch != epoch:  # an earlier start trained it
             callbacks.on_epoch_begin(epoch)
         if self.recipe.mode == "train_and_evaluate":
-            self.results = evaluate(self.trainer, self.plan, self.cluster, self.stop)
+            self.results = evaluate(
+                self.trainer, self.plan, self.cluster, self.stop, part=self.part
+            )
             if self.results is None:
                 return False
-            logs |= {f"test_{name}": value for name, value in self.results.items()}
+            logs |= {f"{self.part}_{name}": value for name, value in self.results.items()}
         logs |= learning_rates(self.trainer.network.optimizer)
         if self.results is not None and self.results["top1"] > self.best[0]:
             self.best = self.results["top1"], step
@@ -194,13 +198,26 @@ class Loop:
         )
 
 
+def judging_part(images: ImageData) -> str:
+    """The images by which a run is judged while it trains.
+
+    Args:
+        images: The images.
+
+    Returns:
+        "validation" if there are validation images, else "test".
+    """
+    return "validation" if images.validation_examples else "test"
+
+
 def evaluate(
     trainer: Trainer,
     plan: Plan,
     cluster: Cluster,
     stop: Callable[[], bool] = lambda: False,
+    part: str = "test",
 ) -> dict[str, float] | None:
-    """Evaluate a network on every test image once.
+    """Evaluate a network on every test or validation image once.
 
     Args:
         trainer: Of the network.
@@ -208,13 +225,16 @@ def evaluate(
         cluster: Where to compute.
         stop: Tells if this process is asked to stop. Several workers do not ask it, as all of them
             would have to agree: they evaluate to the end.
+        part: "test" or "validation".
 
     Returns:
         Cross entropy `loss`, `top1` and `top5`; `None` if asked to stop.
     """
 
     def dataset(host: int, hosts: int, replicas: int):
-        return plan.images.evaluation(plan.recipe.batch_size, Shard(host, hosts, replicas))
+        images = plan.images
+        batches = images.validation if part == "validation" else images.evaluation
+        return batches(plan.recipe.batch_size, Shard(host, hosts, replicas))
 
     stopped = False
 

@@ -130,11 +130,13 @@ class Plan:
         )
 
 
-def load_images(recipe: Recipe) -> ImageData:
+def load_images(recipe: Recipe, evaluated_only: bool = False) -> ImageData:
     """Load the images that a recipe asks for.
 
     Args:
         recipe: The flags as given.
+        evaluated_only: True if nothing is trained: all images of a folder without parts are test
+            images then, and none are held out.
 
     Returns:
         The images.
@@ -145,8 +147,28 @@ def load_images(recipe: Recipe) -> ImageData:
     name, reason = recipe.dataset, None
     if name == "auto":
         name, reason = data.choose(recipe.data_dir)
-    images = data.get(name, recipe.data_dir, **_data_options(recipe, name))
-    return images if reason is None else dataclasses.replace(images, chosen_because=reason)
+    options = _data_options(recipe, name)
+    if evaluated_only and name == "folder":
+        options["evaluated_only"] = True
+    images = data.get(name, recipe.data_dir, **options)
+    if reason is not None:
+        images = dataclasses.replace(images, chosen_because=reason)
+    if evaluated_only:
+        return images
+    if recipe.validation_examples is not None:
+        # The same ones under every --seed, so that runs of other seeds can be compared.
+        images = images.hold_out(recipe.validation_examples)
+        held = f" {images.validation_examples} training images are held out for validation"
+        tested = "" if images.test_examples else "; results are of these, as no others are there"
+        images = dataclasses.replace(
+            images, chosen_because=f"{images.chosen_because}{held}{tested}."
+        )
+    if not images.test_examples and not images.validation_examples:
+        raise UserError(
+            f"{recipe.data_dir} holds training images only, and others are needed to evaluate: "
+            "give --validation_examples=N to hold some out, or put others into train/ and val/."
+        )
+    return images
 
 
 def _data_options(recipe: Recipe, dataset: str) -> dict:

@@ -147,7 +147,9 @@ def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connec
         _take_share(place, places)
     try:
         summary = Run(recipe, [_Asking(connection)]).train()
-        message = ("stopped", None) if summary is None else ("finished", summary["top1"])
+        message = "stopped", None
+        if summary is not None:
+            message = "finished", summary.get("validation_top1", summary["top1"])
     except NotFiniteError as problem:
         message = "diverged", str(problem)
     except UserError as problem:

@@ -83,6 +83,18 @@ class Recipe:
     l2: float | None = flag(
         None, "Network", "L2 on forward kernels; default: the network's", at_least=0.0
     )
+    initial_weights: str | None = flag(
+        None,
+        "Network",
+        "start from the weights of a .keras or .weights.h5 file, a run or its checkpoint",
+        path=True,
+    )
+    initial_head: str | None = flag(
+        None,
+        "Network",
+        "the last layer of --initial_weights; default: keep",
+        choices=("keep", "drop"),
+    )
     sync_batch_norm: bool = flag(
         False, "Network", "normalize over the images of all replicas, not of each one"
     )
@@ -90,7 +102,8 @@ class Recipe:
     dataset: str = flag(
         "auto",
         "Data",
-        "auto (ImageNet if found, else embedded), embedded, imagenet, synthetic, or a TFDS name",
+        "auto (ImageNet if found, else embedded), embedded, folder (one per class), "
+        "imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
     )
     data_dir: str | None = flag(None, "Data", "folder of the data set", path=True, scope="start")
@@ -107,14 +120,22 @@ class Recipe:
     preprocessing: str | None = flag(
         None,
         "Data",
-        "of ImageNet's images; default: resnet, for v2 networks inception",
-        choices=("resnet", "inception"),
+        "of ImageNet's and folders' images; default: resnet, for v2 networks inception; "
+        "raw: colours of 0 to 255",
+        choices=("resnet", "inception", "raw"),
     )
     image_size: int | None = flag(
         None,
         "Data",
-        "height and width in pixels; default for ImageNet: 224, with inception 299",
+        "height and width in pixels; default for ImageNet and folders: 224, with inception 299",
         at_least=8,
+    )
+    validation_examples: int | None = flag(
+        None,
+        "Data",
+        "training images held out, by which a search and checkpoints/best choose, not by test "
+        "images; default: none",
+        at_least=1,
     )
     max_corrupt_records: int = flag(
         0, "Data", "damaged images to skip before the run stops", at_least=0, scope="start"
@@ -167,6 +188,13 @@ class Recipe:
     )
     accumulation_steps: int = flag(
         1, "Training", "parts of a batch, computed one by one to save memory", at_least=1
+    )
+    label_smoothing: float | None = flag(
+        None,
+        "Training",
+        "part of each label that is spread over all classes, in training; default: 0",
+        at_least=0.0,
+        at_most=1.0,
     )
     noise: str = flag(
         "none",
@@ -274,6 +302,11 @@ class Recipe:
                 self.epochs is not None and self.steps is not None,
                 *("epochs", "steps"),
                 "both give the length of the run; leave one out",
+            ),
+            (
+                self.initial_head == "drop" and self.initial_weights is None,
+                *("initial_head", "initial_weights"),
+                "there is no last layer to drop; leave it out, or name a file or run",
             ),
             (
                 self.overwrite and self.resume != "never",

@@ -1,9 +1,11 @@
 """A run of a recipe: train, evaluate or export a network in its directory."""
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,8 +18,9 @@ from tfcredit.environment import environment
 from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import strategies
 from tfcredit.training import tensorboard as board
-from tfcredit.training.checkpoints import Checkpoints
+from tfcredit.training.checkpoints import Checkpoints, newest
 from tfcredit.training.imports import import_own
+from tfcredit.training.initial import start_from
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.loop import Loop, evaluate
 from tfcredit.training.plan import Plan
@@ -67,7 +70,7 @@ class Run:
         Raises:
             UserError: It can't be built.
         """
-        self._build()
+        self._initialized(self._build())
 
     def train(self, stop: StopSignal | None = None) -> dict | None:
         """Train to the end.
@@ -89,10 +92,22 @@ class Run:
             if self.cluster.is_chief:
                 self.directory.check(self.recipe)
             trainer = self._build()  # errors of the network first, before any file
+            self._initialized(trainer)
             if stop.asked and not self.cluster.workers:  # several workers agree on it in a step
                 return self._stopped(stop, "before its first step")
             with self.directory.locked(self.cluster.is_chief):
                 return self._train(trainer, stop)
+
+    def _initialized(self, trainer: Trainer) -> None:
+        """Give the network the weights that it starts from, unless it continues."""
+        recipe, checkpoints = self.recipe, self.directory.checkpoints
+        continues = newest(checkpoints) is not None and not recipe.overwrite
+        if recipe.initial_weights is None or continues:
+            return
+        drop = recipe.initial_head == "drop"
+        told = start_from(trainer.network, Path(recipe.initial_weights), drop, self.plan.network)
+        if self.cluster.is_chief:
+            print(told, flush=True)
 
     def _stopped(self, stop: StopSignal, when: str) -> None:
         by = stop.by or "a signal to another worker"
@@ -112,6 +127,7 @@ class Run:
     def _train(self, trainer: Trainer, stop: StopSignal) -> dict | None:
         if self.cluster.is_chief:
             self.directory.prepare(self.recipe)
+            self.directory.keep_classes(self.plan.images.class_names)
         self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
         restored = checkpoints.restore()
@@ -168,18 +184,34 @@ class Run:
             raise
         results = None
         if reached == self.plan.total_steps and not stop.asked:
-            results = loop.results or evaluate(trainer, self.plan, self.cluster, lambda: stop.asked)
+            results = self._results(trainer, loop, stop)
         if results is None:
             return self._stopped(stop, f"at step {reached}: the checkpoint is {checkpoints.latest}")
         if loop.best[1]:
             results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
         return self._finish(trainer.network, results, progress.seconds)
 
+    def _results(self, trainer: Trainer, loop: Loop, stop: StopSignal) -> dict | None:
+        """Results of the trained network; test images are seen here first if others judge it."""
+        evaluated = functools.partial(
+            evaluate, trainer, self.plan, self.cluster, lambda: stop.asked
+        )
+        judged = loop.results or evaluated(part=loop.part)
+        if loop.part == "test" or judged is None:
+            return judged
+        results = {**judged, "part": loop.part}  # of a folder without test images
+        if self.plan.images.test_examples:
+            results = evaluated()
+            if results is None:
+                return None
+        return results | {f"{loop.part}_{name}": value for name, value in judged.items()}
+
     def _finish(self, network: keras.Model, results: dict, seconds: float) -> dict:
         """Write what a finished run leaves behind; the summary last, which says that all is."""
         summary = self._summary(network, results, seconds)
         if self.cluster.is_chief:
-            if self.recipe.mode == "train":  # else the last epoch's row has them
+            seen = self.recipe.mode == "train_and_evaluate" and "validation_top1" not in results
+            if not seen and "part" not in results:  # else the last epoch's row has them
                 board.write_end(self.directory.tensorboard, self.plan.total_steps, results)
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
@@ -230,8 +262,10 @@ class Run:
         return self.directory.export(trainer.network)
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
+        part = "test" if self.plan.images.test_examples else "validation"
         with self._explained():
-            return evaluate(trainer, self.plan, self.cluster)
+            results = evaluate(trainer, self.plan, self.cluster, part=part)
+        return results if part == "test" else {**results, "part": part}
 
     def _build(self) -> Trainer:
         recipe = self.recipe
@@ -252,6 +286,7 @@ class Run:
                 self.cluster.strategy,
                 recipe.accumulation_steps,
                 recipe.alignment_every,
+                recipe.label_smoothing or 0.0,
             )
 
     def _checkpoints(self, trainer: Trainer) -> Checkpoints:
@@ -269,7 +304,10 @@ class Run:
         def steps(_) -> int:
             return loop.step
 
-        batch = next(iter(data.evaluation(min(64, data.test_examples))))
+        examples, batches = data.test_examples, data.evaluation
+        if loop.part == "validation":
+            examples, batches = data.validation_examples, data.validation
+        batch = next(iter(batches(min(64, examples))))
         images, labels = batch[:2]
         if chief:
             callbacks = [

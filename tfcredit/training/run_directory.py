@@ -174,14 +174,73 @@ class RunDirectory(RunFiles):
                 if path.name.startswith(PARTIAL):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
+    def class_names(self) -> tuple[str, ...]:
+        """Read the names of the run's classes, in the order of their labels.
+
+        Returns:
+            The names; none if its classes have none.
+
+        Raises:
+            UserError: They can't be read.
+        """
+        if not self.classes.exists():
+            return ()
+        try:
+            names = json.loads(self.classes.read_text())
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("a list of names was expected")
+        except (OSError, ValueError) as problem:
+            raise UserError(
+                f"{self.classes} can't be read as the names of the run's classes ({problem}): put "
+                "a copy of it back."
+            ) from None
+        return tuple(names)
+
+    def check_classes(self, names: Collection[str]) -> None:
+        """Check that images have the classes that the run was trained with.
+
+        Args:
+            names: Names of the images' classes; none if they have none.
+
+        Raises:
+            UserError: They are others.
+        """
+        own = self.class_names()
+        if names and own and tuple(names) != own:
+            odd = sorted(set(names) ^ set(own)) or [*names]
+            raise UserError(
+                f"{self.classes} has {len(own)} classes, the images have {len(names)} and differ "
+                f"in {odd[0]!r}: give the images that the run was started with as --data_dir."
+            )
+
+    def keep_classes(self, names: Collection[str]) -> None:
+        """Write the names of the classes, or check that they are those that are there.
+
+        Args:
+            names: Names of the images' classes; none if they have none.
+
+        Raises:
+            UserError: As `check_classes`, or the directory can't be written.
+        """
+        self.check_classes(names)
+        if names and not self.classes.exists():
+            self.write(self.classes, json.dumps(list(names), indent=1) + "\n")
+
     def finished(self, step: int) -> dict | None:
         """The summary of a run that reached a step; `None` if it has not ended there."""
+        summary = self.read_summary()
+        if summary is None or summary["step"] != step or not self.model.exists():
+            return None  # It is written again.
+        return summary
+
+    def read_summary(self) -> dict | None:
+        """The summary of a run that has ended; `None` if there is none or it is damaged."""
         try:
             summary = json.loads(self.summary.read_text())
             whole = {"step", "top1", "top5", "loss", "data", "angles", "mean_angle"} <= set(summary)
-            return summary if whole and summary["step"] == step and self.model.exists() else None
+            return summary if whole else None
         except (OSError, ValueError, TypeError, RecursionError):
-            return None  # It is written again.
+            return None
 
     def _check_kinds(self) -> None:
         """Check that files are files and folders folders."""

@@ -25,19 +25,33 @@ def named(owners: Mapping[str, Any]) -> dict[str, tf.Variable]:
     """
     found: dict[str, tf.Variable] = {}
     for owner, thing in owners.items():
-        for variable in thing.variables:
-            path = variable.path
-            if isinstance(thing, keras.optimizers.Optimizer) or path.startswith("seed_generator"):
-                path = NUMBERED.sub("", path, count=1)
-            name = _unused(f"{owner}/{path}", found)
+        for name, variable in variables_of(owner, thing).items():
             found |= _parts(name, variable.value)
     return found
 
 
+def variables_of(owner: str, thing: Any) -> dict[str, keras.Variable]:
+    """Name the variables of a network, optimizer or metric as `named` does.
+
+    Args:
+        owner: The first part of the names.
+        thing: A Keras object with `variables`.
+
+    Returns:
+        `OWNER/PATH` -> variable, in the object's order.
+    """
+    found: dict[str, keras.Variable] = {}
+    for variable in thing.variables:
+        path = variable.path
+        if isinstance(thing, keras.optimizers.Optimizer) or path.startswith("seed_generator"):
+            path = NUMBERED.sub("", path, count=1)
+        found[_unused(f"{owner}/{path}", found)] = variable
+    return found
+
+
 def _unused(name: str, found: Iterable[str]) -> str:
-    taken = {other.split("@")[0] for other in found}
     numbered, number = name, 1
-    while numbered in taken:
+    while numbered in found:
         number += 1
         numbered = f"{name}#{number}"
     return numbered

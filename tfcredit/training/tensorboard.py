@@ -19,8 +19,8 @@ LAYERS = r"/(?!mean$)"
 """After the name of a measure: each layer's, without their mean."""
 LAYOUT = {
     "Task": {
-        "top-1": ["test/top1", "train/top1"],
-        "loss": ["test/loss", "train/loss"],
+        "top-1": ["(test|validation)/top1", "train/top1"],
+        "loss": ["(test|validation)/loss", "train/loss"],
         "learning rates": ["run/learning_rate", "run/feedback_learning_rate"],
     },
     "Credit assignment": {

@@ -33,6 +33,8 @@ class Trainer:
             steps between are a function of their own without R: they take no product for it, and
             B has no gradient to exchange or apply. Give `PartitionedOptimizer` `feedback_rests`,
             so that B's optimizer counts the steps in which B learns.
+        label_smoothing: Part of each label that is spread evenly over all classes, in [0, 1]
+            (Szegedy et al. 2016, section 7). The evaluation's cross entropy is of the labels.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Trainer:
         strategy: tf.distribute.Strategy | None = None,
         accumulation_steps: int = 1,
         alignment_every: int = 1,
+        label_smoothing: float = 0.0,
     ):
         self.network = network
         self.optimizer = network.optimizer
@@ -51,6 +54,7 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.accumulation_steps = accumulation_steps
         self.alignment_every = alignment_every
+        self.label_smoothing = label_smoothing
         top = min(5, network.output_shape[-1])
         self.metrics = {
             "loss": keras.metrics.Mean("loss"),
@@ -98,7 +102,11 @@ class Trainer:
         """
         logits = tf.cast(self.network(images, training=True), tf.float32)
         # Not Keras' loss class, which divides by the number of replicas on its own (Keras 3.15).
-        task = tf.reduce_mean(_cross_entropy(labels, logits))
+        task = _cross_entropy(labels, logits)
+        if self.label_smoothing:
+            even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
+            task = (1.0 - self.label_smoothing) * task + self.label_smoothing * even
+        task = tf.reduce_mean(task)
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]

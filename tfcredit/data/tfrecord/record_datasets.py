@@ -1,6 +1,6 @@
 """Datasets of records, each with its file and number; damaged ones are counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,11 @@ Element = tuple[tf.Tensor, ...]
 
 
 def records(
-    paths: Sequence[str], order: np.ndarray, log: CorruptLog, parallel: int
+    paths: Sequence[str],
+    order: np.ndarray,
+    log: CorruptLog,
+    parallel: int,
+    most: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Reads the records of some files, in an order that depends on the arguments alone.
 
@@ -24,6 +28,7 @@ def records(
         order: int64: which of them to read, by their place in `paths`.
         log: Log of damaged records.
         parallel: Number of files that are read in turns.
+        most: int64: number of records to read of each of `paths` at most; all by default.
 
     Returns:
         A dataset of (file, number, record): the file's place in `paths` and the record's place in
@@ -50,6 +55,10 @@ def records(
         size.set_shape([])
         count = tf.numpy_function(believed, [file], tf.int64)
         count.set_shape([])
+        limit = tf.constant(tf.int64.max)
+        if most is not None:
+            limit = tf.gather(tf.constant(most, tf.int64), file)
+        count = tf.where(count < 0, limit, tf.minimum(count, limit))
         whole = tf.data.TFRecordDataset(tf.gather(names, file)).take(count).ignore_errors()
         end = tf.data.Dataset.from_tensors(("", True))
         marked = whole.map(lambda record: (record, False)).concatenate(end)
@@ -57,7 +66,7 @@ def records(
         def step(state: Element, element: Element) -> tuple[Element, Element]:
             (number, place), (record, is_end) = state, element
             tf.cond(
-                is_end & (place != size),
+                is_end & (place != size) & (number < limit),
                 lambda: tf.numpy_function(ended, [file, number, place], tf.int64),
                 lambda: tf.constant(0, tf.int64),
             )
@@ -95,37 +104,3 @@ def shuffled(elements: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Datas
         return tuple(tf.gather(member, order) for member in members)
 
     return elements.batch(buffer).enumerate().map(shuffle_block).unbatch()
-
-
-def attempted(
-    elements: tf.data.Dataset, decode: Callable[..., Element], parallel: int
-) -> tf.data.Dataset:
-    """Decodes elements in parallel, in their order; zeros stand in for those that do not decode.
-
-    Args:
-        elements: Tuples that start with the file, the record's number and its content.
-        decode: Takes an element and returns an image of static shape and an int32 label.
-        parallel: Most elements that are decoded at a time.
-
-    Returns:
-        A dataset of (image, label, good, file, number); the bool `good` is False where `decode`
-        failed.
-    """
-    image, _ = tf.data.Dataset.map(elements, decode).element_spec
-
-    def attempt(*element: tf.Tensor) -> tf.data.Dataset:
-        # The first of two tries decodes, the second does not; errors are left out and the first
-        # that remains is taken: that is how tf.data can catch an error. (With op determinism
-        # `Dataset.range` here would make TensorFlow decode one image at a time.)
-        def tried(which: tf.Tensor) -> Element:
-            return tf.cond(
-                which == 0,
-                lambda: (*decode(*element), True, *element[:2]),
-                lambda: (tf.zeros(image.shape, image.dtype), 0, False, *element[:2]),
-            )
-
-        return tf.data.Dataset.from_tensor_slices([0, 1]).map(tried).ignore_errors().take(1)
-
-    return elements.interleave(
-        attempt, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )

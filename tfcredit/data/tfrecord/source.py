@@ -1,7 +1,6 @@
 """Batches out of TFRecord files: classic ImageNet shards and those of TensorFlow Datasets."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,20 +8,21 @@ import tensorflow as tf
 
 from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
+from tfcredit.data.encoded import EncodedSource
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.shard import Shard
-from tfcredit.data.tfrecord import record_datasets
+from tfcredit.data.tfrecord import record_datasets, record_files
 from tfcredit.data.tfrecord.record_format import CLASSIC, RecordFormat
+from tfcredit.data.validation import drawn_of_files
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
 
 PARALLEL_FILES = 16
-PARALLEL_IMAGES = max(16, os.cpu_count() or 1)
-"""An upper bound, which changes no result."""
+"""Files that are read in turns."""
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordSource:
+class RecordSource(EncodedSource):
     """A data source over TFRecord files, for `ImageData`.
 
     Attributes:
@@ -39,6 +39,8 @@ class RecordSource:
         shuffle_buffer: Number of undecoded records (about 110 KB each in ImageNet) that are held to
             be shuffled.
         log: Log of corrupt records.
+        held_out: bool of shape (training files, n): True for the records among the first n of a
+            file that are for validation; None if none are.
     """
 
     train_files: Sequence[str]
@@ -52,6 +54,7 @@ class RecordSource:
     augment: bool = True
     shuffle_buffer: int = 2048
     log: CorruptLog = dataclasses.field(default_factory=CorruptLog)
+    held_out: np.ndarray | None = None
 
     def train(
         self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
@@ -61,7 +64,6 @@ class RecordSource:
         The files are read in a random order, 16 at a time, and blocks of `shuffle_buffer` records
         are shuffled. Records before `start_step` are read but not decoded. Of several hosts, each
         reads files of its own, and begins them again if they hold too few records for the epoch.
-        In place of a corrupt image stands the first good one of its piece.
         """
         size = shard.piece_size(batch_size)
         if shard.count > len(self.train_files):
@@ -74,111 +76,72 @@ class RecordSource:
         order = order.permutation(len(self.train_files))[shard.index :: shard.count]
         records = record_datasets.records(self.train_files, order, self.log, PARALLEL_FILES)
         block_seed = derive(seed, "data", "records", epoch)
+        if self.held_out is not None:
+            records = records.filter(lambda *record: ~self._is_held_out(*record))
         records = record_datasets.shuffled(records, self.shuffle_buffer, block_seed)
         first = start_step * size * shard.pieces
         augment_seed = derive(seed, "data", "augment", epoch, *[shard.index] * (shard.index > 0))
-
-        def decode(
-            file: tf.Tensor, number: tf.Tensor, record: tf.Tensor, place: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            if not self.augment:
-                return self._evaluation_image(file, number, record)
-            encoded, label = self.record_format.parse(record)
-            element_seed = tf.stack([tf.constant(augment_seed, tf.int64), place])
-            return self.preprocess.train(encoded, element_seed, self.size), label
-
         placed = records.repeat().skip(first).enumerate(start=first)
         placed = placed.map(lambda place, record: (*record, place))
-        batches = record_datasets.attempted(placed, decode, PARALLEL_IMAGES)
-        batches = batches.batch(size, drop_remainder=True).map(self._repaired)
         pieces = (self.train_examples // batch_size - start_step) * shard.pieces
-        # Keras asks for the number of steps, which tf.data can't know of files.
-        batches = batches.take(pieces).apply(tf.data.experimental.assert_cardinality(pieces))
-        return batches.prefetch(tf.data.AUTOTUNE)
+        return self._training_batches(placed, self.train_files, augment_seed, size, pieces)
 
     def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
         """Batches of the test images in the files' order; see `ImageData.evaluation`."""
         order = np.arange(len(self.test_files))
         records = record_datasets.records(self.test_files, order, self.log, parallel=1)
-        records = records.shard(shard.count, shard.index)
-        images = record_datasets.attempted(records, self._evaluation_image, PARALLEL_IMAGES)
-        nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
-        images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
-        batches = images.batch(shard.piece_size(batch_size), drop_remainder=True)
-        pieces = shard.evaluation_pieces(batch_size, self.test_examples)
-        return batches.take(pieces).map(self._weighted).prefetch(tf.data.AUTOTUNE)
+        return self._in_order_of(records, self.test_files, self.test_examples, batch_size, shard)
 
-    def _evaluation_image(
-        self, file: tf.Tensor, number: tf.Tensor, record: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        encoded, label = self.record_format.parse(record)
-        return self.preprocess.evaluation(encoded, self.size), label
+    def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
+        """Batches of the validation images in the files' order; see `ImageData.validation`."""
+        width = self.held_out.shape[1]
+        most = (self.held_out * np.arange(1, width + 1)).max(axis=1)
+        order = np.flatnonzero(most)
+        records = record_datasets.records(self.train_files, order, self.log, PARALLEL_FILES, most)
+        records, examples = records.filter(self._is_held_out), int(self.held_out.sum())
+        return self._in_order_of(records, self.train_files, examples, batch_size, shard)
 
-    def _repaired(self, images: tf.Tensor, *told: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """A training batch with its corrupt images replaced by the first good one.
-
-        Args:
-            images: The images.
-            *told: Their labels, truths if they are good, files and numbers.
-
-        Returns:
-            Images and labels.
-        """
-        labels, good, _, _ = told
-
-        def repair() -> tuple[tf.Tensor, tf.Tensor]:
-            with tf.control_dependencies([self._reported(told, training=True)]):
-                places = tf.where(
-                    good, tf.range(tf.size(good)), tf.argmax(good, output_type="int32")
-                )
-                return tf.gather(images, places), tf.gather(labels, places)
-
-        return tf.cond(self._in_order(labels, good), lambda: (images, labels), repair)
-
-    def _weighted(
-        self, images: tf.Tensor, *told: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """As `_repaired`, a test batch with the weight 0 for corrupt images and for padding."""
-        labels, good, files, _ = told
-        tf.cond(
-            self._in_order(labels, good),
-            lambda: True,
-            lambda: self._reported(told, training=False),
-        )
-        return images, labels, tf.cast(good & (files >= 0), tf.float32)
-
-    def _reported(self, told: Sequence[tf.Tensor], training: bool) -> tf.Tensor:
-        return tf.numpy_function(self._report, [*told, training], tf.bool)
-
-    def _in_order(self, labels: tf.Tensor, good: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_all(good & (labels >= 0) & (labels < self.classes))
-
-    def _report(
-        self,
-        labels: np.ndarray,
-        good: np.ndarray,
-        files: np.ndarray,
-        numbers: np.ndarray,
-        training: bool,
-    ) -> np.bool_:
-        """Names what is wrong with a batch; runs in Python, so only when something is."""
-        paths = self.train_files if training else self.test_files
-        for label, fine, file, number in zip(labels, good, files, numbers, strict=True):
-            if not fine:
-                self.log.report(paths[file], int(number), self._reason(paths[file], int(number)))
-            elif not 0 <= label < self.classes:
-                first = self.record_format.first_label
-                raise UserError(
-                    f"record {number} of {paths[file]} has label {label + first}, but "
-                    f"{first} to {self.classes + first - 1} was expected of {self.classes} "
-                    "classes: give the files of the set that was asked for."
-                )
-        if training and not good.any():
+    def hold_out(self, examples: int, seed: int) -> "RecordSource":
+        """The source with some training images as validation images; see `ImageData.hold_out`."""
+        files = self.train_files
+        counts = [record_files.whole_records(path) for path in files]
+        if min(counts) < 0:  # in a bucket, where they are not counted: taken as split evenly
+            counts = [self.train_examples // len(files)] * len(files)
+        if examples >= sum(counts):
             raise UserError(
-                f"all {len(good)} images of a piece of the batch are corrupt, such as record "
-                f"{numbers[0]} of {paths[files[0]]}, but one must be good: mend the files."
+                f"validation_examples {examples} is not below the {sum(counts)} records that can "
+                "be read of the training files: hold out fewer."
             )
-        return np.bool_(True)
+        held, left = drawn_of_files(counts, examples, seed), self.train_examples - examples
+        return dataclasses.replace(self, train_examples=left, held_out=held)
+
+    def _is_held_out(self, file: tf.Tensor, number: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
+        width = self.held_out.shape[1]
+        place = tf.stack([file, tf.minimum(number, width - 1)])
+        return (number < width) & tf.gather_nd(tf.constant(self.held_out), place)
+
+    def _in_order_of(
+        self,
+        records: tf.data.Dataset,
+        paths: Sequence[str],
+        examples: int,
+        batch_size: int,
+        shard: Shard,
+    ) -> tf.data.Dataset:
+        records = records.shard(shard.count, shard.index)
+        pieces = shard.evaluation_pieces(batch_size, examples)
+        return self._evaluation_batches(records, paths, shard.piece_size(batch_size), pieces)
+
+    def _read(self, file: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return self.record_format.parse(content)
+
+    def _mislabelled(self, path: str, number: int, label: int) -> UserError:
+        first = self.record_format.first_label
+        return UserError(
+            f"record {number} of {path} has label {label + first}, but {first} to "
+            f"{self.classes + first - 1} was expected of {self.classes} classes: give the files "
+            "of the set that was asked for."
+        )
 
     def _reason(self, path: str, number: int) -> str:
         """Why a record gave no image with a label."""
@@ -209,7 +172,7 @@ def from_files(
         counts: Number of records in the training files and in the test files.
         record_format: Keys of image and label.
         log: Log of corrupt records.
-        preprocessing: "resnet" or "inception".
+        preprocessing: "resnet", "inception" or "raw".
         image_size: Height and width of the images, in pixels; None for the size that goes with
             `preprocessing`.
         augment: True to crop and flip training images at random.

@@ -1,0 +1,149 @@
+"""`tfcredit evaluate`: networks of files, runs and checkpoints on sets of images."""
+
+import json
+
+import keras
+import pytest
+
+from tests.training.test_own_images import make_tree, train
+from tfcredit import cli, data
+from tfcredit.evaluate.evaluating import of_images
+from tfcredit.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tree of images and a run that was trained on it."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    tree = make_tree(folder / "images")
+    assert train(tree, folder / "run", "--validation_examples=8", "--keep=1") == 0
+    return tree, folder / "run"
+
+
+def evaluate(model, output, *flags):
+    code = cli.main(["evaluate", f"--model={model}", f"--output={output}", *flags])
+    return code, json.loads(output.read_text()) if output.exists() else None
+
+
+def test_a_run_takes_its_flags(trained, tmp_path):
+    _, run = trained
+    code, found = evaluate(run, tmp_path / "found.json")
+    summary = json.loads((run / "summary.json").read_text())
+    assert code == 0 and (found["examples"], found["part"]) == (10, "test")
+    for name in ("top1", "top5", "loss"):
+        assert found[name] == pytest.approx(summary[name], rel=1e-5)
+
+
+def test_checkpoints_of_a_run_and_other_images(trained, tmp_path, capsys):
+    tree, run = trained
+    summary = json.loads((run / "summary.json").read_text())
+    _, best = evaluate(run / "checkpoints" / "best", tmp_path / "best.json")
+    assert best["step"] == summary["best_step"]
+    _, last = evaluate(run / "checkpoints" / "ckpt-4", tmp_path / "last.json")
+    assert last["loss"] == pytest.approx(summary["loss"], rel=1e-5)
+    flags = ["--dataset=folder", f"--data_dir={tree / 'train'}"]
+    _, whole = evaluate(run, tmp_path / "whole.json", *flags)
+    assert whole["examples"] == 24  # all images of a folder without parts
+    assert "top-1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_any_classifier_of_keras_gives_what_keras_gives(tmp_path, activation, trained):
+    tree, _ = trained
+    network = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(2, activation=activation),
+        ]
+    )
+    network.save(tmp_path / "own.keras")
+    flags = ["--dataset=folder", f"--data_dir={tree}", "--image_size=8"]
+    code, found = evaluate(tmp_path / "own.keras", tmp_path / "found.json", *flags)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    network.compile(loss=loss, metrics=["accuracy"])
+    images = data.get("folder", tree, image_size=8)
+    expected = network.evaluate(images.evaluation(10), verbose=0, return_dict=True)
+    assert code == 0 and found["examples"] == 10
+    assert found["top1"] == pytest.approx(expected["accuracy"])
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+def other_task(folder):
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)]).save(folder / "x.keras")
+
+
+def other_classes(folder):
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(5)]
+    keras.Sequential(layers).save(folder / "x.keras")
+
+
+def grey(folder):
+    layers = [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    keras.Sequential(layers).save(folder / "x.keras")
+
+
+def unknown_layers(folder):
+    class Own(keras.layers.Dense):
+        pass
+
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), Own(2)]
+    keras.Sequential(layers).save(folder / "x.keras")
+
+
+def no_file(folder):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (other_task, "is no classifier, as its outputs have the shapes [(None, 6, 6, 2)]"),
+        (other_classes, "tells 5 classes apart, but the images of 'folder' have 2"),
+        (grey, "images have shape (8, 8, 3), but"),
+        (unknown_layers, "can't be loaded ("),
+        (no_file, "x.keras is missing"),
+    ],
+)
+def test_what_does_not_fit_is_refused(trained, tmp_path, capsys, make, told):
+    tree, _ = trained
+    make(tmp_path)
+    flags = ["--dataset=folder", f"--data_dir={tree}"]
+    code, found = evaluate(tmp_path / "x.keras", tmp_path / "found.json", *flags)
+    assert (code, found) == (2, None)
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--model=runs"], "runs is no saved network: give"),
+        (["--model=x.keras", "--output=x.csv"], "must end in .json"),
+        (["--model=x.keras", "--output=missing/x.json"], "folder missing is missing"),
+        (["--model=x.keras", "--rule=backprop"], "unrecognized arguments: --rule=backprop"),
+        (["--model=x.keras", "--image_size=2"], "--image_size=2 must be at least 8"),
+        ([], "required: --model"),
+    ],
+)
+def test_wrong_flags(flags, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", *flags]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_classes_of_other_names_are_refused(trained, tmp_path, capsys):
+    _, run = trained
+    other = make_tree(tmp_path / "other", ("dark", "bright"))
+    code, _ = evaluate(run, tmp_path / "found.json", f"--data_dir={other}")
+    assert code == 2 and "differ in 'bright'" in capsys.readouterr().err
+    assert not (tmp_path / "found.json").exists()
+
+
+def test_images_are_prepared_as_the_network_needs_them():
+    run = Recipe(dataset="imagenet", data_dir="D", preprocessing="inception", model="resnet18")
+    found = of_images(run, {"dataset": "folder", "data_dir": "E"}, (96, 96, 3))
+    assert (found.data_dir, found.preprocessing, found.image_size) == ("E", "inception", 96)
+    again = of_images(run, {"data_dir": "E"}, (None, None, 3))
+    assert (again.dataset, again.data_dir, again.image_size) == ("imagenet", "E", None)

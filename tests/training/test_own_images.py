@@ -1,0 +1,92 @@
+"""Runs on a folder of images, judged by images that are held out."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfcredit import cli, data
+from tfcredit.training.run_directory import RunDirectory
+
+SMALL = ["--dataset=folder", "--model=fc", "--image_size=8", "--batch_size=8", "--epochs=2"]
+
+
+def picture(path, bright, number):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(number).randint(0, 100, (9, 8, 3)) + 150 * bright
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def make_tree(root, classes=("dark", "light")):
+    """24 training images and 10 of the test, which differ in brightness."""
+    for part, count in (("train", 24), ("test", 10)):
+        for number in range(count):
+            picture(root / part / classes[number % 2] / f"{number}.JPEG", number % 2, number)
+    return root
+
+
+def train(tree, run, *flags):
+    return cli.train_main([*SMALL, f"--data_dir={tree}", f"--run_dir={run}", *flags])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tree, the directory of a run with held-out images, and how often test images were read."""
+    folder = tmp_path_factory.mktemp("own")
+    tree, reads, plain = make_tree(folder / "images"), [], data.ImageData.evaluation
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            data.ImageData,
+            "evaluation",
+            lambda self, *shard: reads.append(self.name) or plain(self, *shard),
+        )
+        assert train(tree, folder / "run", "--validation_examples=8") == 0
+    return tree, folder / "run", len(reads)
+
+
+def test_test_images_are_read_once_at_the_end(trained):
+    _, run, reads = trained
+    assert reads == 1
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]  # of the 16 images that are left
+    assert "test_top1" not in rows[0]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["validation_top1"] == float(rows[-1]["validation_top1"])
+    best = max(rows, key=lambda row: float(row["validation_top1"]))
+    assert summary["best_top1"] == float(best["validation_top1"])
+    assert summary["best_step"] == int(best["step"])
+    assert {"top1", "top5", "loss"} <= set(summary) and "8 training images are held" in str(summary)
+
+
+def test_names_of_classes_are_kept(trained, tmp_path, capsys):
+    _, run, _ = trained
+    assert RunDirectory(run).class_names() == ("dark", "light")
+    other = make_tree(tmp_path / "other", ("dark", "bright"))
+    assert train(other, run, "--validation_examples=8", "--resume=must") == 2
+    assert "differ in 'bright': give the images" in capsys.readouterr().err
+
+
+def test_one_tree_needs_held_out_images(trained, tmp_path, capsys):
+    tree, _, _ = trained
+    assert train(tree / "train", tmp_path / "run") == 2
+    assert "holds training images only" in (told := capsys.readouterr().err)
+    assert "--validation_examples=N" in told and not (tmp_path / "run").exists()
+    assert train(tree / "train", tmp_path / "run", "--validation_examples=8", "--steps=1") == 2
+    flags = ["--validation_examples=8", "--epochs=1"]
+    assert train(tree / "train", tmp_path / "run", *flags) == 0
+    assert "validation top-1" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["part"] == "validation" and summary["top1"] == summary["validation_top1"]
+    assert cli.main(["evaluate", f"--model={tmp_path / 'run'}"]) == 0
+    assert f"on 8 validation images of 'folder': top-1 {summary['top1']:.4f}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_split_larger_than_the_set_is_refused(trained, tmp_path, capsys):
+    tree, _, _ = trained
+    assert train(tree, tmp_path / "run", "--validation_examples=24") == 2
+    assert "validation_examples 24 is not between 1 and 23" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""The command `tfcredit evaluate`: accuracy of a classifier on a set of images."""

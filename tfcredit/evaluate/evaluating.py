@@ -1,0 +1,184 @@
+"""An evaluation from its flags to its results."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfcredit import data
+from tfcredit.data import ImageData
+from tfcredit.errors import UserError
+from tfcredit.files import written
+from tfcredit.training.plan import load_images
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.saved import Saved
+
+BATCH = 128
+"""Images of a batch by default."""
+
+
+def run(
+    path: Path, recipe: Recipe, given: Mapping[str, Any], output: Path | None = None
+) -> dict[str, Any]:
+    """Evaluates a classifier, prints and writes what was found.
+
+    Args:
+        path: A `.keras` file, a run directory, or a checkpoint of a run.
+        recipe: Flags that say which images, as given.
+        given: Those that were given, with their values.
+        output: The file for the results, or None.
+
+    Returns:
+        The results: `model`, `dataset`, `part`, `examples`, `top1`, `top5`, `loss`, `step` of a
+        run.
+
+    Raises:
+        UserError: The file is no classifier, or the images are not there or don't fit it.
+    """
+    saved = Saved.at(path)
+    network = saved.network()
+    classes, shape = _classifier(network, path)
+    # A network's name tells how its images are prepared, as --model does in a training.
+    own = saved.recipe or dataclasses.replace(recipe, model=network.name)
+    recipe = of_images(own, given, shape)
+    # Of one tree of a run's own, the images that were held out; the others it has learned.
+    images = load_images(recipe, evaluated_only=recipe.validation_examples is None)
+    if saved.directory is not None:
+        saved.directory.check_classes(images.class_names)
+    if images.classes != classes:
+        raise UserError(
+            f"{path} tells {classes} classes apart, but the images of {images.name!r} have "
+            f"{images.classes}: give a network and images of the same classes."
+        )
+    if len(shape) == 3:
+        pairs = zip(shape, images.input_shape, strict=True)
+        data.check_images(images.input_shape, [size or given for size, given in pairs])
+    part = "test" if images.test_examples else "validation"
+    results = {
+        "model": str(path),
+        "dataset": images.name,
+        "data": images.chosen_because,
+        "part": part,
+        **({} if saved.step is None else {"step": saved.step}),
+        **evaluate(network, images, part, recipe.batch_size or BATCH),
+    }
+    print(
+        f"{path} on {results['examples']} {part} images of {images.name!r}: "
+        f"top-1 {results['top1']:.4f}, top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
+        flush=True,
+    )
+    if output is not None:
+        _write(results, output)
+    return results
+
+
+def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
+    """Finds the images to evaluate a network on.
+
+    Args:
+        recipe: The network's own flags.
+        given: Flags that were given, which stand above them.
+        shape: Of the images that the network takes; None for any size.
+
+    Returns:
+        The recipe of the images; of another data set than the run's, what the network needs only.
+    """
+    if given.get("dataset", recipe.dataset) != recipe.dataset:
+        recipe = Recipe(model=recipe.model, preprocessing=recipe.preprocessing)
+    changes = dict(given)
+    if "data_dir" in given:  # images that the run has not seen: all of them
+        changes["validation_examples"] = None
+    dataset = given.get("dataset", recipe.dataset)
+    square = len(shape) == 3 and shape[0] is not None and shape[0] == shape[1]
+    if square and recipe.image_size is None and dataset in ("folder", "imagenet", "synthetic"):
+        changes.setdefault("image_size", shape[0])
+    return dataclasses.replace(recipe, **changes)
+
+
+def _classifier(network: keras.Model, path: Path) -> tuple[int, tuple]:
+    """The number of classes and the shape of an image, of a network that is a classifier."""
+    outputs, inputs = network.outputs, network.inputs
+    fits = outputs and inputs and len(outputs) == len(inputs) == 1
+    if not fits or len(outputs[0].shape) != 2 or (outputs[0].shape[1] or 0) < 2:
+        shapes = [tuple(one.shape) for one in outputs or ()]
+        raise UserError(
+            f"{path} is no classifier, as its outputs have the shapes {shapes}, not one (batch, "
+            "classes): give a network with a number for each class."
+        )
+    return outputs[0].shape[1], tuple(inputs[0].shape[1:])
+
+
+def evaluate(
+    network: keras.Model, images: ImageData, part: str = "test", batch_size: int = BATCH
+) -> dict[str, float]:
+    """Evaluates a network on every test or validation image once.
+
+    Args:
+        network: A model from images to logits or to probabilities, shape (n, classes); rows that
+            are not negative and sum to 1 count as probabilities.
+        images: The images.
+        part: "test" or "validation".
+        batch_size: Images per batch.
+
+    Returns:
+        `examples`, the number of images; `top1`, `top5` and cross entropy `loss`.
+
+    Raises:
+        UserError: An image can't be decoded, or a result is not finite.
+    """
+    top = min(5, images.classes)
+    metrics = {
+        "top1": keras.metrics.SparseCategoricalAccuracy(),
+        "top5": keras.metrics.SparseTopKCategoricalAccuracy(top),
+        "loss": keras.metrics.Mean(),
+        "examples": keras.metrics.Sum(),
+    }
+    predict = tf.function(network, reduce_retracing=True)
+    batches = images.validation if part == "validation" else images.evaluation
+    bar = _progress(images, part, batch_size)
+    from_logits = None
+    try:
+        for step, (pictures, labels, weights) in enumerate(batches(batch_size)):
+            outputs = tf.cast(predict(pictures, training=False), tf.float32)
+            if from_logits is None:
+                from_logits = not _are_probabilities(outputs)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, outputs, from_logits)
+            metrics["loss"].update_state(losses, weights)
+            metrics["top1"].update_state(labels, outputs, weights)
+            metrics["top5"].update_state(labels, outputs, weights)
+            metrics["examples"].update_state(weights)
+            if bar is not None:
+                bar.update(step + 1)
+    except tf.errors.OpError as problem:
+        raise data.failure(problem) or problem from None
+    results = {name: float(metric.result()) for name, metric in metrics.items()}
+    return {**results, "examples": int(results["examples"])}
+
+
+def _are_probabilities(outputs: tf.Tensor) -> bool:
+    sums = tf.reduce_sum(outputs, axis=1)
+    near = tf.reduce_all(tf.abs(sums - 1.0) < 1e-2)
+    return bool(near & tf.reduce_all(outputs >= 0.0))
+
+
+def _progress(images: ImageData, part: str, batch_size: int) -> keras.utils.Progbar | None:
+    if not sys.stdout.isatty():
+        return None
+    examples = images.validation_examples if part == "validation" else images.test_examples
+    return keras.utils.Progbar(-(-examples // batch_size))
+
+
+def _write(results: Mapping[str, Any], output: Path) -> None:
+    try:
+        with written(output) as unfinished:
+            unfinished.write_text(json.dumps(results, indent=1) + "\n")
+    except OSError as problem:
+        raise UserError(
+            f"--output={output} can't be written ({problem.strerror or problem}): give a file in a "
+            "folder that you may write to and whose disk is not full."
+        ) from None

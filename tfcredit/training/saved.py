@@ -1,0 +1,175 @@
+"""Networks that are saved in one of several ways: a file, a run, or a checkpoint of a run."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from tfcredit import models
+from tfcredit.analysis import feedback_layers
+from tfcredit.errors import UserError
+from tfcredit.rules import Rule
+from tfcredit.training.checkpoint_reading import DamagedError, Stored
+from tfcredit.training.checkpoints import newest
+from tfcredit.training.plan import Plan
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.rule_flags import rule_of
+from tfcredit.training.run_directory import RunDirectory
+from tfcredit.training.state import named
+
+NETWORK = "network/"
+"""The beginning of the names of a network's variables in a checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """A saved network.
+
+    Attributes:
+        path: As it was given.
+        file: The `.keras` file that holds it, if one does.
+        checkpoint: The prefix of the checkpoint that holds it, else.
+        directory: The run that it is of, if it is of one.
+    """
+
+    path: Path
+    file: Path | None = None
+    checkpoint: Path | None = None
+    directory: RunDirectory | None = None
+
+    @classmethod
+    def at(cls, path: Path) -> "Saved":
+        """Finds the network that a path means.
+
+        Args:
+            path: A `.keras` file; a run directory, whose `model.keras` counts or else its newest
+                checkpoint; the folder or the prefix of a run's checkpoint.
+
+        Returns:
+            The network, not read yet.
+
+        Raises:
+            UserError: There is none.
+        """
+        if path.suffix == ".keras" or path.is_file() and path.suffix != ".index":
+            return cls(path, file=path)
+        folder = RunDirectory(path)
+        if folder.holds_run():
+            if folder.model.is_file():
+                return cls(path, file=folder.model, directory=folder)
+            return cls(path, checkpoint=_newest(folder.checkpoints), directory=folder)
+        directory = next(
+            (RunDirectory(p) for p in path.parents if RunDirectory(p).holds_run()), None
+        )
+        prefix = path.with_suffix("") if path.suffix == ".index" else path
+        if directory is not None and path.is_dir():
+            return cls(path, checkpoint=_newest(path), directory=directory)
+        if directory is not None and prefix.with_name(f"{prefix.name}.index").is_file():
+            return cls(path, checkpoint=prefix, directory=directory)
+        raise UserError(
+            f"{path} is no saved network: give a .keras file, a run directory, or one of a run's "
+            "checkpoints, such as RUN/checkpoints/best."
+        )
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The flags of the run; None without one."""
+        return None if self.directory is None else self.directory.stored()
+
+    @property
+    def step(self) -> int | None:
+        """The optimizer steps of the checkpoint; None of a file."""
+        return None if self.checkpoint is None else int(self.checkpoint.name.rpartition("-")[2])
+
+    def network(self) -> keras.Model:
+        """Loads the network.
+
+        Returns:
+            The model, not compiled.
+
+        Raises:
+            UserError: It can't be loaded.
+        """
+        if self.file is not None:
+            return self._loaded
+        network = Plan.of(self.recipe).network()
+        variables, stored = named({"network": network}), self.weights()
+        missing = [name for name in variables if name not in stored]
+        if missing:
+            raise UserError(
+                f"checkpoint {self.checkpoint} lacks {missing[0].removeprefix(NETWORK)}: the flags "
+                f"in {self.directory.flags} are of another network; put the run's own back."
+            )
+        for name, variable in variables.items():
+            variable.assign(stored[name])
+        return network
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Reads the network's variables.
+
+        Returns:
+            Name, as `tfcredit.training.state.named` gives it -> value.
+
+        Raises:
+            UserError: They can't be read.
+        """
+        if self.file is not None:
+            found = named({"network": self._loaded})
+            return {name: variable.numpy() for name, variable in found.items()}
+        try:
+            with Stored(self.checkpoint) as stored:
+                return stored.tensors(NETWORK)
+        except DamagedError as problem:
+            raise UserError(
+                f"checkpoint {self.checkpoint} is damaged ({problem}): give another one."
+            ) from None
+
+    def rules(self) -> dict[str, Rule]:
+        """The rules of the network's layers.
+
+        Returns:
+            Name of a feedback layer -> rule; of a checkpoint the run's rule as "".
+
+        Raises:
+            UserError: The file can't be loaded, or the run's flags can't be read.
+        """
+        if self.file is None:
+            return {"": rule_of(self.recipe)}
+        return {layer.name: layer.rule for layer in feedback_layers(self._loaded)}
+
+    @functools.cached_property
+    def _loaded(self) -> keras.Model:
+        return load(self.file)
+
+
+def load(file: Path) -> keras.Model:
+    """Loads a network from a `.keras` file, not compiled.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: The file is missing, damaged, no Keras model, or has layers that are unknown.
+    """
+    try:
+        return models.load(file, compile=False)
+    except (TypeError, ValueError, AttributeError, ImportError) as problem:
+        if isinstance(problem, UserError):
+            raise
+        told = " ".join(str(problem).split())[:200]
+        raise UserError(
+            f"{file} can't be loaded ({told}): its layers must be those of Keras and tfcredit, or "
+            "registered with keras.saving.register_keras_serializable."
+        ) from None
+
+
+def _newest(folder: Path) -> Path:
+    found = newest(folder)
+    if found is None:
+        raise UserError(f"{folder} holds no checkpoint: give a run that has saved one.")
+    return found

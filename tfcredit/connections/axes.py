@@ -47,7 +47,7 @@ class KernelAxes:
 
     @property
     def columns(self) -> int:
-        """The outputs of a field, all groups counted: the kernel is a matrix of fan_in x columns."""
+        """The outputs of a field, all groups counted: the kernel has fan_in x columns weights."""
         return math.prod(self.shape) // self.fan_in
 
     @property

@@ -33,11 +33,14 @@ class CalibratedRule(Rule):
     noise = "shared"
 
     def needed(self, fan_in: int, columns: int) -> float:
-        """The number of noise samples that a layer needs per step, not rounded.
+        """The number of noise samples that a layer needs per step.
 
         Args:
             fan_in: How many numbers a sample has: the weights that an output sums over.
             columns: The outputs that a sample has.
+
+        Returns:
+            The number, not rounded.
         """
         raise NotImplementedError
 

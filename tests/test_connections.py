@@ -1,5 +1,9 @@
 """The three products of each connection: what they compute, and that they are adjoint."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.descriptors import LAYERS, layer
 from tests.connection_cases import case, cases, conv_settings, convolve, examples
+from tests.pages import ROOT
 from tfcredit.connections import (
     ConvConnection,
     DenseConnection,
@@ -88,6 +93,32 @@ def test_errors_of_images_by_phases(padding, size, taps, strides, dtype):
     for found, expected in zip(down(known), down(unknown), strict=True):
         tolerance = 10 * TOLERANCE[dtype] * np.abs(expected).max()
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+WITHOUT_ONEDNN = """
+from tests.test_connections import ConvConnection, DepthwiseConnection, assert_adjoint, case
+from tensorflow.python.util import _pywrap_util_port
+
+assert not _pywrap_util_port.IsMklEnabled()
+for dtype, tolerance in (("float32", 2e-6), ("bfloat16", 2e-2)):
+    for connection, shape, kernel_shape in (
+        (ConvConnection((1, 1), groups=2), (7, 6, 4), (3, 2, 2, 6)),
+        (ConvConnection((1, 1), dilation_rate=(2, 2)), (7, 6, 4), (3, 2, 4, 6)),
+        (ConvConnection((2, 2), data_format="channels_first"), (4, 7, 6), (3, 2, 4, 6)),
+        (ConvConnection((2,), groups=2), (7, 4), (3, 2, 6)),
+        (DepthwiseConnection((2, 2)), (7, 6, 4), (3, 2, 4, 3)),
+    ):
+        assert_adjoint(case(connection, shape, kernel_shape, dtype), tolerance)
+print("adjoint")
+"""
+
+
+def test_products_where_tensorflow_has_onednn_off():
+    """As by default on CPUs without AVX-512 VNNI or its like, which have no kernels for these."""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WITHOUT_ONEDNN]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "adjoint\n", done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5), (2, 1, 3, 5)])

@@ -7,6 +7,7 @@ import subprocess
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 import tfcredit
 
@@ -28,5 +29,5 @@ def environment() -> dict:
         "git_revision": revision.stdout.strip() or None,
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "devices": [device.name for device in tf.config.list_logical_devices()],
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "onednn": "on" if _pywrap_util_port.IsMklEnabled() else "off",
     }

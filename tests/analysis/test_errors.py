@@ -152,6 +152,7 @@ def images(rule):
 X, Y = RANDOM.normal(size=(9, 6, 6, 2)).astype("float32"), np.arange(9) % 3
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "rule", ["backprop", "calibrated_mirror", "info_alignment", "kolen_pollack", "brsf"]

@@ -115,6 +115,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rule", ["info_alignment", "activation_alignment"])
 def test_a_real_layer_diverges_where_predicted(rule, optimizer):

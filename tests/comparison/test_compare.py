@@ -131,6 +131,7 @@ def test_figure_page_and_markdown_show_the_table(compared):
     assert (compared / "compare.svg").read_text().rstrip().endswith("</svg>")
 
 
+@pytest.mark.every(2)
 def test_the_same_command_trains_nothing_again_and_gives_the_same(compared, unchecked, capsys):
     before = {path: path.stat().st_mtime_ns for path in compared.glob("runs/**/*")}
     rows = table(compared / "curves.csv")

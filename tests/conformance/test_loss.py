@@ -19,6 +19,7 @@ from tests.conformance.descriptors import (
 from tfcredit import layers, rules
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
 @pytest.mark.parametrize("name, rule", PAIRS)
 def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
@@ -52,6 +53,7 @@ def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
     np.testing.assert_allclose(losses[1], l2, rtol=1e-5)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize(
     "rule", [rule for rule in LEARN if not rules.get(RULES[rule]).follows_forward]
 )

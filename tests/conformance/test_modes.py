@@ -36,7 +36,7 @@ def call(made, x):
     return run
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("name, rule", MORE_PAIRS)
 def test_layer_in_graph_and_eager(name, rule):
     results = []
@@ -59,6 +59,7 @@ def test_layer_under_xla(name, rule):
     assert_close(results[1], results[0], 2e-5)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_ways_to_train(rule):
     """fit in graph and eager mode, train_on_batch and a GradientTape loop: the same weights."""
@@ -98,6 +99,7 @@ def test_network_under_xla(rule):
     assert_close(results[1], results[0], 1e-4)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_plain_compile(rule, optimizer):
@@ -113,6 +115,7 @@ def test_plain_compile(rule, optimizer):
             assert (new != old).any(), variable.path
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_batch_of_one(rule):
     model = compile_network(network(rule))
@@ -121,6 +124,7 @@ def test_batch_of_one(rule):
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("rule", RULES)
 def test_inference_leaves_everything_as_it_is(rule):
     model = network(rule)

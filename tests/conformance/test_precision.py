@@ -21,6 +21,7 @@ from tests.conformance.descriptors import (
 POLICIES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name, rule", PAIRS)
 def test_dtypes_of_a_layer(name, rule, policy):

@@ -87,6 +87,7 @@ def test_saved_models_go_on_in_another_process(names, tmp_path):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6, err_msg=rule)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("rule", RULES)
 def test_weights_file(rule, tmp_path):
     model, other = network(rule), network(rule, seed=2)

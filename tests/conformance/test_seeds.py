@@ -30,6 +30,7 @@ def cosine(a, b):
     return abs(a @ b) / np.linalg.norm(a) / np.linalg.norm(b)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name, rule", crossed(LAYERS, FEEDBACK, quick=is_quick))
 def test_seed_gives_the_feedback_kernel(name, rule):
     first, again, other = (

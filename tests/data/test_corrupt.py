@@ -97,6 +97,7 @@ def test_one_more_than_the_limit_stops(spoiled):
     assert failing(found.train(5, 0, 0)) is not None  # and stays stopped
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("shard", [Shard(), Shard(0, 1, 2)])
 def test_positions_stay_exact(spoiled, shard):
     folder, *_ = spoiled
@@ -149,6 +150,7 @@ def damage(path, kind):
     return list(range(2, len(records)))
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("kind", ["cut", "content", "length"])
 def test_a_damaged_file_loses_what_follows_and_says_so(folder, kind):
     path = folder / "train-00002-of-00003"

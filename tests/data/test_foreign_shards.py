@@ -45,6 +45,7 @@ def read(folder, **options):
 GOOD = [example([n]) for n in (1, 2, 3, 4)]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("ending", ["", ".tfrecord", ".tfrecords", ".tfrec", ".record"])
 def test_endings(tmp_path, ending):
     both(tmp_path, GOOD, ending=ending)
@@ -131,6 +132,7 @@ def test_any_damaged_length(tmp_path, more, is_checked):
     assert {each.record for each in found.corrupt} >= {1}
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("more", [1, 8, 1 << 20, (1 << 62)])
 @pytest.mark.parametrize("record", [0, 2, 3])
 def test_a_length_beyond_the_file(tmp_path, record, more):

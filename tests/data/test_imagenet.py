@@ -32,6 +32,7 @@ def test_counts_and_shapes(data):
     assert data.train(4, seed=0, epoch=0).cardinality() == data.steps_per_epoch(4) == 3
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("name", ["lr=[0.1]", "a*b?", "#% \\x", "~"])
 def test_a_folder_of_any_name(name, shards, tmp_path):
     folder = tmp_path / name

@@ -143,6 +143,7 @@ def steps(result, way):
     return (result.numpy() + 1) * 127.5
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(
     ("way", "reference"), [("resnet", reference_resnet), ("inception", reference_inception)]
 )
@@ -170,6 +171,7 @@ def windows_of(encoded, seed):
     return begin.numpy()[:2], extent.numpy()[:2], bool(flip)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_training_part_equals_the_reference(encoded, seed):
     seed = tf.constant([5, seed])

@@ -49,7 +49,7 @@ SENDING = [rule for rule in RULES if rules.get(RULES[rule]).sends_error]
 
 
 # The inner layers are those of tests/conformance, which each rule is tried on.
-@pytest.mark.every(4)
+@pytest.mark.every(8)
 @pytest.mark.parametrize(
     "name, rule",
     crossed(LAYERS, SENDING, quick=lambda n, rule: rule in QUICK or n == "SeparableConv2D"),

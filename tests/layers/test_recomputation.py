@@ -169,6 +169,7 @@ CASES_OF_FIT = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("rule, mode, options", CASES_OF_FIT)
 def test_remat_scope(rule, mode, options):
     expected = fitted(rule, {"mode": None}, **options)

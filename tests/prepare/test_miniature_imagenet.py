@@ -85,6 +85,7 @@ def test_the_archives_become_shards(archives, tmp_path):
     assert sorted(feature.int64_list.value[0] for feature in seen) == sorted([1, 2, 3, 4, 5] * 2)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("flag", ["--classes=0", "--classes=11", "--width=0"])
 def test_wrong_flags_are_told(tmp_path, flag):
     done = make(tmp_path, *SMALL, flag)

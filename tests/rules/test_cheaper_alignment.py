@@ -73,6 +73,7 @@ def gradients(given, fraction, steps=STEPS):
     return np.array([gradient(tf.constant(step)) for step in range(steps)])
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("layer", CASES)
 @pytest.mark.parametrize("batch, fraction, size", [(8, 0.25, 2), (7, 0.4, 3)])
 def test_the_mean_over_all_parts_is_the_gradient_of_the_batch(layer, batch, fraction, size):

@@ -10,6 +10,7 @@ from tfcredit.errors import UserError
 from tfcredit.rules.geometry import geometry
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", LAYERS)
 def test_geometry_is_what_many_estimates_have(name):
     """Their mean is W, within the error that `variance` predicts; their mean square error too."""

@@ -81,6 +81,7 @@ def test_activation_aligns_in_the_first_call_too(name):
     assert learner.run()[0] < 1.5 * square_of(3)
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("name", FIRST)
 def test_error_falls_as_that_of_the_mean_of_all_samples(name):
     """By Kalman's gain: (fan_in - 1) / (samples of the alignment and of all refinements)."""

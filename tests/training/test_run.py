@@ -135,6 +135,7 @@ def written(folder):
     return {path.name: path.read_bytes() for path in paths}, rows
 
 
+@pytest.mark.slow  # Quick tests compare a killed run with one that was not: test_survival.py.
 def test_two_deterministic_runs_are_bit_identical(tmp_path):
     for name in ("a", "b"):
         run(tmp_path / name, "--steps=7", "--deterministic", "--rule=calibrated_mirror")
@@ -208,6 +209,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
     assert "not finite at step" in (folder / "diverged.txt").read_text()
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("flag", ["--learning_rate=1e6", "--l2=1e9"])
 def test_a_run_of_parts_that_diverges_is_stopped(flag, precision, tmp_path, capsys):
@@ -228,6 +230,7 @@ def test_a_run_that_skips_all_steps_is_stopped(tmp_path, capsys):
     assert code == 2 and "not finite at step" in capsys.readouterr().err
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("flags", [[], ["--measures", "--measure_every_steps=2"]])
 def test_skipped_steps_are_told_and_counted(flags, tmp_path, capsys, monkeypatch):
     build = keras.optimizers.LossScaleOptimizer.build

@@ -10,7 +10,16 @@ HELP = frozenset({"--help", "-h", "--helpfull"})
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """`argparse.ArgumentParser` that raises `UserError` for wrong flags."""
+    """The parser of a command: it takes whole names only, and raises `UserError` for wrong flags.
+
+    Args:
+        prog: What the user called.
+        description: Shown as it is written: the docstring of a command's module.
+    """
+
+    def __init__(self, prog: str, description: str | None):
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description=description, allow_abbrev=False, formatter_class=layout)
 
     def error(self, message: str) -> NoReturn:
         """See `argparse.ArgumentParser.error`."""

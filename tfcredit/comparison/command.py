@@ -35,12 +35,7 @@ def main(arguments: list[str], program: str = "tfcredit compare") -> None:
 
 def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list[str]]:
     """The command's own flags, and the others."""
-    parser = ArgumentParser(
-        prog=program,
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
     add(
         "--rules",

@@ -52,7 +52,7 @@ def main(arguments: list[str], program: str = "tfcredit import-reference") -> No
 
 
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
-    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
     add(
         "--checkpoint",

@@ -49,12 +49,7 @@ def _parse(
     arguments: list[str], program: str
 ) -> tuple[argparse.Namespace, Recipe, dict[str, object]]:
     """The command's own flags; the recipe of the others, and those that were given."""
-    parser = ArgumentParser(
-        prog=program,
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
     add(
         "--model",

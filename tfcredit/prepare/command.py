@@ -36,7 +36,7 @@ def main(arguments: list[str], program: str = "tfcredit prepare-imagenet") -> No
 
 
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
-    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
     add("--source", metavar="DIR", help=f"folder of {' and '.join(ARCHIVES.values())}")
     add("--output", metavar="DIR", required=True, help="folder for the shards")

@@ -43,7 +43,7 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
 
 
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
-    parser = ArgumentParser(prog=program, description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
     add("runs", metavar="RUN", nargs="+", type=place, help="a run directory, or a folder of such")
     add(

@@ -232,14 +232,14 @@ def test_the_mirror_of_factors_by_hand(calibrated, centred):
 
 
 def test_expected_angle_is_the_one_asked_for_where_samples_are_free():
-    # 800 units need k = 525, 9 weights 5.25, but two outputs 613 to tell the lag.
-    dense = layers.Dense(800, rule="calibrated_mirror")
-    keras.Sequential([keras.Input((800,)), dense])
+    # 2000 units need k = 1313, 9 weights 5.25, but two outputs 1226 to tell the lag.
+    dense = layers.Dense(2000, rule="calibrated_mirror")
+    keras.Sequential([keras.Input((2000,)), dense])
     assert abs(defaults.expected_angle(dense) - 5.0) < 0.05
     conv = layers.Conv2D(2, 3, rule="calibrated_mirror")
     keras.Sequential([keras.Input((29, 29, 1)), conv])
-    # tan^2 = g/(2 - g) (fan_in - 1) / k = 0.005025 * 8 / 613.
-    assert abs(defaults.expected_angle(conv) - np.degrees(np.arctan(0.008098))) < 1e-3
+    # tan^2 = g/(2 - g) (fan_in - 1) / k = 0.005025 * 8 / 1226.
+    assert abs(defaults.expected_angle(conv) - np.degrees(np.arctan(0.005726))) < 1e-3
 
 
 def test_rows_of_other_studies_are_used(tmp_path):

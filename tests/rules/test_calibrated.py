@@ -191,7 +191,7 @@ def test_worst_direction_shrinks_too(name, gain):
     "rule, field, expected",
     [
         (CalibratedMirror(), (4608, 512), 3025),  # 0.005025 * 4607 / 0.007654
-        (CalibratedMirror(), (256, 10), 1348),  # 4 sqrt(1 + 25.6) / (2 * 0.007654)
+        (CalibratedMirror(), (256, 10), 2696),  # 4 sqrt(1 + 25.6) / 0.007654
         (CalibratedActivation(), (4608, 512), 243),  # 4607 / 19
         (CalibratedMirror(0.001, 1.0), (30, 30), MAX_NUMBERS // 30),
         (CalibratedActivation(0.999), (2**18, 1), 2**9),

@@ -140,7 +140,7 @@ def test_a_fan_in_of_one_needs_no_average():
     """The sign of the noise squares to 1, so that one sample tells the weight."""
     layer = ConvConnection(), (5, 5, 1), (1, 1, 1, 8)
     for rule in (CalibratedMirror(), CalibratedActivation()):
-        assert Learner(layer, rule).run(1)[0] < 1e-12
+        assert Learner(layer, rule).run(1)[0] < 1e-11  # rounding of a mean
 
 
 def test_first_step_is_the_first_estimate():

@@ -46,7 +46,7 @@ def test_own_images(tmp_path):
         keras.utils.save_img(path, pixels, scale=False)
     sizes = {"HELD_OUT": "8", "EPOCHS": "1", "SEEDS": "2"}
     printed = run("own_images.sh", tmp_path / "pictures", WORK=str(tmp_path), **sizes)
-    assert "| tracking_mirror | 2    |" in printed and "top-1" in printed
+    assert "| tracking_mirror | 2    |" in printed and "| validation top-1, % |" in printed
     assert (tmp_path / "compare" / "report.html").is_file()
     assert (tmp_path / "seed0.json").is_file()
 

@@ -112,7 +112,7 @@ class Directory:
 
         Args:
             own: The files that may lie in it.
-            holds: What tfcredit would keep there: "run" or "search".
+            holds: What tfcredit would keep there: "run", "search" or "comparison".
 
         Raises:
             UserError: It is a file, or holds other files.
@@ -130,9 +130,8 @@ class RunFiles(Directory):
     """Names of the files of one run.
 
     `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
-    also `measures.csv`, and `classes.json`
-    where classes have names; until it ends, `progress.json` holds its times. One that diverged has
-    `diverged.txt` instead of a summary.
+    also `measures.csv`, and `classes.json` where classes have names. Until it ends, `progress.json`
+    holds its times. One that diverged has `diverged.txt` instead of a summary.
 
     Args:
         path: The folder.

@@ -168,3 +168,10 @@ def test_colours_of_rules_stand_out_on_both_pages():
     for colour in plots.COLOURS.values():
         rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert all(contrast(rgb, page) >= 3 for page in PAGES.values()), colour
+
+
+@pytest.mark.parametrize("part", ["test", "validation"])
+def test_a_comparison_says_which_images_it_is_of(part):
+    start = {"rule": "backprop", "seed": 0, "step": 0, "part": "test", "top1": None}
+    figure = plots.compare([start, {**start, "step": 5, "part": part, "top1": 0.5}], ["top1"])
+    assert figure.axes[0].get_ylabel() == f"{part} top-1, %"

@@ -43,9 +43,9 @@ COLOURS = {
 """Rule -> its colour in all figures. They stand out from white and from black."""
 MARKERS = ("o", "^", "s", "D", "v")
 _PANELS = {
-    "top1": ("test top-1, %", 100.0),
-    "top5": ("test top-5, %", 100.0),
-    "loss": ("test loss", 1.0),
+    "top1": ("{part} top-1, %", 100.0),
+    "top5": ("{part} top-5, %", 100.0),
+    "loss": ("{part} loss", 1.0),
     "mean_angle": ("angle of W and B, degrees", 1.0),
 }
 """Measure of `compare` -> its words and the factor of its unit; others stand for themselves."""
@@ -141,7 +141,8 @@ def compare(
 
     Args:
         records: With `rule`, `seed`, `step` and the measures, as those of `tfcredit.compare`; a
-            value of `None` or none at all is left out. A seed with a record whose `diverged` is
+            value of `None` or none at all is left out. `part`, "test" by default, says which images
+            `loss`, `top1` and `top5` are of. A seed with a record whose `diverged` is
             true counts in no mean and no band: it is a dotted line up to a cross.
         names: The measures, a panel each; `top1` and `top5` are shown in per cent.
         transparent: True for no background, False for a white one.
@@ -158,7 +159,9 @@ def compare(
     figure.patch.set(facecolor="white", alpha=0.0 if transparent else 1.0)
     told = set()
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        panel = Panel(axes, *_PANELS.get(name, (_title(name), 1.0)), ink)
+        words, scale = _PANELS.get(name, (_title(name), 1.0))
+        parts = {each.get("part", "test") for each in records if each.get(name) is not None}
+        panel = Panel(axes, words.replace("{part}", " or ".join(sorted(parts))), scale, ink)
         for rule, (colour, _) in zip(rules, looks(rules), strict=True):
             whole, broken = _curves_of(records, rule, name)
             if whole or broken:

@@ -47,10 +47,10 @@ def compare(
 
     Returns:
         A record for each epoch of each run, and one for its start, as `pandas.DataFrame` and
-        `tfcredit.analysis.plots.compare` take them: `rule`, `seed`, `epoch`, `step`, `loss`, `top1`
-        and `top5` of the test images (of the validation images where some are held out),
-        `mean_angle` of W and B in degrees, `images_per_second`, and `diverged`, 1 if the run did.
-        `None` stands for what is not known.
+        `tfcredit.analysis.plots.compare` take them: `rule`, `seed`, `epoch`, `step`, `part`
+        ("test", or "validation" where images are held out), `loss`, `top1` and `top5` of the images
+        of that part, `mean_angle` of W and B in degrees, `images_per_second`, and `diverged`, 1 if
+        the run did. `None` stands for what is not known.
 
     Raises:
         UserError: Wrong flags or rules, another comparison in the folder or at work on it, a run
@@ -198,7 +198,10 @@ class Runs(Launcher):
             folder.parent.mkdir(parents=True, exist_ok=True)
         once = {"run_dir": str(folder), "resume": "auto"}
         recipe = dataclasses.replace(self.comparison.recipe, rule=rule, seed=seed, **once)
-        return recipe, f"{folder}.log"
+        return recipe, self._log_of(task)
+
+    def _log_of(self, task: tuple[str, int]) -> str:
+        return f"{self.comparison.run_of(*task).path}.log"
 
     def is_to_stop(self, task: tuple[str, int]) -> bool:
         """See `Launcher`; it tells the epoch if there was no line for long."""
@@ -215,7 +218,7 @@ class Runs(Launcher):
         self._left -= 1
         told = f"top-1 {what:.4f}" if word == "finished" else word
         if word == "crashed":
-            self.crashed.append(self.start_of(task)[1])
+            self.crashed.append(self._log_of(task))
             told = f"crashed, see {self.crashed[-1]}"
         self._tell(task, told)
 

@@ -13,7 +13,7 @@ from tfcredit.directories import Directory
 from tfcredit.errors import UserError
 from tfcredit.files import partial
 from tfcredit.records import markdown, write_csv
-from tfcredit.report.groups import HEADS, Group, cells, curves, grouped, results
+from tfcredit.report.groups import Group, cells, curves, grouped, heads, results
 from tfcredit.report.page import page
 from tfcredit.report.reading import read_runs
 from tfcredit.training.recipe import Recipe, parse
@@ -120,7 +120,8 @@ class Comparison(Directory):
             return []
         records = curves(groups)
         table = results(groups)
-        self.write(self.markdown, markdown(HEADS, map(cells, table), padded=True) + "\n")
+        text = markdown(heads(groups), map(cells, table), padded=True)
+        self.write(self.markdown, f"{text}\n")
         with self.writing():
             write_csv(table, self.table)
             write_csv(records, self.curves)

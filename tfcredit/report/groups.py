@@ -101,14 +101,19 @@ def results(groups: Sequence[Group]) -> list[dict]:
         groups: One or more.
 
     Returns:
-        A record for each group. `rule`; `runs`, how many ended; `top1`, the mean of test top-1, and
+        A record for each group. `rule`; `runs`, how many ended; `top1`, the mean of top-1, and
         the ends of its 95 % interval, `top1_low` and `top1_high`; `gap`, `gap_low`, `gap_high`, the
         same of the top-1 by which a run is below that of the reference with the same seed;
         `mean_angle` in degrees; `time`, that of a step over the reference's; `diverged`, a number
         of runs. `None` stands for what is not known.
     """
-    base = next((group for group in groups if group.rule == "backprop"), groups[0])
+    base = reference(groups)
     return [_record(group, base) for group in groups]
+
+
+def reference(groups: Sequence[Group]) -> Group:
+    """The group that others are compared with: backprop, or the first if it is not among them."""
+    return next((group for group in groups if group.rule == "backprop"), groups[0])
 
 
 def _record(group: Group, base: Group) -> dict:
@@ -132,11 +137,17 @@ def _ends(name: str, of: Interval) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in found.items()}
 
 
-HEADS = ("rule", "runs", "test top-1, %", "gap, points", "mean angle, °", "time", "diverged")
+def heads(groups: Sequence[Group]) -> list[str]:
+    """The heads of a table of `cells`; they say which images top-1 is of."""
+    ended = [run for group in groups for run in group.of_state("finished")]
+    held_out = {run.summary.get("part") == "validation" for run in ended}
+    part = " or ".join(("test", "validation")[each] for each in sorted(held_out)) or "test"
+    middle = ["gap, points", "mean angle, °", "time"]
+    return ["rule", "runs", f"{part} top-1, %", *middle, "diverged"]
 
 
 def cells(record: dict) -> list[str]:
-    """A record of `results` as text, below `HEADS`."""
+    """A record of `results` as text, below `heads`."""
     angle, time = record["mean_angle"], record["time"]
     return [
         record["rule"],
@@ -163,9 +174,9 @@ def curves(groups: Sequence[Group]) -> list[dict]:
 
     Returns:
         A record for each epoch of each run, and one for its start: `rule` (the group's name),
-        `seed`, `epoch`, `step`, `loss`, `top1` and `top5` of the test images (of the validation
-        images in a run that holds some out), `mean_angle` in degrees, `images_per_second`,
-        `diverged` (1 or 0); `None` where there is no value.
+        `seed`, `epoch`, `step`, `part` ("test", or "validation" in a run that holds images out),
+        `loss`, `top1` and `top5` of the images of that part, `mean_angle` in degrees,
+        `images_per_second`, `diverged` (1 or 0); `None` where there is no value.
     """
     return [record for group in groups for run in group.runs for record in _curve(run, group.name)]
 
@@ -194,6 +205,7 @@ def _curve(run: StoredRun, name: str) -> list[dict]:
                 "seed": run.recipe.seed,
                 "epoch": int(epoch) if math.isfinite(epoch) else None,
                 "step": step,
+                "part": "validation" if "validation_top1" in row else "test",
                 **{name: judged(row, name) for name in ("loss", "top1", "top5")},
                 "mean_angle": angles.get(step),
                 "images_per_second": row.get("images_per_second"),

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from tfcredit.report import figures
-from tfcredit.report.groups import HEADS, Group, cells, grouped, results
+from tfcredit.report.groups import Group, cells, grouped, heads, reference, results
 from tfcredit.report.reading import LARGEST, StoredRun
 from tfcredit.training.flags import of_scope, shown_in
 
@@ -89,12 +89,12 @@ def _comparison(groups: Sequence[Group]) -> str:
         [f"{mark} {escape(first)}", *map(escape, rest)]
         for mark, (first, *rest) in zip(marks, map(cells, records), strict=True)
     ]
-    base = next((group.name for group in groups if group.rule == "backprop"), groups[0].name)
+    base = reference(groups).name
     note = (
         "Means of the runs that ended, with 95 % intervals (Student's t). Gap: points of top-1 "
         f"below {escape(base)}, paired by seed. Time: of a step, over that of {escape(base)}."
     )
-    return f'{_table(HEADS, rows)}\n<p class="note">{note}</p>'
+    return f'{_table(heads(groups), rows)}\n<p class="note">{note}</p>'
 
 
 def _results(groups: Sequence[Group]) -> str:

@@ -28,7 +28,7 @@ def history(rows: Sequence[dict]) -> Figure:
     best = np.maximum.accumulate([row["top1"] for row in done])
     axes.step([row["trial"] for row in done], best, where="post", color=GREY, label="best so far")
     axes.set_xlabel("trial", color=GREY)
-    axes.set_ylabel("test top-1", color=GREY)
+    axes.set_ylabel("top-1", color=GREY)
     figure.legend(loc="outside right upper", frameon=False, labelcolor=GREY)
     return figure
 
@@ -53,12 +53,12 @@ def slices(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
         _scatter(axes, shown, name)
         axes.set_xlabel(name, color=GREY)
         if index % columns == 0:
-            axes.set_ylabel("test top-1", color=GREY)
+            axes.set_ylabel("top-1", color=GREY)
     return figure
 
 
 def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
-    """A line per trial through the axes of all parameters, coloured by its test top-1."""
+    """A line per trial through the axes of all parameters, coloured by its top-1."""
     figure, axes = blank(1.5 + 1.5 * (len(space) + 1), 3.8)
     values = [row["top1"] for row in rows]
     colours = ScalarMappable(Normalize(min(values), max(values)), DEPTH)
@@ -76,7 +76,7 @@ def parallel(rows: Sequence[dict], space: Mapping[str, Parameter]) -> Figure:
     for spine in axes.spines.values():
         spine.set_visible(False)
     bar = figure.colorbar(colours, ax=axes)
-    bar.set_label("test top-1", color=GREY)
+    bar.set_label("top-1", color=GREY)
     bar.outline.set_edgecolor(GREY)
     bar.ax.tick_params(colors=GREY)
     return figure

@@ -1,5 +1,6 @@
 """The studies of the paper's claims: small runs of all, statistics and verdicts on made-up rows."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from studies.two_routes import (
     defaults,
     depth,
     factor_mirror,
+    ladder,
     mirror,
     noise,
     nonlocal_rules,
@@ -70,7 +72,10 @@ def test_studies_run_small_and_are_not_repeated(names, tmp_path):
     "arguments, words",
     [
         (["dept"], "study 'dept' is unknown: choose of sensitivity,"),
-        (["transfer"], "the search of weight_mirror has 0 of 1 trials at scale smoke: run"),
+        (
+            ["transfer"],
+            "the search wm_tpe_ad_ops has 0 of 2 trials at scale smoke: run the study ladder",
+        ),
     ],
 )
 def test_bad_input(arguments, words, tmp_path, capsys):
@@ -78,17 +83,30 @@ def test_bad_input(arguments, words, tmp_path, capsys):
     assert words in capsys.readouterr().err
 
 
+def searched(step, accuracies):
+    """Rows of a search that has found these accuracies on the images held out."""
+    rows = []
+    for accuracy in accuracies:
+        row = {"step": step, "part": ladder.SEARCHED, "seed": str(len(rows))}
+        row |= {"values": json.dumps(ladder.proposed(step, rows[:3])), "finite": "True"}
+        rows.append(row | {"validation_top1": str(accuracy)})
+    return rows
+
+
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_the_flags_of_every_run_are_known(scale):
     factor_mirror.register_rule()
-    rows = [
-        {"rule": rule, "number": str(number), "top1": "0.5", "finite": "True"}
-        for rule in sensitivity.SPACES
-        for number in range(scale.trials)
-    ]
+    rows = {
+        "sensitivity": [
+            {"rule": rule, "number": str(number), "top1": "0.5", "finite": "True"}
+            for rule in sensitivity.SPACES
+            for number in range(scale.trials)
+        ],
+        "ladder": [row for step in ladder.STEPS for row in searched(step, [0.5] * scale.searched)],
+    }
     keys = set()
     for study in CLAIMS.values():
-        for one in study.trials(scale, lambda name: rows):
+        for one in study.trials(scale, lambda name: rows.get(name, [])):
             known, _ = recipe.parse(list(one.flags))
             assert known.model in models.names()
             rule_of(known)
@@ -130,6 +148,35 @@ def test_verdict_on_sensitivity(mirror_values, verdict):
         values = mirror_values if rule == "weight_mirror" else (0.78, 0.79)
         rows += [made_up("n", rule, value, n, number=n) for n, value in enumerate(values)]
     assert sensitivity.conclude(rows, LAPTOP).verdict == verdict
+
+
+def test_a_search_goes_on_from_its_rows_and_ends_with_the_best():
+    scale = SCALES["smoke"]
+    rows = searched("information_tpe", [0.3, ""])  # the second one diverged
+    first, second = (json.loads(row["values"]) for row in rows)
+    assert first != second and first == json.loads(searched("information_tpe", [0.9])[0]["values"])
+    asked = ladder.trials(scale, lambda name: rows[:1])
+    drawn = [one for one in asked if one.factors["part"] == ladder.SEARCHED]
+    mine = [one.factors for one in drawn if one.factors["step"] == "information_tpe"]
+    assert [json.loads(one["values"]) for one in mine] == [first, second]
+    assert len(drawn) == 1 + len(ladder.STEPS)
+    assert all("--validation_examples=2000" in one.flags for one in drawn)
+    found = ladder.tuned_flags("info_alignment", scale, lambda name: rows)
+    assert found == ladder.flags_of("information_tpe", first)
+    last = [one for one in ladder.trials(scale, lambda name: rows) if set(found) <= set(one.flags)]
+    assert [one.factors["part"] for one in last] == [ladder.SEARCHED, ladder.TUNED]
+
+
+@pytest.mark.parametrize("loss, verdict", [(0.01, HOLDS), (0.3, FAILS)])
+def test_verdict_on_the_ladder(loss, verdict):
+    rows, spread = [], np.random.default_rng(0)
+    for seed in range(3):
+        for step, rule in [("by hand", "backprop"), *ladder._steps()]:
+            lost = loss if step == "wm_tpe_ad_ops" else 0.0
+            top1 = 0.8 - lost + 0.005 * spread.standard_normal()
+            more = {"step": step, "part": ladder.TUNED}
+            rows.append(made_up(LAPTOP.network, rule, top1, seed, **more))
+    assert ladder.conclude(rows, LAPTOP).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Tests the claims: runs their studies, and writes what they say.
 
     python -m studies two_routes sensitivity --scale=smoke
-    python -m studies two_routes --scale=laptop                 # all of them, in order
+    python -m studies two_routes --scale=desktop --jobs=1       # all of them, in order
     python -m studies two_routes depth --scale=imagenet --data_dir=DIR --strategy=mirrored --jobs=1
     python -m studies two_routes depth --scale=imagenet --list  # the commands, to run elsewhere
 
@@ -20,6 +20,7 @@ from studies.table import Place
 from studies.two_routes import (
     defaults,
     depth,
+    ladder,
     mirror,
     noise,
     nonlocal_rules,
@@ -33,7 +34,17 @@ from studies.two_routes.scales import SCALES, Scale
 from studies.two_routes.trials import RESULTS, Table, complete
 from tfcredit.errors import UserError
 
-MODULES = (sensitivity, transfer, depth, nonlocal_rules, noise, mirror, defaults, robustness)
+MODULES = (
+    sensitivity,
+    ladder,
+    transfer,
+    depth,
+    nonlocal_rules,
+    noise,
+    mirror,
+    defaults,
+    robustness,
+)
 CLAIMS = {module.CLAIM.name: module.CLAIM for module in MODULES}
 VERDICTS = Place("two_routes", "docs/two_routes.md")
 
@@ -87,11 +98,12 @@ def _print_commands(claim: Claim, scale: Scale, flags, given: list[str]) -> None
 
 def _run(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
     table = Table(claim.name, scale.name, flags.results)
-    trials = _trials(claim, scale, flags)
-    started = time.time()
-    runs = flags.runs / scale.name
-    new = complete(table, trials, scale, claim.measure, runs, flags.jobs, tuple(given))
-    for row in new:
-        told = {key: value for key, value in row.items() if key != "flags"}
-        print(f"{claim.name} {len(table.rows)}/{len(trials)} {time.time() - started:.0f} s {told}")
-        sys.stdout.flush()
+    started, runs = time.time(), flags.runs / scale.name
+    while True:  # a search asks for its next trials once it knows these
+        trials = _trials(claim, scale, flags)
+        if all(table.row(one) for one in trials):
+            return
+        new = complete(table, trials, scale, claim.measure, runs, flags.jobs, tuple(given))
+        for row in new:
+            place = f"{claim.name} {len(table.rows)}/{len(trials)} {time.time() - started:.0f} s"
+            print(place, {key: value for key, value in row.items() if key != "flags"}, flush=True)

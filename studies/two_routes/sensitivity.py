@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from studies.table import select
-from studies.two_routes import figures, rules
+from studies.two_routes import figures, ladder, rules
 from studies.two_routes.claim import (
     FAILS,
     HOLDS,
@@ -75,11 +75,13 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 
 def tuned_flags(rule: str, scale: Scale, rows_of: Rows) -> Flags:
-    """The flags of the rule's best trial, without network and seed.
+    """The flags of the rule's best trial, without network and seed: by TPE where the scale has it.
 
     Raises:
         UserError: The search has not been run to its end at this scale.
     """
+    if scale.searched:
+        return ladder.tuned_flags(rule, scale, rows_of)
     mine = select(rows_of(CLAIM.name), rule=rule)
     if len(mine) < scale.trials:
         raise UserError(

@@ -30,7 +30,7 @@ RESULTS = pathlib.Path(__file__).with_name("results")
 # Fresh processes now and then: TensorFlow keeps memory of each network that it has built. Not by
 # `max_tasks_per_child`, with which Python 3.11's pool waits for ever once all workers have left.
 RUNS_PER_POOL = 10
-OUTCOMES = ("top1", "loss", "mean_angle", "finite", "seconds")
+OUTCOMES = ("top1", "validation_top1", "loss", "mean_angle", "finite", "seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Table:
     def known(self) -> dict[str, dict]:
         """The outcomes of all runs in the tables of this scale, by the run's key."""
         return {
-            row["flags"]: {name: row[name] for name in OUTCOMES}
+            row["flags"]: {name: row.get(name, "") for name in OUTCOMES}
             for path in sorted(self.path.parent.glob("[!.]*.csv"))  # not one that is half written
             for row in read(path)
         }
@@ -213,10 +213,9 @@ def run(
     if not summary.exists() and not diverged.exists():
         raise UserError(f"{folder} was stopped: the same command goes on with it.")
     if diverged.exists():
-        return {"top1": "", "loss": "", "mean_angle": "", "finite": False, "seconds": ""}
+        return dict.fromkeys(OUTCOMES, "") | {"finite": False}
     found = json.loads(summary.read_text())
-    outcomes = {name: found[name] for name in ("top1", "loss", "mean_angle", "seconds")}
-    outcomes["mean_angle"] = "" if found["mean_angle"] is None else found["mean_angle"]
+    outcomes = {name: found.get(name) for name in OUTCOMES}
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return outcomes | {"finite": True} | (measure(folder, scale, one) if measure else {})
 

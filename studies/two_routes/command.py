@@ -12,7 +12,6 @@ Flags that the command does not know go to every run, such as `--data_dir`.
 import argparse
 import pathlib
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 

@@ -46,6 +46,23 @@ class Connection(abc.ABC):
         """
         return FieldConnection(self.axes(kernel_shape))
 
+    def rows(
+        self, x: tf.Tensor, y: tf.Tensor, kernel_shape: Sequence[int]
+    ) -> tuple[tf.Tensor, tf.Tensor] | None:
+        """Input and pre-activation as `on_fields` takes them, where each position is one sample.
+
+        Args:
+            x: `[n, ...]`.
+            y: Of the shape of `op(x; kernel)`.
+            kernel_shape: Static shape of the kernel.
+
+        Returns:
+            `x [samples, fan_in]` and `y [samples, columns]` without a copy of either, with which
+            the three products are those of `on_fields`; or `None` where positions share inputs,
+            groups have inputs of their own, or the order of axes asks for a copy.
+        """
+        return None
+
 
 class FieldConnection(Connection):
     """A kernel as a matrix product on receptive fields; see `Connection.on_fields`.
@@ -62,25 +79,33 @@ class FieldConnection(Connection):
 
     def op(self, x, kernel):
         """See `Connection.op`."""
-        return tf.matmul(x, self._matrix(kernel))
+        return tf.matmul(x, self.matrix(kernel))
 
     def op_transpose(self, y, kernel, input_shape):
         """See `Connection.op_transpose`."""
-        return tf.matmul(y, self._matrix(kernel), transpose_b=True)
+        return tf.matmul(y, self.matrix(kernel), transpose_b=True)
 
     def hebbian(self, x, y, kernel_shape):
         """See `Connection.hebbian`."""
-        product = tf.matmul(x, y, transpose_a=True)
-        if not self._is_ordered:
-            product = tf.reshape(product, [self._axes.shape[axis] for axis in self._order])
-            product = tf.transpose(product, [self._order.index(i) for i in sorted(self._order)])
-        return tf.reshape(product, kernel_shape)
+        return self.kernel(tf.matmul(x, y, transpose_a=True), kernel_shape)
 
     def axes(self, kernel_shape):
         """See `Connection.axes`."""
         return self._axes
 
-    def _matrix(self, kernel: tf.Tensor) -> tf.Tensor:
+    def rows(self, x, y, kernel_shape):
+        """See `Connection.rows`."""
+        return x, y
+
+    def matrix(self, kernel: tf.Tensor) -> tf.Tensor:
+        """A kernel as a matrix `[fan_in, columns]`."""
         if not self._is_ordered:
             kernel = tf.transpose(tf.reshape(kernel, self._axes.shape), self._order)
         return tf.reshape(kernel, [self._axes.fan_in, -1])
+
+    def kernel(self, matrix: tf.Tensor, kernel_shape: Sequence[int]) -> tf.Tensor:
+        """The inverse of `matrix`: a tensor of shape `kernel_shape`."""
+        if not self._is_ordered:
+            matrix = tf.reshape(matrix, [self._axes.shape[axis] for axis in self._order])
+            matrix = tf.transpose(matrix, [self._order.index(i) for i in sorted(self._order)])
+        return tf.reshape(matrix, kernel_shape)

@@ -86,6 +86,15 @@ class ConvConnection(Connection):
         )
         return product[0] if self.rank == 1 else product
 
+    def rows(self, x, y, kernel_shape):
+        """See `Connection.rows`: those of kernels of one tap, but for groups and padding."""
+        pointwise = max(kernel_shape[: self.rank]) == 1 and self.groups == 1
+        if not pointwise or self.channels_first or self._is_padded:
+            return None
+        if self._is_subsampling(kernel_shape):
+            x = self._pixels_read(x)
+        return tuple(tf.reshape(each, [-1, each.shape[-1]]) for each in (x, y))
+
     def axes(self, kernel_shape):
         """See `Connection.axes`."""
         *rest, filters = kernel_shape

@@ -24,6 +24,10 @@ class DenseConnection(Connection):
         """See `Connection.hebbian`."""
         return tf.matmul(_rows(x), _rows(y), transpose_a=True)
 
+    def rows(self, x, y, kernel_shape):
+        """See `Connection.rows`."""
+        return _rows(x), _rows(y)
+
     def axes(self, kernel_shape):
         """See `Connection.axes`."""
         return KernelAxes(tuple(kernel_shape), inputs=(0,), outputs=(1,))

@@ -56,6 +56,16 @@ class EinsumConnection(Connection):
         """See `Connection.hebbian`."""
         return tf.einsum(f"{self._inputs},{self._output}->{self._kernel}", x, y)
 
+    def rows(self, x, y, kernel_shape):
+        """See `Connection.rows`: those of equations that multiply matrices but for a reshape."""
+        kept = self._inputs[: self._inputs.find(self._kernel[0])]
+        summed = self._inputs[len(kept) :]
+        made = self._output[len(kept) :]
+        if not (kept and made and self._output.startswith(kept) and self._kernel == summed + made):
+            return None
+        axes = self.axes(kernel_shape)
+        return tf.reshape(x, [-1, axes.fan_in]), tf.reshape(y, [-1, axes.columns])
+
     def axes(self, kernel_shape):
         """See `Connection.axes`: axes that only one of input and output shares with the kernel."""
         inputs = tuple(i for i, axis in enumerate(self._kernel) if axis not in self._output)

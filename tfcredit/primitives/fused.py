@@ -1,5 +1,6 @@
 """R and dR/dB of a weighted sum of primitives, with what two primitives share computed once.
 
+Where a position of the layer is one sample there may be a cheaper form (`chains.py`). Elsewhere
 `amp` and `null` share the factor y, `amp` and `sparse` the factor x, and H is linear in each
 factor: such a pair costs one product of opT (or op) and one H. All other primitives are summed.
 """
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from tfcredit.primitives import chains
 from tfcredit.primitives.base import PRIMITIVES, Primitive
 from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times
 
@@ -52,6 +54,10 @@ def value_and_terms(
         if name != "error" and (tf.is_tensor(coefficient) or coefficient != 0)
     }
     parts = []
+    for form in (chains.through_inputs, chains.null_through_outputs):
+        part = form(seen, left)
+        if part is not None:
+            parts.append(part)
     if {"amp", "null"} <= left.keys() and seen.partner is seen.y:
         parts.append(_amp_and_null(seen, left.pop("amp"), left.pop("null")))
     elif {"amp", "sparse"} <= left.keys():

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from tfcredit.data import synsets
 from tfcredit.ilsvrc2012 import ARCHIVES
 from tfcredit.prepare import command as prepare
-from tfcredit.prepare import synsets
 
 Image = pytest.importorskip("PIL.Image")
 ROOT = Path(__file__).resolve().parents[2]

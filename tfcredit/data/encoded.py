@@ -78,7 +78,7 @@ class EncodedSource(abc.ABC):
         """The encoded image and its int32 label."""
 
     @abc.abstractmethod
-    def _reason(self, path: str, number: int) -> str:
+    def _reason(self, paths: Sequence[str], file: int, number: int) -> str:
         """Why there is no image with a label at a place."""
 
     def _record(self, number: int) -> int | None:
@@ -211,7 +211,7 @@ class EncodedSource(abc.ABC):
         """Names what is wrong with a batch; runs in Python, so only when something is."""
         for label, fine, file, number in zip(labels, good, files, numbers, strict=True):
             if not fine:
-                reason = self._reason(paths[file], int(number))
+                reason = self._reason(paths, int(file), int(number))
                 self.log.report(paths[file], self._record(int(number)), reason)
             elif not 0 <= label < self.classes:
                 raise self._mislabelled(paths[file], int(number), int(label))

@@ -7,6 +7,7 @@ decoded. Of ImageNet's files named `.JPEG`, one is a PNG and some twenty are CMY
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfcredit.errors import UserError
@@ -15,6 +16,9 @@ MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's red, green and blue, in 0 to 1."""
 STD = (0.229, 0.224, 0.225)
 """Standard deviation likewise."""
+FACTOR = (1 / (255 * np.array(STD))).astype(np.float32)
+SHIFT = (-np.array(MEAN) / STD).astype(np.float32)
+"""What normalising multiplies colours of 0 to 255 with, and adds."""
 EVALUATION_RATIO = 256 / 224
 """Short side of an evaluated image to the side of its central crop ("resnet")."""
 CENTRAL_FRACTION = 0.875
@@ -34,7 +38,13 @@ def normalise(images: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 of the same shape.
     """
-    return (tf.cast(images, tf.float32) / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
+    images = tf.cast(images, tf.float32)
+    width = images.shape[-2] if images.shape.rank and images.shape.rank > 1 else 1
+    # Whole rows at a time: on CPUs, TensorFlow broadcasts along three channels at a fifth of that
+    # speed, which costs more than half of what decoding does.
+    rows = tf.reshape(images, [-1, 3 * (width or 1)])
+    factor, shift = (np.tile(each, width or 1) for each in (FACTOR, SHIFT))
+    return tf.reshape(rows * factor + shift, tf.shape(images))
 
 
 def _encoded_shape(encoded: tf.Tensor) -> tf.Tensor:

@@ -62,9 +62,9 @@ class RecordSource(EncodedSource):
         """Batches of one epoch; see `ImageData.train`.
 
         The files are read in a random order, 16 at a time, and blocks of `shuffle_buffer` records
-        are shuffled. A set that fits into one block has the order of `IndexedSource`. Records before
-        `start_step` are read but not decoded. Of several hosts, each reads files of its own, and
-        begins them again if they hold too few records for the epoch.
+        are shuffled. A set that fits into one block has the order of `IndexedSource`. Records
+        before `start_step` are read but not decoded. Of several hosts, each reads files of its own,
+        and begins them again if they hold too few records for the epoch.
         """
         size = shard.piece_size(batch_size)
         if shard.count > len(self.train_files):

@@ -103,21 +103,34 @@ def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """A random part, resized and mirrored half of the time: float32, 0 to 255."""
-    seeds = tf.random.split(seed, 2)
+def random_window(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a part of an image, of 8 to 100 % of its area and an aspect ratio of 3/4 to 4/3.
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int.
+
+    Returns:
+        int32 of shape (4,): top, left, height and width in pixels.
+    """
     sides = _encoded_shape(encoded)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([sides, [3]], axis=0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seed=seeds[0],
+        seed=seed,
         # The box is the whole image, so any minimum above the area's own would raise that one.
         min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3),
         area_range=(0.08, 1.0),
         max_attempts=100,
     )
-    image = _decoded_crop(encoded, tf.concat([begin[:2], extent[:2]], axis=0))
+    return tf.concat([begin[:2], extent[:2]], axis=0)
+
+
+def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """A random part, resized and mirrored half of the time: float32, 0 to 255."""
+    seeds = tf.random.split(seed, 2)
+    image = _decoded_crop(encoded, random_window(encoded, seeds[0]))
     image = tf.image.resize(image, [size, size], method="bilinear")
     image = tf.image.stateless_random_flip_left_right(image, seeds[1])
     return tf.ensure_shape(image, [size, size, 3])

@@ -44,6 +44,7 @@ READ = "shards", "folders", "zip", "parquet", "webdataset"
 """The layouts that are read."""
 
 
+@functools.cache
 def encode(seed: int) -> bytes:
     """A picture of smooth shades and noise, as a JPEG.
 

@@ -248,6 +248,14 @@ def test_either_label_of_a_webdataset_sample_will_do(tmp_path):
     assert build(root).train_examples == 15
 
 
+def test_webdataset_tars_may_lie_in_a_folder_for_each_part(tmp_path):
+    root = write("webdataset", tmp_path / "set")
+    for path in sorted(root.glob("*.tar")):
+        move(root, path.name, f"{path.name.split('-')[1]}/{path.name}")
+    found = build(root)
+    assert (found.train_examples, found.test_examples) == (15, 6)
+
+
 def test_a_webdataset_tar_that_is_cut(tmp_path):
     root = write("webdataset", tmp_path / "set")
     path = root / "imagenet1k-train-0001.tar"

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfcredit.errors import UserError
@@ -10,13 +11,16 @@ PARTS = {"train": "train", "val": "validation", "validation": "validation"}
 """What names say of a part -> the part."""
 
 
-def shard_files(root: Path, name: re.Pattern) -> dict[str, list[Path]]:
+def shard_files(
+    root: Path, name: re.Pattern, folders: Sequence[str] = ("",)
+) -> dict[str, list[Path]]:
     """Lists the files of both parts.
 
     Args:
         root: Their folder.
         name: Matches a file's name; its groups are the part, the file's number and, if the name
             has it, the number of files.
+        folders: Folders of `root` to look into, those that are there; "" is `root` itself.
 
     Returns:
         Part ("train", "validation") -> its files, in the order of their numbers.
@@ -27,16 +31,17 @@ def shard_files(root: Path, name: re.Pattern) -> dict[str, list[Path]]:
     """
     found: dict[str, dict[int, Path]] = {"train": {}, "validation": {}}
     totals: dict[str, set[int]] = {"train": set(), "validation": set()}
-    for entry in sorted(os.listdir(root)):
-        if (match := name.fullmatch(entry)) is None:
+    there = [root / folder for folder in folders if (root / folder).is_dir()]
+    for path in sorted(folder / entry for folder in there for entry in os.listdir(folder)):
+        if (match := name.fullmatch(path.name)) is None:
             continue
         part, number = PARTS[match[1]], int(match[2])
         if number in found[part]:
             raise UserError(
-                f"{root} holds {found[part][number].name} and {entry}, two files of one number: "
-                "leave one set in the folder."
+                f"{root} holds {found[part][number].name} and {path.name}, two files of one "
+                "number: leave one set in the folder."
             )
-        found[part][number] = root / entry
+        found[part][number] = path
         totals[part] |= {int(match[3])} if match[3] else set()
     for part, files in found.items():
         if not files:

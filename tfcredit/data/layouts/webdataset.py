@@ -20,13 +20,15 @@ from tfcredit.errors import UserError
 NAME = re.compile(r"(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?\.tar")
 LABELS = "cls", "json"
 """The endings of labels."""
+FOLDERS = "", "train", "val", "validation"
+"""Where the tars may lie."""
 
 
 def has_tars(root: Path) -> bool:
     """Looks for tars that are named as WebDataset's are.
 
     Args:
-        root: A folder.
+        root: A folder, which may have one of each part.
 
     Returns:
         True if there is one.
@@ -34,7 +36,8 @@ def has_tars(root: Path) -> bool:
     Raises:
         OSError: If the folder can't be read.
     """
-    return any(NAME.fullmatch(name) for name in os.listdir(root))
+    there = [root / folder for folder in FOLDERS if (root / folder).is_dir()]
+    return any(NAME.fullmatch(name) for folder in there for name in os.listdir(folder))
 
 
 def index(root: Path) -> cache.Parts:
@@ -51,7 +54,7 @@ def index(root: Path) -> cache.Parts:
             contradicts its name.
         OSError: If a tar can't be read.
     """
-    parts = shard_files(root, NAME)
+    parts = shard_files(root, NAME, FOLDERS)
 
     def build() -> cache.Parts:
         return {part: _images(paths) for part, paths in parts.items()}

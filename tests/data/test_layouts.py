@@ -205,7 +205,20 @@ def test_a_broken_member_of_a_zip_is_named(samples, tmp_path):
         file.write(bytes(60))
     found = build(root, max_corrupt_records=1)
     assert len(batches(found.train(5, 0, 0))) == 3
-    assert [one.file for one in found.corrupt] == [f"{path}:{member.filename}"]
+    told = f"{path}:{member.filename}", None, "its bytes are damaged or cut off"
+    assert found.corrupt == [told]
+
+
+@pytest.mark.every(2)
+@pytest.mark.parametrize("layout", ["parquet", "webdataset"])
+def test_a_file_that_is_gone_is_told_for_each_of_its_images(samples, tmp_path, layout):
+    root = shutil.copytree(samples[layout], tmp_path / "copy")
+    found = build(root, max_corrupt_records=15)
+    path = next(path for path in sorted(root.rglob("*train*0*")) if path.is_file())
+    path.unlink()
+    list(found.train(15, 0, 0))
+    assert {one.reason for one in found.corrupt} == {"it can't be read, No such file or directory"}
+    assert len(found.corrupt) in (7, 8) and all(str(path) in one.file for one in found.corrupt)
 
 
 @pytest.mark.parametrize("packed", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -102,7 +102,9 @@ class Reader(abc.ABC):
             content = self.read(files, entry)[0]
         except OSError as problem:
             return f"it can't be read, {problem.strerror}"
-        return "it is no image that can be decoded" if content else "it is empty"
+        if content:
+            return "it is no image that can be decoded"
+        return "it is empty" if self.size(files, entry) == 0 else "its bytes are damaged or cut off"
 
     def file(self, files: Sequence[bytes], entry: np.void) -> bytes:
         """The path of the file that holds an image.
@@ -209,11 +211,14 @@ ZIP_MEMBERS, PARQUET_ROWS = ZipMembers(), ParquetRows()
 
 
 def _read(path: bytes, offset: int = 0, size: int | None = None) -> bytes:
-    """Some bytes of a file, or all."""
-    with open(path, "rb", buffering=0) as file:
-        if size is None:
-            return file.read()
-        return os.pread(file.fileno(), size, offset)
+    """Some bytes of a file, or all; none if it can't be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            if size is None:
+                return file.read()
+            return os.pread(file.fileno(), size, offset)
+    except OSError:
+        return b""
 
 
 def _unzipped(path: bytes, offset: int, size: int, unpacked: int) -> bytes:
@@ -237,8 +242,11 @@ def _unzipped(path: bytes, offset: int, size: int, unpacked: int) -> bytes:
 def _row_group(path: bytes, group: int, rows: np.ndarray) -> list[bytes | None]:
     import pyarrow.parquet  # slowly, and few runs need it
 
-    with pyarrow.parquet.ParquetFile(os.fsdecode(path)) as file:
-        table = file.read_row_group(group, columns=["image.bytes"], use_threads=False)
+    try:
+        with pyarrow.parquet.ParquetFile(os.fsdecode(path)) as file:
+            table = file.read_row_group(group, columns=["image.bytes"], use_threads=False)
+    except (OSError, pyarrow.ArrowException):
+        return [None] * len(rows)
     column = table.column("image").combine_chunks()
     column = column.chunk(0) if isinstance(column, pyarrow.ChunkedArray) else column
     return column.field("bytes").take(pyarrow.array(rows)).to_pylist()

@@ -23,6 +23,7 @@ REQUIREMENTS = [
     "h5py>=3.11,<4",
     "tensorboard>=2.20,<2.22",  # TensorFlow 2.21 no longer requires it
     "tensorflow-datasets>=4.9.9,<5",
+    "pyarrow>=17",  # Hugging Face's Parquet files; tensorflow-datasets brings it too
     "importlib_resources>=6",  # tensorflow-datasets imports it without saying so
     "absl-py>=2.1,<3",
     "lazy-loader>=0.4,<1",

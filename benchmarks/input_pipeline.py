@@ -1,33 +1,50 @@
 """Images per second and core that the input pipeline prepares.
 
-    python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3]
+    python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3] [--layouts]
 
 Writes noise-textured JPEGs of 500 x 375 pixels and about 88 KB, as ImageNet's are on average, into
 classic shards in a temporary folder, and reads them through `tfcredit.data` as training does.
 Prints a line of a Markdown table for each way of preprocessing; the median of the rounds counts.
 "Per core" divides by the processor time that was used, so other programs disturb it little.
+
+`--layouts` reads the same JPEGs in turn from each layout of ImageNet, and compares with decoding
+random parts of them alone (`tf.io.decode_and_crop_jpeg`), with decoding and resizing, and, where
+torch and torchvision are installed, with `ImageFolder` and `RandomResizedCrop` behind a
+`DataLoader` without workers. "Of decoding" is the median of the rounds' ratios per core.
 """
 
 import argparse
+import functools
+import importlib.util
+import itertools
 import os
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfcredit.data import ImageData, imagenet
+from tfcredit.data import ImageData, imagenet, preprocessing
+from tfcredit.data.layouts.official import validation_classes
+from tfcredit.data.synsets import synsets
+from tools.imagenet_layouts import LAYOUTS, Picture
 
 HEIGHT, WIDTH = 375, 500
 TARGET_BYTES = 88_000
 PICTURES, RECORDS, SHARDS = 32, 2048, 16
 BATCH = 64
+SIZE = 224
+WINDOWS = 512
+"""Parts of the pictures that are decoded in turn."""
+READ = "shards", "folders", "zip", "parquet", "webdataset"
+"""The layouts that are read."""
 
 
+@functools.cache
 def encode(seed: int) -> bytes:
     """A picture of smooth shades and noise, as a JPEG.
 
@@ -87,9 +104,21 @@ def measure(data: ImageData, seconds: float, part: str) -> tuple[float, float]:
     Returns:
         Images per second, and images per second of processor time.
     """
-    batches = data.train(BATCH, 0, 0) if part == "train" else data.evaluation(BATCH)
+    return timed(data.train(BATCH, 0, 0) if part == "train" else data.evaluation(BATCH), seconds)
+
+
+def timed(batches: Iterable, seconds: float) -> tuple[float, float]:
+    """Reads for a while, again from the start at the end.
+
+    Args:
+        batches: Of `BATCH` images each.
+        seconds: How long, in seconds.
+
+    Returns:
+        Images per second, and images per second of processor time.
+    """
     images, started = 0, None
-    for _ in batches.repeat():
+    for _ in itertools.chain.from_iterable(itertools.repeat(batches)):
         now = time.perf_counter(), time.process_time()
         if started is None:  # building the pipeline and filling the buffers is not counted
             started = now
@@ -122,6 +151,134 @@ def speeds(seconds: float, rounds: int) -> Iterator[dict]:
                 yield row
 
 
+def write_layouts(root: Path) -> None:
+    """Writes the pictures in each layout, and as shards.
+
+    Args:
+        root: Where to; a folder for each.
+    """
+    files, classes = [encode(seed) for seed in range(PICTURES)], synsets()
+    train = [
+        Picture(f"{classes[number % 1000]}_{number}.JPEG", number % 1000, files[number % PICTURES])
+        for number in range(RECORDS)
+    ]
+    validation = [
+        Picture(f"ILSVRC2012_val_{number:08d}.JPEG", label, files[number % PICTURES])
+        for number, label in enumerate(validation_classes()[:BATCH], 1)
+    ]
+    for layout in READ:
+        if layout == "shards":
+            continue
+        (root / layout).mkdir()
+        LAYOUTS[layout](root / layout, train, validation)
+    (root / "shards").mkdir()
+    write_shards(root / "shards")
+
+
+def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
+    """Decodes random parts of pictures, as training does, and nothing else.
+
+    Args:
+        files: The pictures.
+        resizes: True to resize the parts to `SIZE` pixels too.
+
+    Returns:
+        A dataset without end, of `BATCH` scalars each.
+    """
+    pictures = tf.constant(files)
+    windows = tf.stack(
+        [
+            preprocessing.random_window(files[number % len(files)], [0, number])
+            for number in range(WINDOWS)
+        ]
+    )
+
+    def decode(number: tf.Tensor) -> tf.Tensor:
+        window = windows[number % WINDOWS]
+        image = tf.io.decode_and_crop_jpeg(
+            pictures[number % len(files)], window, channels=3, dct_method="INTEGER_ACCURATE"
+        )
+        if resizes:
+            image = tf.image.resize(image, [SIZE, SIZE])
+        return tf.shape(image)[0]
+
+    numbers = tf.data.Dataset.range(2**62)
+    return numbers.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+
+
+def torchvision_batches(folder: Path) -> Iterable:
+    """What people compare with.
+
+    Args:
+        folder: Of folders by class.
+
+    Returns:
+        Batches of one epoch.
+    """
+    import torch
+    from torchvision import datasets, transforms
+
+    torch.set_num_threads(1)
+    steps = [
+        transforms.RandomResizedCrop(SIZE),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize(preprocessing.MEAN, preprocessing.STD),
+    ]
+    images = datasets.ImageFolder(folder, transforms.Compose(steps))
+    return torch.utils.data.DataLoader(images, BATCH, shuffle=True)
+
+
+def layouts(seconds: float, rounds: int) -> Iterator[dict]:
+    """Reads from each layout in turn, and decodes alone.
+
+    Args:
+        seconds: Length of each measurement.
+        rounds: How many times each is measured.
+
+    Yields:
+        A row for each: what was read, images per second, per core, and of decoding alone.
+    """
+    files = [encode(seed) for seed in range(PICTURES)]
+    with tempfile.TemporaryDirectory() as folder:
+        write_layouts(Path(folder))
+        ways: dict[str, Callable[[], Iterable]] = {
+            "decoding alone": functools.partial(decoding, files, False),
+            "decoding, resizing": functools.partial(decoding, files, True),
+        }
+        for layout in READ:
+            data = imagenet.build(Path(folder, layout), shuffle_buffer=256)
+            ways[layout] = functools.partial(data.train, BATCH, 0, 0)
+        if importlib.util.find_spec("torchvision"):
+            ways["torchvision"] = functools.partial(
+                torchvision_batches, Path(folder, "folders", "train")
+            )
+        found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, make in ways.items():
+                found[way].append(timed(make(), seconds))
+    alone = [per_core for _, per_core in found["decoding alone"]]
+    for way, each in found.items():
+        ratios = [per_core / base for (_, per_core), base in zip(each, alone, strict=True)]
+        speed, per_core = map(statistics.median, zip(*each, strict=True))
+        row = {"source": way, "images_per_second": speed, "per_core": per_core}
+        yield row | {"of_decoding": statistics.median(ratios)}
+
+
+def print_layouts(seconds: float, rounds: int) -> None:
+    """Prints the table of the layouts.
+
+    Args:
+        seconds: Length of each measurement.
+        rounds: How many times each is measured.
+    """
+    print("| source | images/s | images/s per core | of decoding |")
+    print("|---|---|---|---|")
+    for row in layouts(seconds, rounds):
+        shown = f"{row['images_per_second']:.0f} | {row['per_core']:.0f}"
+        print(f"| {row['source']} | {shown} | {row['of_decoding']:.2f} |", flush=True)
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(
@@ -129,7 +286,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--layouts", action="store_true", help="compare the layouts of ImageNet")
     arguments = parser.parse_args()
+    if arguments.layouts:
+        print_layouts(arguments.seconds, arguments.rounds)
+        return
     print("| preprocessing | part | images/s | images/s per core | machine | versions |")
     print("|---|---|---|---|---|---|")
     versions = f"TensorFlow {tf.__version__}, Python {platform.python_version()}"

@@ -1,6 +1,6 @@
-"""Makes small archives of exactly ILSVRC2012's layout, to try the whole way to a run on.
+"""Makes a small ImageNet in a real one's layout, to try the whole way to a run on.
 
-    python tools/make_miniature_imagenet.py --output=DIR
+    python tools/make_miniature_imagenet.py --output=DIR [--layout=parquet]
 
 The images are crops of the photographs that the scikit-image package ships (without that package:
 of the embedded Fashion-MNIST images, enlarged), mirrored, brightened and with hue, photograph and
@@ -13,17 +13,19 @@ import argparse
 import importlib.util
 import io
 import os
-import tarfile
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # tfcredit's package imports TensorFlow
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfcredit.data import embedded  # noqa: E402
-from tfcredit.ilsvrc2012 import ARCHIVES  # noqa: E402
-from tfcredit.prepare.synsets import synsets  # noqa: E402
+from tfcredit.data.synsets import synsets, validation_synsets  # noqa: E402
+from tools.imagenet_layouts import LAYOUTS, Picture  # noqa: E402
 
 PHOTOGRAPHS = (
     "astronaut.png",
@@ -44,6 +46,8 @@ PHOTOGRAPHS = (
 )
 ODD = {0: "CMYK", 1: "L", 2: "PNG"}
 """Which images of a part are stored in another way."""
+SHOWN = 10
+"""Most files that are listed."""
 
 
 def photographs() -> list[Image.Image]:
@@ -122,31 +126,44 @@ def encoded(image: Image.Image, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    """Adds a file to an archive, with no date and owner, so that bytes repeat.
+def validation_names(labels: Sequence[int], official: bool) -> list[str]:
+    """Names validation images.
 
     Args:
-        archive: Open for writing.
-        name: The entry's name.
-        content: The entry's content.
+        labels: Their classes.
+        official: True to give each the number of an image that has this class in ILSVRC2012, False
+            to number them from 1.
+
+    Returns:
+        A name for each.
     """
-    info = tarfile.TarInfo(name)
-    info.size = len(content)
-    archive.addfile(info, io.BytesIO(content))
+    places: dict[str, list[int]] = {}
+    for place, synset in enumerate(validation_synsets() if official else [], 1):
+        places.setdefault(synset, []).append(place)
+    classes = synsets()
+    if official and max(np.bincount(labels)) > 50:
+        raise SystemExit("ILSVRC2012 has 50 validation images of a class: ask for fewer of them.")
+    numbers = [
+        places[classes[label]].pop(0) if official else number
+        for number, label in enumerate(labels, 1)
+    ]
+    return [f"ILSVRC2012_val_{number:08d}.JPEG" for number in numbers]
 
 
 def make(
     output: Path,
+    layout: str,
     images: int,
     validation_images: int,
     classes: int,
     size: tuple[int, int],
     seed: int,
 ) -> None:
-    """Writes both archives and `validation_labels.txt`.
+    """Writes a miniature of ImageNet.
 
     Args:
         output: Folder.
+        layout: One of `imagenet_layouts.LAYOUTS`.
         images: Number of training images, at least one per class.
         validation_images: Number of validation images.
         classes: How many of the 1000 synsets appear: the first ones.
@@ -155,29 +172,26 @@ def make(
     """
     names, sources = synsets()[:classes], photographs()
     random = np.random.RandomState(seed)
-    output.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(output / ARCHIVES["train"], "w") as archive:
-        for number, synset in enumerate(names):
-            buffer = io.BytesIO()
-            with tarfile.open(fileobj=buffer, mode="w") as inner:
-                for place in range(number, images, classes):
-                    content = picture(sources, number, size, random)
-                    name = f"{synset}_{place}.JPEG"
-                    add(inner, name, encoded(content, ODD.get(place, "RGB")))
-            add(archive, f"{synset}.tar", buffer.getvalue())
-    labels = random.randint(classes, size=validation_images)
-    with tarfile.open(output / ARCHIVES["validation"], "w") as archive:
-        for place, number in enumerate(labels):
+    train = []
+    for number, synset in enumerate(names):
+        for place in range(number, images, classes):
             content = encoded(picture(sources, number, size, random), ODD.get(place, "RGB"))
-            add(archive, f"ILSVRC2012_val_{place + 1:08d}.JPEG", content)
-    text = "".join(f"{names[number]}\n" for number in labels)
-    (output / "validation_labels.txt").write_text(text)
+            train.append(Picture(f"{synset}_{place}.JPEG", number, content))
+    labels = random.randint(classes, size=validation_images)
+    validation = []
+    for place, name in enumerate(validation_names(labels, official=layout != "archives")):
+        content = picture(sources, labels[place], size, random)
+        content = encoded(content, ODD.get(place, "RGB"))
+        validation.append(Picture(name, int(labels[place]), content))
+    output.mkdir(parents=True, exist_ok=True)
+    LAYOUTS[layout](output, train, validation)
 
 
 def main() -> None:
     """Reads the flags, makes the archives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--layout", choices=LAYOUTS, default="archives")
     parser.add_argument("--images", type=int, default=1000, help="training images")
     parser.add_argument("--validation_images", type=int, default=200)
     parser.add_argument("--classes", type=int, default=1000)
@@ -191,9 +205,13 @@ def main() -> None:
         if getattr(flags, name) < 1:
             parser.error(f"--{name}={getattr(flags, name)} must be at least 1.")
     size = flags.width, flags.height
-    make(flags.output, flags.images, flags.validation_images, flags.classes, size, flags.seed)
-    for path in sorted(flags.output.iterdir()):
+    counts = flags.images, flags.validation_images, flags.classes
+    make(flags.output, flags.layout, *counts, size, flags.seed)
+    files = sorted(path for path in flags.output.rglob("*") if path.is_file())
+    for path in files[:SHOWN]:
         print(f"{path}: {path.stat().st_size:,} bytes")
+    if len(files) > SHOWN:
+        print(f"and {len(files) - SHOWN} more files")
 
 
 if __name__ == "__main__":

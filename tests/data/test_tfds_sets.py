@@ -164,4 +164,4 @@ def test_imagenet_reads_files_of_tensorflow_datasets(prepared, tmp_path):
     assert found.source.record_format == record_format.TFDS
     ((_, labels, _),) = found.evaluation(5)
     assert labels.numpy().tolist() == [0, 1, 2, 3, 0]
-    assert imagenet.locate(tmp_path) == str(tmp_path)
+    assert imagenet.locate(tmp_path).root == str(tmp_path)

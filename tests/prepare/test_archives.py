@@ -18,9 +18,8 @@ from tests.prepare.ilsvrc import (
     run,
     tar_of,
 )
+from tfcredit.data.layouts import archives as layout
 from tfcredit.errors import UserError
-from tfcredit.prepare import archives as prepare_archives
-from tfcredit.prepare import preparing
 
 
 @pytest.mark.parametrize("name", [TRAIN, VALIDATION])
@@ -152,21 +151,21 @@ def test_missing_labels_are_told(source, output):
 
 
 def test_an_archive_that_shrinks_meanwhile_is_told(source, output, monkeypatch):
-    index = preparing.index_validation
+    index = layout.index_validation
 
     def index_then_cut(path, *rest):
         result = index(path, *rest)
         os.truncate(path, 700)
         return result
 
-    monkeypatch.setattr(preparing, "index_validation", index_then_cut)
-    with pytest.raises(UserError, match=f"{VALIDATION} ends within 'ILSVRC2012_val_"):
+    monkeypatch.setattr(layout, "index_validation", index_then_cut)
+    with pytest.raises(UserError, match=f"{VALIDATION}:ILSVRC2012_val_.* gives no image"):
         run(source, output)
 
 
 def test_official_archives_are_recognised(source, output, monkeypatch, capsys):
     digest = hashlib.md5((source / TRAIN).read_bytes()).hexdigest()
-    monkeypatch.setitem(prepare_archives.OFFICIAL_MD5, "train", digest)
+    monkeypatch.setitem(layout.OFFICIAL_MD5, "train", digest)
     run(source, output, "--check_archives")
     printed = capsys.readouterr().out
     assert f"{TRAIN} is the official archive." in printed

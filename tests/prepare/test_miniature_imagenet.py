@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from tfcredit import data
+from tfcredit.data import synsets
 from tfcredit.ilsvrc2012 import ARCHIVES
 from tfcredit.prepare import command as prepare
-from tfcredit.prepare import synsets
 
 Image = pytest.importorskip("PIL.Image")
+from tools import make_miniature_imagenet  # noqa: E402
+from tools.imagenet_layouts import LAYOUTS  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "make_miniature_imagenet.py"
 
@@ -83,6 +87,16 @@ def test_the_archives_become_shards(archives, tmp_path):
         for record in records.as_numpy_iterator()
     ]
     assert sorted(feature.int64_list.value[0] for feature in seen) == sorted([1, 2, 3, 4, 5] * 2)
+
+
+@pytest.mark.every(3)
+@pytest.mark.parametrize("layout", [one for one in LAYOUTS if one != "archives"])
+def test_a_sample_of_each_layout_is_read_in_place(tmp_path, layout):
+    make_miniature_imagenet.make(tmp_path / layout, layout, 10, 4, 5, (50, 40), 0)
+    found = data.get("imagenet", tmp_path / layout, image_size=8)
+    assert (found.train_examples, found.test_examples) == (10, 4)
+    (batch,) = found.train(10, seed=0, epoch=0)
+    assert sorted(batch[1].numpy()) == sorted([0, 1, 2, 3, 4] * 2) and not found.corrupt
 
 
 @pytest.mark.every(3)

@@ -22,10 +22,13 @@ from tests.prepare.ilsvrc import (
     payload,
     run,
 )
+from tfcredit.data import synsets
+from tfcredit.data.layouts.images import Images, entries
+from tfcredit.data.layouts.readers import TAR_MEMBERS
 from tfcredit.errors import UserError
 from tfcredit.prepare import command as prepare
 from tfcredit.prepare import plan as prepare_plan
-from tfcredit.prepare import preparing, synsets
+from tfcredit.prepare import preparing
 from tfcredit.prepare import shards as prepare_shards
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,6 +218,7 @@ def test_a_missing_package_is_told(monkeypatch):
 
 def test_shards_of_all_sizes_hold_each_image_once():
     for images, shards in ((21, 4), (5, 5), (100, 7)):
-        hands = prepare_shards.deal(images, shards, 0, "train")
+        those = Images((), entries([b"x"] * images, [0] * images, files=[0] * images), TAR_MEMBERS)
+        hands = prepare_shards.deal(those, shards, 0, "train")
         assert max(map(len, hands)) - min(map(len, hands)) <= 1
         assert sorted(np.concatenate(hands)) == list(range(images))

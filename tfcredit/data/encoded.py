@@ -12,21 +12,23 @@ from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.preprocessing import Preprocessing
 from tfcredit.errors import UserError
 
-PARALLEL_IMAGES = max(16, os.cpu_count() or 1)
+PARALLEL = max(16, os.cpu_count() or 1)
 """An upper bound, which changes no result."""
+AT_ONCE = 8
+"""Images that are decoded by one thread and tried together, at a tenth less of its time."""
 
 Element = tuple[tf.Tensor, ...]
 
 
 def attempted(
-    elements: tf.data.Dataset, decode: Callable[..., Element], parallel: int = PARALLEL_IMAGES
+    elements: tf.data.Dataset, decode: Callable[..., Element], parallel: int = PARALLEL
 ) -> tf.data.Dataset:
     """Decodes elements in parallel, in their order; zeros stand in for those that do not decode.
 
     Args:
         elements: Tuples that start with the file and the image's number in it.
         decode: Takes an element and returns an image of static shape and an int32 label.
-        parallel: Most elements that are decoded at a time.
+        parallel: Most threads.
 
     Returns:
         A dataset of (image, label, good, file, number); the bool `good` is False where `decode`
@@ -41,14 +43,30 @@ def attempted(
         def tried(which: tf.Tensor) -> Element:
             return tf.cond(
                 which == 0,
-                lambda: (*decode(*element), True, *element[:2]),
+                lambda: decoded(*element),
                 lambda: (tf.zeros(image.shape, image.dtype), 0, False, *element[:2]),
             )
 
         return tf.data.Dataset.from_tensor_slices([0, 1]).map(tried).ignore_errors().take(1)
 
-    return elements.interleave(
-        attempt, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    def decoded(*element: tf.Tensor) -> Element:
+        return (*decode(*element), True, *element[:2])
+
+    def attempt_some(*some: tf.Tensor) -> tf.data.Dataset:
+        # All at once, as hardly ever one fails; then, where one did, each by itself. After an error
+        # too few are left for a batch, so the first of these datasets ends.
+        count = tf.size(some[0], tf.int64)
+        each = tf.data.Dataset.from_tensor_slices(some)
+        at_once = each.map(decoded).batch(count, drop_remainder=True)
+        singly = each.flat_map(attempt).batch(count, drop_remainder=True)
+        return at_once.concatenate(singly).ignore_errors().take(1).unbatch()
+
+    return elements.batch(AT_ONCE).interleave(
+        attempt_some,
+        cycle_length=parallel,
+        block_length=AT_ONCE,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
 
 
@@ -78,7 +96,7 @@ class EncodedSource(abc.ABC):
         """The encoded image and its int32 label."""
 
     @abc.abstractmethod
-    def _reason(self, path: str, number: int) -> str:
+    def _reason(self, paths: Sequence[str], file: int, number: int) -> str:
         """Why there is no image with a label at a place."""
 
     def _record(self, number: int) -> int | None:
@@ -211,7 +229,7 @@ class EncodedSource(abc.ABC):
         """Names what is wrong with a batch; runs in Python, so only when something is."""
         for label, fine, file, number in zip(labels, good, files, numbers, strict=True):
             if not fine:
-                reason = self._reason(paths[file], int(number))
+                reason = self._reason(paths, int(file), int(number))
                 self.log.report(paths[file], self._record(int(number)), reason)
             elif not 0 <= label < self.classes:
                 raise self._mislabelled(paths[file], int(number), int(label))

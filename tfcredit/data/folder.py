@@ -1,166 +1,22 @@
 """Images in folders: one folder per class, in `train/` and `val/` or in one tree."""
 
-import dataclasses
-import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import tensorflow as tf
 
 from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
-from tfcredit.data.encoded import EncodedSource
 from tfcredit.data.folder_index import ENDINGS, Tree
 from tfcredit.data.image_data import ImageData
-from tfcredit.data.shard import Shard
-from tfcredit.data.validation import drawn
+from tfcredit.data.indexed import IndexedSource
+from tfcredit.data.layouts.images import Images, entries
+from tfcredit.data.layouts.readers import WHOLE_FILES
 from tfcredit.errors import UserError
 from tfcredit.files import place
-from tfcredit.seeding import derive
 
 TRAIN = "train"
 VALIDATION = ("val", "validation")
 TEST = "test"
 """Names of the folders of a set's parts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some images of a set.
-
-    Attributes:
-        paths: The files, as bytes: a name may be in any encoding.
-        labels: int32 of shape (n,).
-    """
-
-    paths: Sequence[bytes] = ()
-    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @functools.cached_property
-    def tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Paths and labels on the host, made once for all epochs."""
-        with tf.device("CPU"):
-            return tf.constant(list(self.paths), tf.string), tf.constant(self.labels)
-
-    def take(self, places: np.ndarray) -> "Part":
-        """The images at some places."""
-        return Part([self.paths[place] for place in places], self.labels[places])
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSource(EncodedSource):
-    """A data source over image files, for `ImageData`.
-
-    Attributes:
-        train_part: Training images.
-        test_part: Test images.
-        classes: Number of classes.
-        preprocess: Functions from an encoded image to the network's input.
-        size: Height and width of the images to give, in pixels.
-        augment: True to crop and flip training images at random.
-        log: Log of files that are no images.
-        validation_part: Validation images.
-    """
-
-    train_part: Part
-    test_part: Part
-    classes: int
-    preprocess: preprocessings.Preprocessing
-    size: int
-    augment: bool
-    log: CorruptLog
-    validation_part: Part = dataclasses.field(default_factory=Part)
-
-    def train(
-        self, batch_size: int, seed: int, epoch: int, start_step: int, shard: Shard
-    ) -> tf.data.Dataset:
-        """Batches of one epoch; see `ImageData.train`.
-
-        A batch holds the same images, augmented alike, on any number of hosts.
-        """
-        examples, size = len(self.train_part), shard.piece_size(batch_size)
-        steps = examples // batch_size
-        # RandomState and not default_rng: NumPy promises that its stream never changes.
-        order = np.random.RandomState(derive(seed, "data", "order", epoch)).permutation(examples)
-        places = np.arange(steps * batch_size)
-        places = places.reshape(steps, shard.count, shard.pieces * size)[start_step:, shard.index]
-        elements = self._elements(self.train_part, order[places.reshape(-1)])
-        elements = tf.data.Dataset.zip(
-            elements, tf.data.Dataset.from_tensor_slices(places.reshape(-1).astype(np.int64))
-        ).map(lambda element, place: (*element, place))
-        return self._training_batches(
-            elements,
-            _names(self.train_part),
-            derive(seed, "data", "augment", epoch),
-            size,
-            (steps - start_step) * shard.pieces,
-        )
-
-    def evaluation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        """Batches of the test images in a fixed order; see `ImageData.evaluation`."""
-        return self._in_order_of(self.test_part, batch_size, shard)
-
-    def validation(self, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        """Batches of the validation images in a fixed order; see `ImageData.validation`."""
-        return self._in_order_of(self.validation_part, batch_size, shard)
-
-    def hold_out(self, examples: int, seed: int) -> "FolderSource":
-        """The source with some training images as validation images; see `ImageData.hold_out`."""
-        held = drawn(len(self.train_part), examples, seed)
-        kept, validation = (self.train_part.take(np.flatnonzero(one)) for one in (~held, held))
-        return dataclasses.replace(self, train_part=kept, validation_part=validation)
-
-    def _in_order_of(self, part: Part, batch_size: int, shard: Shard) -> tf.data.Dataset:
-        # Drawn, so that a batch has images of many classes, as those that a run measures on.
-        order = np.random.RandomState(derive(0, "data", "evaluation")).permutation(len(part))
-        elements = self._elements(part, order[shard.index :: shard.count])
-        pieces = shard.evaluation_pieces(batch_size, len(part))
-        return self._evaluation_batches(
-            elements, _names(part), shard.piece_size(batch_size), pieces
-        )
-
-    def _elements(self, part: Part, order: np.ndarray) -> tf.data.Dataset:
-        """Elements of `EncodedSource`, whose content is a path and a label."""
-        paths, labels = part.tensors
-
-        def element(file: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            content = tf.gather(paths, file), tf.gather(labels, file)
-            return file, tf.constant(0, tf.int64), content
-
-        return tf.data.Dataset.from_tensor_slices(order.astype(np.int64)).map(element)
-
-    def _read(self, file: tf.Tensor, content: tuple[tf.Tensor, tf.Tensor]) -> tuple:
-        path, label = content
-        return tf.io.read_file(path), label
-
-    def _reason(self, path: str, number: int) -> str:
-        try:
-            with open(path, "rb") as file:
-                return "it is no image that can be decoded" if file.read(1) else "it is empty"
-        except OSError as problem:
-            return f"it can't be read, {problem.strerror}"
-
-    def _record(self, number: int) -> int | None:
-        return None  # a file is one image
-
-
-def _names(part: Part) -> "_Names":
-    return _Names(part.paths)
-
-
-class _Names:
-    """The paths of a part as text, made of the few that are asked for."""
-
-    def __init__(self, paths: Sequence[bytes]):
-        self._paths = paths
-
-    def __getitem__(self, index: int) -> str:
-        return os.fsdecode(self._paths[index])
 
 
 def build(
@@ -208,9 +64,12 @@ def build(
     parts = {part: _part(tree, folder, names, log) for part, folder in folders.items()}
     tree.keep()
     if evaluated_only and len(parts) == 1:
-        parts = {"train": Part(), "test": parts["train"]}
-    train, test, validation = (parts.get(one, Part()) for one in ("train", "test", "validation"))
-    source = FolderSource(train, test, len(names), preprocess, image_size, augment, log, validation)
+        parts = {"test": parts["train"]}
+    none = Images((), entries([], [], files=[]), WHOLE_FILES)
+    train, test, validation = (parts.get(one, none) for one in ("train", "test", "validation"))
+    source = IndexedSource(
+        train, test, len(names), preprocess, image_size, augment, log, validation
+    )
     return ImageData(
         "folder",
         len(names),
@@ -286,7 +145,7 @@ def _class_names(tree: Tree, folder: str) -> list[str]:
     return names
 
 
-def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Part:
+def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Images:
     """The images of a part; its classes are checked against those of the training images."""
     root, there = tree.root / folder, tree.listing(folder).folders
     unknown = [name for name in there if name not in names]
@@ -308,9 +167,14 @@ def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Part:
             )
         paths += images
         labels += [names.index(name)] * len(images)
-    start = os.fsencode(tree.root)
-    encoded = [os.path.join(start, os.fsencode(path)) for path in paths]
-    return Part(encoded, np.array(labels, np.int32))
+    folders: dict[bytes, int] = {}
+    files, ends = [], []
+    for path in paths:
+        start, _, end = os.fsencode(path).rpartition(b"/")
+        files.append(folders.setdefault(start, len(folders)))
+        ends.append(end)
+    found = tuple(os.path.join(os.fsencode(tree.root), one) for one in folders)
+    return Images(found, entries(ends, labels, files=files), WHOLE_FILES)
 
 
 def _join(folder: str, name: str) -> str:

@@ -1,11 +1,14 @@
-"""ImageNet from TFRecord shards (`train-00000-of-01024` and so on), on disk or in a bucket."""
+"""ImageNet: TFRecord shards, on disk or in a bucket, or one of `layouts` on a disk."""
 
 import os
 import re
 from pathlib import Path
 
+from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.image_data import ImageData
+from tfcredit.data.indexed import IndexedSource
+from tfcredit.data.layouts.finding import EXPECTED, Layout, find, indexed
 from tfcredit.data.tfrecord import record_files
 from tfcredit.data.tfrecord.record_format import detect
 from tfcredit.data.tfrecord.source import from_files
@@ -94,19 +97,24 @@ def candidates(data_dir: str | os.PathLike | None) -> list[str]:
     return [os.path.expanduser(os.fspath(data_dir))]
 
 
-def locate(data_dir: str | os.PathLike | None) -> str | None:
-    """Finds the folder of the shards.
+def locate(data_dir: str | os.PathLike | None) -> Layout | None:
+    """Finds ImageNet.
 
     Args:
-        data_dir: The one folder to look in, or None for `default_dirs`.
+        data_dir: The one folder to look in, or Kaggle's zip; None for `default_dirs`.
 
     Returns:
-        The first folder that has shards, or None.
+        The layout in the first folder that has it, "shards" for TFRecords; or None.
 
     Raises:
         UserError: If the set is incomplete or out of reach.
     """
-    return next((folder for folder in candidates(data_dir) if has_shards(folder)), None)
+    for folder in candidates(data_dir):
+        if has_shards(folder):
+            return Layout("shards", "its TFRecord shards", folder, dict)
+        if (found := find(folder)) is not None:
+            return found
+    return None
 
 
 def build(
@@ -120,32 +128,35 @@ def build(
 ) -> ImageData:
     """Builds ImageNet.
 
-    The records may have the keys of the classic scripts or those of TensorFlow Datasets.
+    TFRecord shards may have the keys of the classic scripts or those of TensorFlow Datasets. Other
+    layouts are read in place: folders by synset, Kaggle's copy, also in its zip, Hugging Face's
+    Parquet files, WebDataset's tars, and the archives of image-net.org.
 
     Args:
-        data_dir: Folder of the shards, local or `gs://`; by default the first of `default_dirs`
-            that has some.
+        data_dir: Folder of the images, local, or with shards `gs://`; or Kaggle's zip. By default
+            the first of `default_dirs` that has some.
         preprocessing: "resnet", "inception" or "raw"; see `tfcredit.data.preprocessing`.
         image_size: Height and width of the images to give, in pixels; by default 224 for "resnet"
             and 299 for "inception".
         augment: True to crop and flip training images at random.
-        shuffle_buffer: Number of undecoded records (about 110 KB each) held to be shuffled.
-        max_corrupt_records: Number of corrupt records that are left out before one is an error.
+        shuffle_buffer: Number of undecoded images (about 110 KB each) held to be shuffled, of
+            shards and Parquet files. Images of other layouts are read one by one, in any order.
+        max_corrupt_records: Number of corrupt images that are left out before one is an error.
 
     Returns:
         The set, of colour images in 1000 classes.
 
     Raises:
-        UserError: If there are no shards, some are missing, cut off or out of reach, their records
-            are no labelled images, or an option is wrong.
+        UserError: If there are no images, some are missing, cut off or out of reach, their labels
+            contradict their names, or an option is wrong.
     """
-    folder = locate(data_dir)
-    if folder is None:
+    layout = locate(data_dir)
+    if layout is None:
         raise UserError(
             f"no ImageNet in {' or '.join(candidates(data_dir))}, where TFRecord shards named "
-            "train-* and validation-* were looked for: give their folder as data_dir."
+            f"train-* and validation-* were looked for, and {EXPECTED}: give their folder as "
+            "data_dir."
         )
-    parts = {part: find_shards(folder, part) for part in ("train", "validation")}
     options = {
         "preprocessing": preprocessing,
         "image_size": image_size,
@@ -153,10 +164,41 @@ def build(
         "shuffle_buffer": shuffle_buffer,
     }
     log = CorruptLog(max_corrupt_records)
+    if layout.name != "shards":
+        return _indexed(layout, log, **options)
+    parts = {part: find_shards(layout.root, part) for part in ("train", "validation")}
     counts = [count(part, shards, log) for part, shards in parts.items()]
     files = list(parts.values())
     record_format = detect(*files)
     return from_files("imagenet", CLASSES, files, counts, record_format, log, **options)
+
+
+def _indexed(
+    layout: Layout,
+    log: CorruptLog,
+    preprocessing: str,
+    image_size: int | None,
+    augment: bool,
+    shuffle_buffer: int,
+) -> ImageData:
+    preprocess = preprocessings.get(preprocessing)
+    image_size = preprocess.size if image_size is None else image_size
+    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
+        if value < 1:
+            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
+    parts = indexed(layout)
+    source = IndexedSource(
+        parts["train"],
+        parts["validation"],
+        CLASSES,
+        preprocess,
+        image_size,
+        augment,
+        log,
+        shuffle_buffer=shuffle_buffer,
+    )
+    shape, sizes = (image_size, image_size, 3), (len(parts["train"]), len(parts["validation"]))
+    return ImageData("imagenet", CLASSES, shape, *sizes, source, "", log.records)
 
 
 def count(part: str, shards: list[str], log: CorruptLog) -> int:

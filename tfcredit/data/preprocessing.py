@@ -7,6 +7,7 @@ decoded. Of ImageNet's files named `.JPEG`, one is a PNG and some twenty are CMY
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfcredit.errors import UserError
@@ -15,6 +16,9 @@ MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's red, green and blue, in 0 to 1."""
 STD = (0.229, 0.224, 0.225)
 """Standard deviation likewise."""
+FACTOR = (1 / (255 * np.array(STD))).astype(np.float32)
+SHIFT = (-np.array(MEAN) / STD).astype(np.float32)
+"""What normalising multiplies colours of 0 to 255 with, and adds."""
 EVALUATION_RATIO = 256 / 224
 """Short side of an evaluated image to the side of its central crop ("resnet")."""
 CENTRAL_FRACTION = 0.875
@@ -34,7 +38,13 @@ def normalise(images: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 of the same shape.
     """
-    return (tf.cast(images, tf.float32) / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
+    images = tf.cast(images, tf.float32)
+    width = images.shape[-2] if images.shape.rank and images.shape.rank > 1 else 1
+    # Whole rows at a time: on CPUs, TensorFlow broadcasts along three channels at a fifth of that
+    # speed, which costs more than half of what decoding does.
+    rows = tf.reshape(images, [-1, 3 * (width or 1)])
+    factor, shift = (np.tile(each, width or 1) for each in (FACTOR, SHIFT))
+    return tf.reshape(rows * factor + shift, tf.shape(images))
 
 
 def _encoded_shape(encoded: tf.Tensor) -> tf.Tensor:
@@ -93,21 +103,34 @@ def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
-    """A random part, resized and mirrored half of the time: float32, 0 to 255."""
-    seeds = tf.random.split(seed, 2)
+def random_window(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a part of an image, of 8 to 100 % of its area and an aspect ratio of 3/4 to 4/3.
+
+    Args:
+        encoded: The image file, a scalar string.
+        seed: Shape (2,), int.
+
+    Returns:
+        int32 of shape (4,): top, left, height and width in pixels.
+    """
     sides = _encoded_shape(encoded)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([sides, [3]], axis=0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
-        seed=seeds[0],
+        seed=seed,
         # The box is the whole image, so any minimum above the area's own would raise that one.
         min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3),
         area_range=(0.08, 1.0),
         max_attempts=100,
     )
-    image = _decoded_crop(encoded, tf.concat([begin[:2], extent[:2]], axis=0))
+    return tf.concat([begin[:2], extent[:2]], axis=0)
+
+
+def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
+    """A random part, resized and mirrored half of the time: float32, 0 to 255."""
+    seeds = tf.random.split(seed, 2)
+    image = _decoded_crop(encoded, random_window(encoded, seeds[0]))
     image = tf.image.resize(image, [size, size], method="bilinear")
     image = tf.image.stateless_random_flip_left_right(image, seeds[1])
     return tf.ensure_shape(image, [size, size, 3])

@@ -27,12 +27,12 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
 
     Args:
         name: "embedded" (12,000 + 2,000 images of Fashion-MNIST, inside the package), "folder"
-            (image files, a folder per class), "imagenet" (TFRecord shards), "synthetic" (random
-            images, to measure speed without input), "auto" (ImageNet if its shards are found, else
-            the embedded set), or the name of an
+            (image files, a folder per class), "imagenet" (in any layout that `imagenet.build`
+            lists), "synthetic" (random images, to measure speed without input), "auto" (ImageNet
+            if it is found, else the embedded set), or the name of an
             image-classification set that TensorFlow Datasets has prepared, such as "cifar10" or
             "imagenet2012".
-        data_dir: Folder, local or `gs://`: of the classes for "folder" (local only); of the shards
+        data_dir: Folder, local or `gs://`: of the classes for "folder" (local only); of the images
             for "imagenet", by default `imagenet2012` under the folder that the environment variable
             TFDS_DATA_DIR names or under `~/tensorflow_datasets`; of the prepared sets for those of
             TensorFlow Datasets.
@@ -92,12 +92,12 @@ def choose(data_dir: str | os.PathLike | None = None) -> tuple[str, str]:
     """
     found = imagenet.locate(data_dir)
     if found is not None:
-        return "imagenet", f"data set: IMAGENET, because its TFRecord shards are in {found}."
+        return "imagenet", f"data set: IMAGENET, because {found.what} are in {found.root}."
     looked = imagenet.default_dirs() if data_dir is None else [data_dir]
     return "embedded", (
         "data set: the EMBEDDED part of Fashion-MNIST (12,000 small grey images), NOT ImageNet, "
-        "because no TFRecord shards train-* and validation-* were found in "
-        f"{' or '.join(map(str, looked))}."
+        "because no TFRecord shards train-* and validation-*, and none of "
+        f"{imagenet.EXPECTED} were found in {' or '.join(map(str, looked))}."
     )
 
 

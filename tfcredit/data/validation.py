@@ -50,3 +50,23 @@ def drawn_of_files(counts: Sequence[int], examples: int, seed: int) -> np.ndarra
     for row, share, first in zip(held, shares, firsts, strict=True):
         row[random.permutation(first)[:share]] = True
     return held
+
+
+def drawn_of_groups(groups: np.ndarray, examples: int, seed: int) -> np.ndarray:
+    """Draws some of the training images, from as few groups as hold so many.
+
+    So reading them does not take a pass over all.
+
+    Args:
+        groups: int64 of shape (images,): the group of each image, counted from 0.
+        examples: Number of those that are drawn.
+        seed: Seed of the draw.
+
+    Returns:
+        bool of shape (images,): True for images that are held out.
+    """
+    random = np.random.RandomState(derive(seed, "data", "validation"))
+    rank = random.permutation(groups.max() + 1)
+    held = np.zeros(len(groups), bool)
+    held[np.argsort(rank[groups], kind="stable")[:examples]] = True
+    return held

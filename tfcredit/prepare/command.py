@@ -1,7 +1,9 @@
-"""`tfcredit prepare-imagenet`: from the archives of ILSVRC2012 to TFRecord shards.
+"""`tfcredit prepare-imagenet`: from ImageNet as you have it to TFRecord shards.
 
-Nothing is unpacked: a pass over the archives' headers finds every image, then each shard is
-gathered from them. What a killed run has finished, the next one keeps.
+The source is the folder of the archives of image-net.org, of folders by synset, of Kaggle's copy,
+of Hugging Face's Parquet files or of WebDataset's tars; or Kaggle's zip. Nothing is unpacked: an
+index says where every image is, then each shard is gathered. What a killed run has finished, the
+next one keeps.
 """
 
 import argparse
@@ -9,7 +11,6 @@ import os
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
-from tfcredit.ilsvrc2012 import ARCHIVES
 from tfcredit.startup import import_tensorflow
 
 MAX_SHARDS = 99_999
@@ -24,8 +25,8 @@ def main(arguments: list[str], program: str = "tfcredit prepare-imagenet") -> No
         program: Name for the help text.
 
     Raises:
-        UserError: Wrong flags; archives that are missing, damaged or others; an output folder that
-            can't be written or holds another set.
+        UserError: Wrong flags; a source that is missing, damaged or another set; an output folder
+            that can't be written or holds another set.
         SystemExit: After --help.
     """
     options = _parse(arguments, program)
@@ -38,7 +39,7 @@ def main(arguments: list[str], program: str = "tfcredit prepare-imagenet") -> No
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
-    add("--source", metavar="DIR", help=f"folder of {' and '.join(ARCHIVES.values())}")
+    add("--source", metavar="DIR|FILE", help="ImageNet in one of these layouts")
     add("--output", metavar="DIR", required=True, help="folder for the shards")
     add("--train_shards", type=int, default=1024, help="[1024]")
     add("--validation_shards", type=int, default=128, help="[128]")
@@ -47,7 +48,7 @@ def _parse(arguments: list[str], program: str) -> argparse.Namespace:
         "--validation_labels",
         metavar="FILE",
         type=os.path.expanduser,
-        help="a synset per line, for validation images 1, 2, ... [ILSVRC2012's own]",
+        help="of archives: a synset per line, for validation images 1, 2, ... [ILSVRC2012's own]",
     )
     add("--check_archives", action="store_true", help="say whether they are the official ones")
     add("--verify", action="store_true", help="only check the shards against SHA256SUMS")
@@ -68,6 +69,7 @@ def _parse(arguments: list[str], program: str) -> argparse.Namespace:
             )
     if options.source is None and not options.verify:
         raise UserError(
-            f"--source is missing: give the folder of {' and '.join(ARCHIVES.values())}."
+            "--source is missing: give the folder of ImageNet's images or archives; --help lists "
+            "the layouts."
         )
     return options

@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from tfcredit import files
+from tfcredit.data.layouts.images import Images
 from tfcredit.errors import UserError
 
 PLAN = "prepare.json"
 LOCK = ".prepare.lock"
 
 
-def plan_of(
-    archives: dict[str, Path], shards: dict[str, int], seed: int, labels: Sequence[str]
-) -> dict[str, Any]:
-    """All that the shards' bytes depend on.
+def plan_of_archives(archives: dict[str, Path], labels: Sequence[str]) -> dict[str, Any]:
+    """What the shards' bytes depend on, of the archives of image-net.org.
 
     Args:
         archives: Archive per part.
-        shards: Number of shards per part.
-        seed: Seed of the images' order.
         labels: A synset per validation image.
 
     Returns:
@@ -30,10 +27,26 @@ def plan_of(
     """
     return {
         "archive_bytes": {part: path.stat().st_size for part, path in archives.items()},
-        "shards": shards,
-        "seed": seed,
         "validation_labels_sha256": hashlib.sha256("\n".join(labels).encode()).hexdigest(),
     }
+
+
+def plan_of_images(parts: dict[str, Images]) -> dict[str, Any]:
+    """What the shards' bytes depend on, of another layout.
+
+    Args:
+        parts: Images per part.
+
+    Returns:
+        A mapping that JSON can hold.
+    """
+    digests = {}
+    for part, images in parts.items():
+        digest = hashlib.sha256()
+        for field in ("name", "label"):
+            digest.update(images.entries[field].tobytes())
+        digests[part] = digest.hexdigest()
+    return {"images_sha256": digests}
 
 
 @contextlib.contextmanager
@@ -67,7 +80,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
 
     Args:
         output: Folder of the shards.
-        plan: The mapping that `plan_of` returned.
+        plan: All that the shards' bytes depend on.
 
     Raises:
         UserError: If the folder was begun with another plan, or holds shards but no plan.
@@ -100,7 +113,7 @@ def write_plan(output: Path, plan: dict[str, Any], images: dict[str, int] | None
 
     Args:
         output: Folder of the shards.
-        plan: The mapping that `plan_of` returned.
+        plan: All that the shards' bytes depend on.
         images: Number of images per part, once all are written.
     """
     content = {"parameters": plan} | ({"images": images} if images else {})

@@ -1,15 +1,28 @@
 """The work of `tfcredit prepare-imagenet`."""
 
 import argparse
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
+from tfcredit.data.layouts import archives
+from tfcredit.data.layouts.cache import Parts
+from tfcredit.data.layouts.finding import EXPECTED, Layout, find, indexed
+from tfcredit.data.layouts.images import Images
+from tfcredit.data.synsets import synsets, validation_synsets
 from tfcredit.errors import UserError
-from tfcredit.ilsvrc2012 import ARCHIVES, IMAGES
-from tfcredit.prepare.archives import Index, index_train, index_validation, official
-from tfcredit.prepare.plan import agree, locked, plan_of, write_plan
+from tfcredit.ilsvrc2012 import IMAGES
+from tfcredit.prepare.plan import (
+    agree,
+    locked,
+    plan_of_archives,
+    plan_of_images,
+    write_plan,
+)
 from tfcredit.prepare.shards import (
     SUMS,
     deal,
@@ -18,7 +31,6 @@ from tfcredit.prepare.shards import (
     write_shard,
     write_sums,
 )
-from tfcredit.prepare.synsets import synsets, validation_synsets
 
 REPORT_SECONDS = 10.0
 
@@ -30,8 +42,8 @@ def run(options: argparse.Namespace) -> None:
         options: The command's flags.
 
     Raises:
-        UserError: Archives that are missing, damaged or others; an output folder that can't be
-            written or holds another set.
+        UserError: A source that is missing, damaged or another set; an output folder that can't
+            be written or holds another set.
     """
     output = Path(options.output).expanduser()
     try:
@@ -49,73 +61,87 @@ def run(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace, output: Path) -> None:
     shards = {"train": options.train_shards, "validation": options.validation_shards}
-    archives = _archives(Path(options.source).expanduser())
-    classes, labels = synsets(), validation_synsets(options.validation_labels)
-    if options.check_archives:
-        _check_archives(archives)
-    plan = plan_of(archives, shards, options.seed, labels)
+    layout = _layout(Path(options.source).expanduser(), options)
+    plan, index = _planned(layout, options)
+    plan |= {"shards": shards, "seed": options.seed}
     with locked(output):
         agree(output, plan)
         if (output / SUMS).exists():
             print(f"{output} is complete already; --verify checks it.")
             return
-        indexes = _indexes(archives, classes, labels)
-        _check_sizes(output, indexes, shards)
+        parts = index()
+        _tell(parts)
+        _check_sizes(output, parts, shards)
         write_plan(output, plan)
-        for part, index in indexes.items():
-            _write_part(output, part, index, shards[part], options.seed, classes)
-        write_plan(output, plan, {part: len(index.entries) for part, index in indexes.items()})
+        for part, images in parts.items():
+            _write_part(output, part, images, shards[part], options.seed)
+        write_plan(output, plan, {part: len(images) for part, images in parts.items()})
         names = [name for part in shards for name in shard_names(part, shards[part])]
         write_sums(output, names, _Progress("checksums", "shards"))
     print(f"Done: python run_imagenet.py --dataset=imagenet --data_dir={output}")
 
 
-def _archives(source: Path) -> dict[str, Path]:
-    archives = {part: source / name for part, name in ARCHIVES.items()}
-    for path in archives.values():
-        if not path.is_file():
+def _layout(source: Path, options: argparse.Namespace) -> Layout:
+    layout = find(source)
+    if layout is None:
+        raise UserError(
+            f"{source} holds no ImageNet in a layout that is known, but {EXPECTED} were looked "
+            "for: give their folder as --source."
+        )
+    for flag in ("validation_labels", "check_archives"):
+        if getattr(options, flag) and layout.name != "archives":
             raise UserError(
-                f"{path} was not found: give the folder of {' and '.join(ARCHIVES.values())}, "
-                "which image-net.org gives to registered users, as --source."
+                f"--{flag} is for the archives of image-net.org, but {layout.root} holds "
+                f"{layout.what}: leave it out."
             )
-    return archives
+    return layout
 
 
-def _check_archives(archives: dict[str, Path]) -> None:
-    for part, path in archives.items():
+def _planned(
+    layout: Layout, options: argparse.Namespace
+) -> tuple[dict[str, Any], Callable[[], Parts]]:
+    """What the shards depend on, and a function that finds the images."""
+    if layout.name != "archives":
+        parts = indexed(layout)
+        return plan_of_images(parts), lambda: parts
+    found, labels = archives.paths(layout.root), validation_synsets(options.validation_labels)
+    if options.check_archives:
+        _check_archives(found)
+    progress = _Progress("finding the training images", "bytes")
+    plan = plan_of_archives(found, labels)
+    return plan, lambda: archives.index(layout.root, labels, progress)
+
+
+def _check_archives(paths: dict[str, Path]) -> None:
+    for part, path in paths.items():
         print(f"{path}: reading {path.stat().st_size:,} bytes ...", flush=True)
-        word = "the official archive" if official(path, part) else "NOT the official archive (MD5)"
+        word = (
+            "the official archive"
+            if archives.official(path, part)
+            else "NOT the official archive (MD5)"
+        )
         print(f"{path} is {word}.", flush=True)
 
 
-def _indexes(
-    archives: dict[str, Path], classes: Sequence[str], labels: Sequence[str]
-) -> dict[str, Index]:
-    progress = _Progress("finding the training images", "bytes")
-    indexes = {
-        "train": index_train(archives["train"], classes, progress),
-        "validation": index_validation(archives["validation"], classes, labels),
-    }
-    for part, index in indexes.items():
-        images, whole = len(index.entries), IMAGES[part]
-        present = len(set(index.entries["label"].tolist()))
-        note = "" if images == whole else f" (ILSVRC2012 has {whole:,}: this is another set)"
-        print(f"{part}: {images:,} images{note} of {present} classes", flush=True)
-    return indexes
+def _tell(parts: Parts) -> None:
+    for part, images in parts.items():
+        whole = IMAGES[part]
+        present = len(set(images.entries["label"].tolist()))
+        note = "" if len(images) == whole else f" (ILSVRC2012 has {whole:,}: this is another set)"
+        print(f"{part}: {len(images):,} images{note} of {present} classes", flush=True)
 
 
-def _check_sizes(output: Path, indexes: dict[str, Index], shards: dict[str, int]) -> None:
+def _check_sizes(output: Path, parts: Parts, shards: dict[str, int]) -> None:
     missing = 0
-    for part, index in indexes.items():
-        images = len(index.entries)
-        if shards[part] > images:
+    for part, images in parts.items():
+        if shards[part] > len(images):
             raise UserError(
-                f"--{part}_shards={shards[part]} is more than the {images} images of {part}: "
-                f"choose at most {images}."
+                f"--{part}_shards={shards[part]} is more than the {len(images)} images of {part}: "
+                f"choose at most {len(images)}."
             )
         names = shard_names(part, shards[part])
         to_do = sum(not (output / name).exists() for name in names)
-        missing += int(index.entries["size"].sum()) * to_do // len(names)
+        missing += images.size() * to_do // len(names)
     free = shutil.disk_usage(output).free
     if missing > free:
         raise UserError(
@@ -124,15 +150,19 @@ def _check_sizes(output: Path, indexes: dict[str, Index], shards: dict[str, int]
         )
 
 
-def _write_part(
-    output: Path, part: str, index: Index, shards: int, seed: int, classes: Sequence[str]
-) -> None:
-    progress = _Progress(part, "shards")
-    hands = deal(len(index.entries), shards, seed, part)
-    for number, (name, rows) in enumerate(zip(shard_names(part, shards), hands, strict=True), 1):
-        if not (output / name).exists():
-            write_shard(output / name, index, rows, classes)
-        progress(number, shards)
+def _write_part(output: Path, part: str, images: Images, shards: int, seed: int) -> None:
+    progress, classes = _Progress(part, "shards"), synsets()
+    hands = zip(shard_names(part, shards), deal(images, shards, seed, part), strict=True)
+    to_do = [(output / name, rows) for name, rows in hands if not (output / name).exists()]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        tasks = [pool.submit(write_shard, path, images, rows, classes) for path, rows in to_do]
+        try:
+            for number, task in enumerate(as_completed(tasks), 1 + shards - len(to_do)):
+                task.result()
+                progress(number, shards)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 class _Progress:

@@ -1,18 +1,25 @@
 """Writes, hashes and checks the shards of `tfcredit prepare-imagenet`."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from tfcredit.data.layouts.images import Images
+from tfcredit.data.layouts.official import named
 from tfcredit.errors import UserError
 from tfcredit.files import written
-from tfcredit.prepare.archives import Index
 from tfcredit.seeding import derive
 
 SUMS = "SHA256SUMS"
+BLOCK = 2048
+"""Images that are shuffled together where they can't be read one by one."""
+AT_A_TIME = 64
+"""Images that are read one by one before they are written."""
 
 
 def shard_names(part: str, shards: int) -> list[str]:
@@ -28,11 +35,11 @@ def shard_names(part: str, shards: int) -> list[str]:
     return [f"{part}-{number:05d}-of-{shards:05d}" for number in range(shards)]
 
 
-def deal(images: int, shards: int, seed: int, part: str) -> list[np.ndarray]:
+def deal(images: Images, shards: int, seed: int, part: str) -> list[np.ndarray]:
     """Deals images out to shards at random, as a function of the seed.
 
     Args:
-        images: Number of images.
+        images: The images.
         shards: Number of shards.
         seed: Seed of the order.
         part: "train" or "validation".
@@ -42,42 +49,44 @@ def deal(images: int, shards: int, seed: int, part: str) -> list[np.ndarray]:
     """
     # RandomState and not default_rng: NumPy promises that its stream never changes.
     random = np.random.RandomState(derive(seed, "prepare", part))
-    return np.array_split(random.permutation(images), shards)
+    return np.array_split(images.order(random, BLOCK), shards)
 
 
-def write_shard(path: Path, index: Index, rows: np.ndarray, classes: Sequence[str]) -> None:
+def write_shard(path: Path, images: Images, rows: np.ndarray, classes: Sequence[str]) -> None:
     """Writes one shard: under another name first, so that a shard that exists is whole.
 
     Args:
         path: The shard.
-        index: Places of the images in the archive.
-        rows: Numbers of the entries to write, in this order, int `[n]`.
+        images: The images of the part.
+        rows: Numbers of the images to write, in this order, int `[n]`.
         classes: All synsets, in the order of their numbers.
 
     Raises:
-        UserError: If the archive is shorter than it was, or the shard can't be written.
+        UserError: If an image can't be read, or the shard can't be written.
     """
     import tensorflow as tf  # slowly, which --help does without
 
     try:
         with (
-            index.archive.open("rb") as archive,
             written(path, to_disk=True) as partial,
             tf.io.TFRecordWriter(str(partial)) as writer,
         ):
-            for name, offset, size, label in index.entries[rows].tolist():
-                archive.seek(offset)
-                image = archive.read(size)
-                if len(image) != size:
-                    raise UserError(
-                        f"{index.archive} ends within {name.decode()!r}, which it held a while "
-                        "ago: leave the archive alone while it is read."
-                    )
-                writer.write(_record(image, name, label, classes[label].encode()))
+            step = len(rows) if images.is_grouped else AT_A_TIME
+            for start in range(0, len(rows), step):
+                some = rows[start : start + step]
+                for row, image in zip(some.tolist(), images.read(some), strict=True):
+                    if not image:
+                        raise UserError(
+                            f"{images.where(row)} gives no image ({images.reason(row)}): mend or "
+                            "remove it, and leave the source alone while it is read."
+                        )
+                    entry = images.entries[row]
+                    label, name = int(entry["label"]), named(bytes(entry["name"])).name
+                    writer.write(_record(image, name, label, classes[label].encode()))
     except (OSError, tf.errors.OpError) as problem:
         raise UserError(
-            f"{path} can't be written from {index.archive.name} ({problem}): free space or mend "
-            "the disk, then give the same command again; whole shards are kept."
+            f"{path} can't be written ({problem}): free space or mend the disk, then give the "
+            "same command again; whole shards are kept."
         ) from None
 
 
@@ -90,9 +99,11 @@ def write_sums(folder: Path, names: Sequence[str], progress: Callable[[int, int]
         progress: Called after each with the number of shards done and of all.
     """
     lines = []
-    for number, name in enumerate(names, 1):
-        lines.append(f"{_sha256(folder / name)}  {name}\n")
-        progress(number, len(names))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(_sha256, [folder / name for name in names])
+        for number, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
+            lines.append(f"{digest}  {name}\n")
+            progress(number, len(names))
     with written(folder / SUMS, to_disk=True) as partial:
         partial.write_text("".join(lines))
 

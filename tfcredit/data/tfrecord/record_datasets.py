@@ -1,6 +1,6 @@
 """Datasets of records, each with its file and number; damaged ones are counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -96,11 +96,40 @@ def shuffled(elements: tf.data.Dataset, buffer: int, seed: int) -> tf.data.Datas
         The same elements in another order.
     """
 
-    def shuffle_block(block: tf.Tensor, members: Element) -> Element:
-        keys = tf.random.stateless_uniform(
-            tf.shape(members[0])[:1], tf.stack([tf.constant(seed, tf.int64), block])
-        )
-        order = tf.argsort(keys, stable=True)
+    def keys(block: tf.Tensor, members: Element) -> tf.Tensor:
+        seeds = tf.stack([tf.constant(seed, tf.int64), block])
+        return tf.random.stateless_uniform(tf.shape(members[0])[:1], seeds)
+
+    return _sorted(elements, buffer, keys)
+
+
+def ordered(elements: tf.data.Dataset, counts: Sequence[int], order: np.ndarray) -> tf.data.Dataset:
+    """Brings all records of some files into an order.
+
+    Args:
+        elements: What `records` gives.
+        counts: Number of records in each file.
+        order: The records' numbers, counted through all files, in the order to give them.
+
+    Returns:
+        The same elements in that order.
+    """
+    starts = tf.constant(np.cumsum([0, *counts]), tf.int64)
+    ranks = tf.constant(np.argsort(order), tf.int64)
+
+    def keys(_: tf.Tensor, members: Element) -> tf.Tensor:
+        return tf.gather(ranks, tf.gather(starts, members[0]) + members[1])
+
+    return _sorted(elements, len(order), keys)
+
+
+def _sorted(
+    elements: tf.data.Dataset, block: int, keys: Callable[[tf.Tensor, Element], tf.Tensor]
+) -> tf.data.Dataset:
+    """Sorts each block of elements by keys."""
+
+    def sort(number: tf.Tensor, members: Element) -> Element:
+        order = tf.argsort(keys(number, members), stable=True)
         return tuple(tf.gather(member, order) for member in members)
 
-    return elements.batch(buffer).enumerate().map(shuffle_block).unbatch()
+    return elements.batch(block).enumerate().map(sort).unbatch()

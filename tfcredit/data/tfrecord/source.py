@@ -62,8 +62,9 @@ class RecordSource(EncodedSource):
         """Batches of one epoch; see `ImageData.train`.
 
         The files are read in a random order, 16 at a time, and blocks of `shuffle_buffer` records
-        are shuffled. Records before `start_step` are read but not decoded. Of several hosts, each
-        reads files of its own, and begins them again if they hold too few records for the epoch.
+        are shuffled. A set that fits into one block has the order of `IndexedSource`. Records
+        before `start_step` are read but not decoded. Of several hosts, each reads files of its own,
+        and begins them again if they hold too few records for the epoch.
         """
         size = shard.piece_size(batch_size)
         if shard.count > len(self.train_files):
@@ -75,10 +76,9 @@ class RecordSource(EncodedSource):
         order = np.random.RandomState(derive(seed, "data", "shards", epoch))
         order = order.permutation(len(self.train_files))[shard.index :: shard.count]
         records = record_datasets.records(self.train_files, order, self.log, PARALLEL_FILES)
-        block_seed = derive(seed, "data", "records", epoch)
         if self.held_out is not None:
             records = records.filter(lambda *record: ~self._is_held_out(*record))
-        records = record_datasets.shuffled(records, self.shuffle_buffer, block_seed)
+        records = self._shuffled(records, seed, epoch, shard)
         first = start_step * size * shard.pieces
         augment_seed = derive(seed, "data", "augment", epoch, *[shard.index] * (shard.index > 0))
         placed = records.repeat().skip(first).enumerate(start=first)
@@ -115,6 +115,19 @@ class RecordSource(EncodedSource):
         held, left = drawn_of_files(counts, examples, seed), self.train_examples - examples
         return dataclasses.replace(self, train_examples=left, held_out=held)
 
+    def _shuffled(
+        self, records: tf.data.Dataset, seed: int, epoch: int, shard: Shard
+    ) -> tf.data.Dataset:
+        """The records of an epoch in another order."""
+        if self.train_examples <= self.shuffle_buffer and shard.count == 1:
+            counts = [record_files.whole_records(path) for path in self.train_files]
+            if sum(counts) == self.train_examples:  # none is held out or lost, or in a bucket
+                order = np.random.RandomState(derive(seed, "data", "order", epoch))
+                order = order.permutation(self.train_examples)
+                return record_datasets.ordered(records, counts, order)
+        block_seed = derive(seed, "data", "records", epoch)
+        return record_datasets.shuffled(records, self.shuffle_buffer, block_seed)
+
     def _is_held_out(self, file: tf.Tensor, number: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
         width = self.held_out.shape[1]
         place = tf.stack([file, tf.minimum(number, width - 1)])
@@ -143,9 +156,9 @@ class RecordSource(EncodedSource):
             "of the set that was asked for."
         )
 
-    def _reason(self, path: str, number: int) -> str:
+    def _reason(self, paths: Sequence[str], file: int, number: int) -> str:
         """Why a record gave no image with a label."""
-        record = tf.data.TFRecordDataset(path).skip(number).take(1)
+        record = tf.data.TFRecordDataset(paths[file]).skip(number).take(1)
         found = [self.record_format.problem(each) for each in record.as_numpy_iterator()]
         return found[0] if found and found[0] else "its image can't be decoded"
 

@@ -232,7 +232,7 @@ def table(rows: Rows = ()) -> str:
     parts = []
     for heading, entries in ENTRIES.items():
         cells = [
-            [_code(f"--{name}" for name in each.theirs), _code(each.ours) or "-", each.note]
+            [_code(each.theirs), _code(each.ours) or "-", each.note]
             for each in entries
         ]
         parts.append(f"## {heading}\n\n{markdown(['theirs', 'ours', 'what differs'], cells)}")

@@ -231,10 +231,7 @@ def table(rows: Rows = ()) -> str:
     """
     parts = []
     for heading, entries in ENTRIES.items():
-        cells = [
-            [_code(each.theirs), _code(each.ours) or "-", each.note]
-            for each in entries
-        ]
+        cells = [[_code(each.theirs), _code(each.ours) or "-", each.note] for each in entries]
         parts.append(f"## {heading}\n\n{markdown(['theirs', 'ours', 'what differs'], cells)}")
     return "\n\n".join(parts)
 

@@ -14,7 +14,10 @@ from tests.training.test_plan import IMAGES, plan_of
 from tfcredit import cli, models, optimizers
 from tfcredit.errors import UserError
 from tfcredit.optimizers.averages import averaged, averages, start_averages
+from tfcredit.report.groups import curves, grouped
+from tfcredit.report.reading import find_runs
 from tfcredit.schedules import CoefficientSchedule, WarmupStepDecay
+from tfcredit.search import space
 from tfcredit.training.loop import Loop
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe, parse
@@ -405,6 +408,21 @@ def test_patience_counts_epochs_since_the_best():
     assert not Patient((-1.0, 0)).stops_early(30)  # nothing was evaluated
 
 
-def test_the_flags_are_in_the_summary(whole):
+def test_what_others_read_of_it(whole):
     stored = json.loads((whole[0] / "summary.json").read_text())
     assert "--ema_momentum=0.9" in stored["flags"]
+    records = curves(grouped(find_runs([whole[0]])))
+    assert [record["step"] for record in records] == [0, 10, 20, 30]
+    assert all(record["part"] == "validation" and record["top1"] for record in records)
+
+
+def test_a_search_can_name_them(tmp_path):
+    ranges = {"clipnorm": {"low": 0.1, "high": 10.0, "log": True}}
+    ranges |= {"ema_momentum": {"low": 0.9, "high": 0.999}}
+    ranges |= {"early_stopping": {"low": 2, "high": 5}}
+    ranges |= {"feedback_schedule": {"choices": ["cosine", "constant"]}}
+    (tmp_path / "space.json").write_text(json.dumps(ranges))
+    found = space.get(str(tmp_path / "space.json"), Recipe(), set())
+    assert set(found) == set(ranges) and found["early_stopping"].high == 5
+    recipe = space.apply({name: one.extremes()[0] for name, one in found.items()}, Recipe())
+    assert (recipe.clipnorm, recipe.early_stopping) == (0.1, 2)

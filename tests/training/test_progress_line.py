@@ -39,6 +39,13 @@ def test_steps_within_an_epoch():
     assert file.getvalue() == "Epoch 2/4  5/10  loss 2.346  top-1 0.1235\n"
 
 
+@pytest.mark.parametrize(("loss", "told"), [(0.45, "0.4500"), (1843.2, "1843"), (2e9, "2.000e+09")])
+def test_a_loss_has_four_digits(loss, told):
+    file = io.StringIO()
+    line(file).on_epoch_end(1, {"task_loss": loss})
+    assert f"loss {told}  angle" in file.getvalue()
+
+
 def test_a_terminal_has_the_line_at_every_moment():
     file = Terminal()
     made = line(file)

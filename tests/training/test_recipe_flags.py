@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.optimizers import toy
 from tests.training.test_plan import IMAGES, plan_of
-from tfcredit import cli, models, optimizers
+from tfcredit import cli, layers, models, optimizers, rules
 from tfcredit.errors import UserError
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.report.groups import curves, grouped
@@ -23,6 +23,7 @@ from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run import Run
 from tfcredit.training.saved import Saved
+from tfcredit.training.trainer import Trainer
 
 BACKPROP = {"rule": "backprop", "schedule": "constant", "warmup_epochs": 0.0}
 
@@ -146,6 +147,19 @@ def test_feedback_kernels_decay_and_clip_with_what_they_follow(rule):
             None,
             0.9,
         )
+
+
+def test_decay_takes_the_same_part_of_w_and_of_what_follows_it():
+    rule = rules.KolenPollack(decay=0.0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, rule=rule, seed=1)])
+    model.compile(optimizers.get("sgd", 0.5, weight_decay=0.2, decay_vectors=False))
+    trainer, layer = Trainer(model), model.layers[0]
+    before = layer.kernel.numpy(), layer.kernel.numpy() - layer.feedback_kernel.numpy()
+    x, labels = np.ones((6, 4), "float32"), np.arange(6) % 3
+    trainer.run(iter(tf.data.Dataset.from_tensors((x, labels))), 1)
+    after = layer.kernel.numpy(), layer.kernel.numpy() - layer.feedback_kernel.numpy()
+    np.testing.assert_allclose(after[1], 0.9 * before[1], atol=1e-6)
+    assert np.abs(after[0] - 0.9 * before[0]).max() > 1e-3  # W learns beside
 
 
 @pytest.mark.parametrize("scaled", [False, True])

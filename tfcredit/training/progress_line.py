@@ -98,13 +98,13 @@ class ProgressLine(keras.callbacks.Callback):
         """The parts, and what is known, as far as it fits; what matters least goes first."""
         left = self._seconds_left(self._total - self._step)
         numbers = {
-            "task_loss": ("loss", ".4g"),
+            "task_loss": ("loss", "#.4g"),
             "top1": ("top-1", ".4f"),
             "test_top1": ("test", ".4f"),
             "validation_top1": ("val", ".4f"),
         }
         found = {
-            name: f"{word} {logs[name]:{form}}"
+            name: f"{word} {logs[name]:{form}}".rstrip(".")
             for name, (word, form) in numbers.items()
             if logs.get(name) is not None
         }

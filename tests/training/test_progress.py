@@ -71,3 +71,17 @@ def test_a_kill_before_the_checkpoint_is_no_loss(tmp_path, clock):
 def test_junk_is_no_time(text, tmp_path):
     RunDirectory(tmp_path).progress.write_text(text)
     assert start(tmp_path, 1).end() is None
+
+
+def test_the_time_left_is_of_this_starts_speed(tmp_path, clock):
+    progress = start(tmp_path, 40)
+    assert progress.seconds_left(10) is None
+    progress.begin(is_new=True)
+    clock.now = 100.0  # TensorFlow makes its graph
+    progress.count(1)
+    assert progress.seconds_left(10) is None
+    clock.now = 104.0
+    progress.count(2)
+    assert progress.speed() == 3 / 104.0
+    clock.now = 106.0  # an evaluation counts too
+    assert progress.seconds_left(10) == 10 * 6.0 / 2

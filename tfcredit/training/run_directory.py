@@ -163,7 +163,7 @@ class RunDirectory(RunFiles):
         if not kept:
             self.steps.unlink(missing_ok=True)
         else:
-            lines = self.steps.read_text().splitlines(keepends=True)
+            lines = self.steps.read_bytes().decode().splitlines(keepends=True)
             if len(lines) > len(kept) + 1:
                 self.write(self.steps, "".join(lines[: len(kept) + 1]))
         return kept

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 TABLES = (
     "applications",
     "architectures",
+    "authors_flags",
     "calibrated",
     "cheaper_alignment",
     "embedded_table",

@@ -130,8 +130,9 @@ class RunFiles(Directory):
     """Names of the files of one run.
 
     `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
-    also `measures.csv`, and `classes.json` where classes have names. Until it ends, `progress.json`
-    holds its times. One that diverged has `diverged.txt` instead of a summary.
+    also `measures.csv`, with `--log_every_steps` `steps.csv`, and `classes.json` where classes have
+    names. Until it ends, `progress.json` holds its times. One that diverged has `diverged.txt`
+    instead of a summary.
 
     Args:
         path: The folder.
@@ -142,6 +143,7 @@ class RunFiles(Directory):
         self.flags = self.path / "flags.txt"
         self.metrics = self.path / "metrics.csv"
         self.measures = self.path / "measures.csv"
+        self.steps = self.path / "steps.csv"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model.keras"

@@ -29,6 +29,11 @@ CASES = {
         *("--strategy=mirrored", "--num_replicas=2", "--accumulation_steps=2"),
         *("--measures", "--measure_every_steps=2", "--steps_per_execution=2"),
     ],
+    "averages": [
+        *("--ema_momentum=0.9", "--weight_decay=0.1", "--log_every_steps=1", "--evaluate_first"),
+        *("--coefficient_schedules=amp:stop=0.5", "--validation_examples=2000"),
+        *("--learning_rate=1e-9", "--early_stopping=1", "--epochs=4", "--steps_per_execution=2"),
+    ],
     "conv": ["--model=conv", "--rule=weight_mirror", "--batch_size=100", "--steps=5"],
 }
 TIMED = ("images_per_second", "seconds", "git_revision")
@@ -113,6 +118,7 @@ def contents(folder: pathlib.Path) -> dict:
         "summary": {key: value for key, value in summary.items() if key not in TIMED},
         "metrics": table(folder / "metrics.csv"),
         "measures": table(folder / "measures.csv"),
+        "steps": table(folder / "steps.csv"),
         "newest": checkpoint(folder / "checkpoints"),
         "best": checkpoint(folder / "checkpoints" / "best"),
         "series": series(folder / "tensorboard"),

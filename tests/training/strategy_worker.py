@@ -12,6 +12,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 
 from tfcredit import data
+from tfcredit.optimizers.averages import averages
 from tfcredit.training import strategies
 from tfcredit.training.loop import evaluate
 from tfcredit.training.plan import Plan
@@ -42,15 +43,17 @@ def main(output, *arguments):
             count = min(most, recipe.steps - taken)
             assert trainer.run(iterator, count, first=taken) == (count, False, False)
             taken += count
-        metrics = trainer.results() | {
-            f"test_{k}": v for k, v in evaluate(trainer, run.plan, cluster).items()
-        }
+        with trainer.averaged():
+            found = evaluate(trainer, run.plan, cluster)
+        metrics = trainer.results() | {f"test_{k}": v for k, v in found.items()}
         for key, value in metrics.items():
             results[f"{name}|metric|{key}"] = value
-        for variable in trainer.network.weights:
+        kept = {variable.path: variable for variable in trainer.network.weights}
+        kept |= {f"average/{v.path}": mean for v, mean in averages(trainer.optimizer)}
+        for path, variable in kept.items():
             copies = cluster.strategy.experimental_local_results(variable.value)
             for replica, copy in enumerate(copies):
-                results[f"{name}|{replica}|{variable.path}"] = copy.numpy()
+                results[f"{name}|{replica}|{path}"] = copy.numpy()
     np.savez(output, **results)
 
 

@@ -39,17 +39,17 @@ def test_an_epoch_in_pieces_has_one_speed(tmp_path, clock):
     clock.now = 111.0
     second.count(4)
     second.note(6, [0, 2])
-    assert second.steps_per_second() == 6 / (4.0 + 2.0)
+    assert second.end() == 6 / (4.0 + 2.0)
     assert second.seconds == 14.0 + 12.0
     # Killed before the row was written: its speed is not lost.
     third = start(tmp_path, 6)
-    assert third.steps_per_second() == 1.0
+    assert third.end() == 1.0
     third.begin(is_new=True)
     clock.now += 3.0
     third.count(6)
-    assert third.steps_per_second() == 2.0
+    assert third.end() == 2.0
     # A damaged checkpoint: on from the one before.
-    assert start(tmp_path, 2).steps_per_second() == 0.5
+    assert start(tmp_path, 2).end() == 0.5
 
 
 def test_a_kill_before_the_checkpoint_is_no_loss(tmp_path, clock):
@@ -60,8 +60,8 @@ def test_a_kill_before_the_checkpoint_is_no_loss(tmp_path, clock):
         first.count(1)
         first.note(step, [0, 1])
     assert set(json.loads(RunDirectory(tmp_path).progress.read_text())) == {"1", "3"}
-    assert start(tmp_path, 1).steps_per_second() == start(tmp_path, 3).steps_per_second() == 1.0
-    assert start(tmp_path, 2).steps_per_second() is None
+    assert start(tmp_path, 1).end() == start(tmp_path, 3).end() == 1.0
+    assert start(tmp_path, 2).end() is None
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,18 @@ def test_a_kill_before_the_checkpoint_is_no_loss(tmp_path, clock):
 )
 def test_junk_is_no_time(text, tmp_path):
     RunDirectory(tmp_path).progress.write_text(text)
-    assert start(tmp_path, 1).steps_per_second() is None
+    assert start(tmp_path, 1).end() is None
+
+
+def test_the_time_left_is_of_this_starts_speed(tmp_path, clock):
+    progress = start(tmp_path, 40)
+    assert progress.seconds_left(10) is None
+    progress.begin(is_new=True)
+    clock.now = 100.0  # TensorFlow makes its graph
+    progress.count(1)
+    assert progress.seconds_left(10) is None
+    clock.now = 104.0
+    progress.count(2)
+    assert progress.speed() == 3 / 104.0
+    clock.now = 106.0  # an evaluation counts too
+    assert progress.seconds_left(10) == 10 * 6.0 / 2

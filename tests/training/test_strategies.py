@@ -29,6 +29,11 @@ CASES |= {
     "accumulated_mirror": ["--rule=weight_mirror", "--accumulation_steps=2"],
     "executions": ["--rule=info_alignment", "--steps_per_execution=6"],
     "every": ["--rule=info_alignment", "--alignment_every=4"],
+    "averages": ["--rule=kolen_pollack", "--ema_momentum=0.9", "--weight_decay=0.1"],
+    "averages_apart": [
+        *("--rule=info_alignment", "--ema_momentum=0.9", "--global_clipnorm=0.5"),
+        *("--weight_decay=0.1", "--alignment_every=4", "--feedback_schedule=cosine"),
+    ],
     "every_accumulated": [
         "--rule=info_alignment",
         "--alignment_every=4",

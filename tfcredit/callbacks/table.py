@@ -1,7 +1,7 @@
 """The callback that keeps the table of epochs."""
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import keras
 import tensorflow as tf
@@ -29,7 +29,15 @@ class EpochTable(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the row."""
-        row = {"epoch": epoch + 1, **(logs or {})}
+        self.write({"epoch": epoch + 1, **(logs or {})})
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Write a row in the place of those of the same epoch and of later ones.
+
+        Args:
+            row: With its `epoch`, 0 for the start.
+        """
+        row = dict(row)
         if "step" in row:  # Keras hands all logs over as floats.
             row["step"] = int(row["step"])
         earlier = read_csv(self._path) if self._path.exists() else []

@@ -80,6 +80,9 @@ class FeedbackLayer(keras.layers.Layer):
             `tfcredit.initializers.AtAngle` draws it at an angle to the forward kernel.
         seed: Integer seed of the feedback kernel and of the rule's noise. Default: drawn from
             Python's generator, which `keras.utils.set_random_seed` controls.
+        alignment_activation: What the options `activation_forward` and `activation_backward` of
+            `tfcredit.rules.AlignmentInputs` take for this layer's activation, such as "relu" where
+            one follows behind batch norm. Default: the layer's own.
         **kwargs: Keyword arguments of the Keras layer.
 
     Attributes:
@@ -103,6 +106,7 @@ class FeedbackLayer(keras.layers.Layer):
         rule: Any = "backprop",
         feedback_initializer: Any = None,
         seed: int | None = None,
+        alignment_activation: Any = None,
         **kwargs: Any,
     ):
         self.rule = rules.get(rule)
@@ -112,6 +116,9 @@ class FeedbackLayer(keras.layers.Layer):
         if isinstance(self.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
             self._refuse("quantisation")
         self.seed = default_seed() if seed is None else int(seed)
+        self.alignment_activation = alignment_activation and keras.activations.get(
+            alignment_activation
+        )
         self.feedback_initializer = independent_initializer(
             self._at_start_angle(feedback_initializer), self.kernel_initializer, self.seed
         )
@@ -372,6 +379,7 @@ class FeedbackLayer(keras.layers.Layer):
             step=reading.step,
             noise_kind=self.rule.noise,
             memory=reading.memory,
+            alignment_activation=self.alignment_activation,
         )
 
     def _learn(self, state: rules.LayerState) -> tf.Tensor:
@@ -480,6 +488,9 @@ class FeedbackLayer(keras.layers.Layer):
     def get_config(self) -> dict:
         """Constructor arguments, as plain data."""
         config = super().get_config()
+        if self.alignment_activation is not None:
+            serialized = keras.activations.serialize(self.alignment_activation)
+            config["alignment_activation"] = serialized
         return {
             **config,
             "rule": rules.serialize(self.rule),

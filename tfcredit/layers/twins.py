@@ -10,7 +10,7 @@ import keras
 
 from tfcredit import layers
 
-OWN_ARGUMENTS = ("rule", "feedback_initializer", "seed")
+OWN_ARGUMENTS = ("rule", "feedback_initializer", "seed", "alignment_activation")
 """What feedback layers take beside the arguments of their Keras layers."""
 
 _NAMED = [(getattr(keras.layers, name, None), getattr(layers, name)) for name in layers.__all__]

@@ -49,7 +49,7 @@ def block_v1(
     for number, convolution in enumerate(convolutions, start=1):
         last = number == len(convolutions)
         zero = last and parts.zero_gamma
-        x = parts.conv(x, convolution, name=f"{name}_conv{number}")
+        x = parts.conv(x, convolution, name=f"{name}_conv{number}", relu=not last)
         x = parts.norm(x, name=f"{name}_conv{number}", relu=not last, zero_gamma=zero)
     x = keras.layers.Add(name=f"{name}_add")([x, shortcut])
     return keras.layers.ReLU(name=f"{name}_relu")(x)
@@ -64,8 +64,9 @@ def block_v2(
     if project:
         shortcut = parts.conv(x, _projection(convolutions), name=f"{name}_conv0")
     for number, convolution in enumerate(convolutions, start=1):
-        x = parts.conv(x, convolution, name=f"{name}_conv{number}")
-        if number < len(convolutions):
+        last = number == len(convolutions)
+        x = parts.conv(x, convolution, name=f"{name}_conv{number}", relu=not last)
+        if not last:
             x = parts.norm(x, name=f"{name}_conv{number}")
     return keras.layers.Add(name=f"{name}_add")([x, shortcut])
 
@@ -81,8 +82,12 @@ def convolve(
     x: Tensor,
     convolution: Convolution,
     name: str,
+    relu: bool = False,
 ) -> Tensor:
-    """A convolution without bias, whose padding depends on its kernel but not on the image."""
+    """A convolution without bias, whose padding depends on its kernel but not on the image.
+
+    With `relu` one follows behind its batch norm, which R may take for the layer's activation.
+    """
     filters, kernel_size, strides = convolution
     if strides > 1 and kernel_size > 1:
         # SAME would pad one pixel less before an even image than before an odd one.
@@ -101,6 +106,7 @@ def convolve(
             keras.initializers.VarianceScaling, 1.0, "fan_in", "truncated_normal"
         ),
         kernel_regularizer=regularizer,
+        alignment_activation="relu" if relu else None,
     )
     return layer(x)
 

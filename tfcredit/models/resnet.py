@@ -114,8 +114,9 @@ def resnet(
 def _stem(parts: Parts, x: Tensor, architecture: Architecture) -> Tensor:
     """The first convolution, normalised in v1, and the max-pooling for large images."""
     kernel_size, strides = (3, 1) if architecture.small_images else (7, 2)
-    x = parts.conv(x, (architecture.width, kernel_size, strides), name="conv0")
-    if not architecture.preactivation:
+    stem, relu = (architecture.width, kernel_size, strides), not architecture.preactivation
+    x = parts.conv(x, stem, name="conv0", relu=relu)
+    if relu:
         x = parts.norm(x, name="conv0")
     if not architecture.small_images:
         x = keras.layers.MaxPooling2D(3, 2, padding="same", name="initial_max_pool")(x)

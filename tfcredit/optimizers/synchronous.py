@@ -42,7 +42,28 @@ class SumClipping:
     """Mixin of Keras optimizers: of several replicas the sum is clipped, not each one's share.
 
     It stands before the Keras class in the bases.
+
+    Args:
+        *args: Positional arguments of the Keras class.
+        decay_vectors: False to keep `weight_decay` off variables of one dimension: biases, and the
+            scales and offsets of normalisation. What Keras' `exclude_from_weight_decay` excludes is
+            not in an optimizer's config; this is.
+        **kwargs: Keyword arguments of the Keras class.
     """
+
+    def __init__(self, *args: Any, decay_vectors: bool = True, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.decay_vectors = bool(decay_vectors)
+
+    def get_config(self) -> dict[str, Any]:
+        """See `keras.optimizers.Optimizer.get_config`."""
+        config = super().get_config()
+        return config if self.decay_vectors else {**config, "decay_vectors": False}
+
+    def _use_weight_decay(self, variable: Any) -> bool:
+        if not self.decay_vectors and len(variable.shape) < 2:
+            return False
+        return super()._use_weight_decay(variable)
 
     def build(self, variables: Sequence[Any]) -> None:
         """See `keras.optimizers.Optimizer.build`.

@@ -197,7 +197,8 @@ def judged(row: dict[str, float], name: str) -> float | None:
 def _curve(run: StoredRun, name: str) -> list[dict]:
     angles = {each["step"]: each["mean_angle"] for each in run.mean_angles}
     records = []
-    for row in [{"epoch": 0, "step": 0}, *run.rows]:
+    start = [] if run.rows and not run.rows[0]["step"] else [{"epoch": 0, "step": 0}]
+    for row in [*start, *run.rows]:
         step, epoch = int(row["step"]), row.get("epoch", math.nan)
         records.append(
             {

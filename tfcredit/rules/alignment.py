@@ -133,7 +133,8 @@ class AlignmentRule(Rule):
         x, product = self._activity(state)
         y = product
         centred = batch_center(x) if options.batch_center_backward_input else None
-        activation = keras.activations.get(options.activation or state.activation)
+        own = state.alignment_activation or state.activation
+        activation = keras.activations.get(options.activation or own)
         if options.use_bias_forward and bias is not None:
             y = y + bias
         if options.activation_forward:

@@ -33,7 +33,9 @@ class AlignmentInputs:
         batch_center_backward_input: Batch-centre the input of the backward projection only.
         use_bias_forward: Add the layer's bias to the forward projection.
         use_bias_backward: Add the layer's bias to the backward projection.
-        activation: Activation for the two flags below; `None` means the layer's own.
+        activation: Activation for the two flags below; `None` means the layer's own, or the one
+            that it states as `alignment_activation`: in residual networks relu, where one follows
+            behind the layer's batch norm.
         activation_forward: Apply it to the forward projection.
         activation_backward: Apply it to the backward projection.
         center_forward_output: Centre the forward projection and reconstruction.

@@ -37,6 +37,8 @@ class LayerState:
         noise_kind: Whose random numbers `noise` gives: the rule's statement, `Rule.noise`.
         memory: The numbers that the rule keeps beside B (`Rule.memory`), a float32 vector; `None`
             where it keeps none.
+        alignment_activation: What options of `AlignmentInputs` take for the layer's activation,
+            where that follows behind other layers, such as batch norm; `None` for `activation`.
     """
 
     connection: Connection
@@ -52,6 +54,7 @@ class LayerState:
     y_is_product: bool = False
     noise_kind: str | None = "per_replica"
     memory: tf.Tensor | None = None
+    alignment_activation: Callable | None = None
 
     def perturbed_by(self, rule: "Rule", where: str) -> "LayerState":
         """This state with the rule's perturbation, if it has one, added to `x`.

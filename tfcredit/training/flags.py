@@ -29,6 +29,7 @@ def flag(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    below: float | None = None,
     scope: Scope = "run",
     sets: tuple[str, str] | None = None,
     shown_in: tuple[str, ...] = (),
@@ -44,6 +45,7 @@ def flag(
         at_least: The least number.
         above: A number that it must exceed.
         at_most: The largest number.
+        below: A number that it must stay below.
         scope: What it belongs to.
         sets: The part of a rule that it sets, and the name there: `("coefficients", "amp")`.
         shown_in: The tables that show it: `"report"` of results, `"tensorboard"` at first.
@@ -136,6 +138,8 @@ def _check_number(field: dataclasses.Field, value: float) -> None:
         raise UserError(f"{name} must be greater than {limits['above']}.")
     if limits["at_most"] is not None and value > limits["at_most"]:
         raise UserError(f"{name} must be at most {limits['at_most']}.")
+    if limits["below"] is not None and value >= limits["below"]:
+        raise UserError(f"{name} must be below {limits['below']}.")
 
 
 def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[str]]:

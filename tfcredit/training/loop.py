@@ -1,21 +1,40 @@
 """The loop over steps and epochs: checkpoints, evaluation, callbacks, the signal to stop."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import keras
 
+from tfcredit.callbacks import EpochTable
 from tfcredit.data import ImageData, Shard
 from tfcredit.errors import NotFiniteError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
 from tfcredit.training.plan import Plan
 from tfcredit.training.progress import Progress
+from tfcredit.training.progress_line import ProgressLine
+from tfcredit.training.step_table import StepTable
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
 SMALLEST_SCALE = 2.0**-10
 """Of the loss under float16: if gradients are not finite at this one, no smaller one helps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What the chief tells beside callbacks.
+
+    Attributes:
+        epochs: The table of epochs, which is a callback too.
+        steps: The table of steps within epochs.
+        line: What is printed, a callback too.
+    """
+
+    epochs: EpochTable
+    steps: StepTable
+    line: ProgressLine
 
 
 class Loop:
@@ -29,6 +48,7 @@ class Loop:
         progress: Counts the time.
         stop: Tells if this process is asked to stop; called between steps.
         rows: The table of epochs as earlier starts of the run left it.
+        outputs: Tables and line; `None` in workers that write nothing.
 
     Attributes:
         step: Optimizer steps taken, those included that a loss scale skipped.
@@ -43,7 +63,9 @@ class Loop:
         progress: Progress,
         stop: Callable[[], bool],
         rows: Sequence[Mapping[str, float]] = (),
+        outputs: Outputs | None = None,
     ):
+        self.outputs = outputs
         self.plan = plan
         self.recipe = plan.recipe
         self.trainer = trainer
@@ -59,7 +81,7 @@ class Loop:
         self.epochs_closed = max([0, *(row["epoch"] for row in rows)])
         self.part = judging_part(plan.images)
         column = f"{self.part}_top1"
-        evaluated = [(row[column], row["step"]) for row in rows if column in row]
+        evaluated = [(row[column], row["step"]) for row in rows if column in row and row["step"]]
         # Of equal ones the first.
         self.best = max(evaluated, key=lambda found: (found[0], -found[1]), default=(-1.0, 0))
         self._trained_epoch = None
@@ -73,7 +95,8 @@ class Loop:
             callbacks: Called at batches and epochs, as by `keras.Model.fit`.
 
         Returns:
-            The step reached: the last, or an earlier one if asked to stop; it is checkpointed.
+            The step reached: the last one (see `ended`), or an earlier one if asked to stop; it is
+            checkpointed.
 
         Raises:
             NotFiniteError: A step was not finite; names layer and step.
@@ -82,7 +105,9 @@ class Loop:
         self.epochs_closed = max(self.epochs_closed, (step - 1) // self.epoch_steps)
         self.step = step
         callbacks.on_train_begin()
-        while not (step == self.total_steps and self._closed(step)):
+        if self.recipe.evaluate_first and step == 0 and not self._evaluate_start():
+            return step
+        while not self.ended(step):
             if not self._closed(step):
                 if not self._close_epoch(step, callbacks):
                     return step
@@ -92,6 +117,31 @@ class Loop:
                 return step  # not the end: what callbacks do there would not be of this step
         callbacks.on_train_end()
         return step
+
+    def ended(self, step: int) -> bool:
+        """True if training ends at a step: all steps are taken, or top-1 has not risen for long.
+
+        Args:
+            step: Steps taken.
+
+        Returns:
+            Whether no more steps follow, and the last epoch has been evaluated and written.
+        """
+        return self._closed(step) and (step == self.total_steps or self.stops_early(step))
+
+    def stops_early(self, step: int) -> bool:
+        """True if `--early_stopping` ends the run at a step, which is the end of an epoch.
+
+        Args:
+            step: Steps taken.
+
+        Returns:
+            Whether as many epochs as the flag says have brought no better top-1.
+        """
+        patience, best = self.recipe.early_stopping, self.best[1]
+        if patience is None or not best or step % self.epoch_steps:
+            return False
+        return step // self.epoch_steps - best // self.epoch_steps >= patience
 
     def _closed(self, step: int) -> bool:
         """True if the epochs that end at or before `step` have been evaluated and written."""
@@ -110,7 +160,7 @@ class Loop:
         batches = iter(self.cluster.distribute(self._dataset_from(epoch, place)))
         self.progress.begin(is_new=place == 0)
         while step < end:
-            count = self._steps_until_save(step, end)
+            count = self._steps_until_pause(step, end)
             callbacks.on_train_batch_begin(place)
             wishes = self.stop(), self._is_time()
             good, stop, save = self.trainer.run(batches, count, *wishes, first=step)
@@ -121,12 +171,38 @@ class Loop:
             self.progress.count(count)
             logs = self.trainer.results() if step // 10 > (step - count) // 10 else {}
             callbacks.on_train_batch_end(place - 1, logs)
+            every = self.recipe.log_every_steps
+            if every is not None and step % every == 0:
+                self._log(step)
             if stop or save or step == end or step % self.recipe.checkpoint_every_steps == 0:
                 self._save(step)
             if stop:
                 return step, True
         self._tell_skipped(self.trainer.skipped(step) - skipped, epoch)
         return step, False
+
+    def _log(self, step: int) -> None:
+        """Write the row of some steps within an epoch, and tell of them."""
+        so_far = self.trainer.results()  # of all workers
+        if self.outputs is None:
+            return
+        row = {
+            "epoch": -(-step // self.epoch_steps),
+            "step": step,
+            **self.outputs.steps.means(step, so_far),
+            **self._rates(step),
+            "images_per_second": self._images_per_second(self.progress.speed()),
+        }
+        self.outputs.steps.write(row)
+        self.outputs.line.on_log(row)
+
+    def _rates(self, step: int) -> dict[str, float]:
+        """What schedules give after a step."""
+        rates = learning_rates(self.trainer.network.optimizer)
+        return rates | self.plan.rates.coefficients_at(step)
+
+    def _images_per_second(self, steps_per_second: float | None) -> float | None:
+        return None if steps_per_second is None else steps_per_second * self.recipe.batch_size
 
     def _tell_skipped(self, count: int, epoch: int) -> None:
         if count and self.cluster.is_chief:
@@ -146,9 +222,12 @@ class Loop:
 
         return dataset
 
-    def _steps_until_save(self, step: int, end: int) -> int:
-        every = self.recipe.checkpoint_every_steps
-        return min(self.recipe.steps_per_execution, end - step, every - step % every)
+    def _steps_until_pause(self, step: int, end: int) -> int:
+        most = min(self.recipe.steps_per_execution, end - step)
+        for every in (self.recipe.checkpoint_every_steps, self.recipe.log_every_steps):
+            if every is not None:
+                most = min(most, every - step % every)
+        return most
 
     def _is_time(self) -> bool:
         minutes = self.recipe.checkpoint_every_minutes
@@ -163,25 +242,36 @@ class Loop:
         """Evaluate, write the epoch's row, keep the best; False if asked to stop meanwhile."""
         logs = {"step": step, **self.trainer.results()}
         epoch = -(-step // self.epoch_steps) - 1
-        speed = self.progress.steps_per_second()
+        speed = self._images_per_second(self.progress.end())
         if speed is not None:
-            logs["images_per_second"] = speed * self.recipe.batch_size
+            logs["images_per_second"] = speed
         if self._trained_epoch != epoch:  # an earlier start trained it
             callbacks.on_epoch_begin(epoch)
         if self.recipe.mode == "train_and_evaluate":
-            self.results = evaluate(
-                self.trainer, self.plan, self.cluster, self.stop, part=self.part
-            )
-            if self.results is None:
-                return False
+            with self.trainer.averaged():
+                self.results = self._evaluated()
+                if self.results is None:
+                    return False
+                if self.results["top1"] > self.best[0]:
+                    self.best = self.results["top1"], step
+                    self.checkpoints.save_best(step)
             logs |= {f"{self.part}_{name}": value for name, value in self.results.items()}
-        logs |= learning_rates(self.trainer.network.optimizer)
-        if self.results is not None and self.results["top1"] > self.best[0]:
-            self.best = self.results["top1"], step
-            self.checkpoints.save_best(step)
+        logs |= self._rates(step)
         callbacks.on_epoch_end(epoch, logs)  # writes the row, which makes the epoch closed
         self.epochs_closed = epoch + 1
         return True
+
+    def _evaluate_start(self) -> bool:
+        """Evaluate before the first step; False if asked to stop meanwhile."""
+        results = self._evaluated()
+        if results is not None and self.outputs is not None:
+            row = {f"{self.part}_{name}": value for name, value in results.items()}
+            self.outputs.epochs.write({"epoch": 0, "step": 0, **row})
+            self.outputs.line.on_start(row)
+        return results is not None
+
+    def _evaluated(self) -> dict[str, float] | None:
+        return evaluate(self.trainer, self.plan, self.cluster, self.stop, part=self.part)
 
     def _stop_at(self, step: int):
         """End the run at a step that was not finite, saying where it went wrong."""
@@ -232,9 +322,10 @@ def evaluate(
     """
 
     def dataset(host: int, hosts: int, replicas: int):
-        images = plan.images
+        images, recipe = plan.images, plan.recipe
         batches = images.validation if part == "validation" else images.evaluation
-        return batches(plan.recipe.batch_size, Shard(host, hosts, replicas))
+        size = recipe.evaluation_batch_size or recipe.batch_size
+        return batches(size, Shard(host, hosts, replicas))
 
     stopped = False
 

@@ -5,9 +5,10 @@ import dataclasses
 import keras
 
 from tfcredit import data, models, optimizers, seeding
+from tfcredit.analysis import feedback_layers
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
-from tfcredit.rules import Rule
+from tfcredit.rules import AlignmentRule, Rule
 from tfcredit.training.rates import Rates
 from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.rule_flags import RulesByLayer, optimized, rule_of
@@ -28,6 +29,7 @@ IMAGENET = {
     "learning_rate": 0.1,
     "schedule": "steps",
     "warmup_epochs": 5.0,
+    "log_every_steps": 100,
 }
 """Defaults for images of more than 64 pixels."""
 
@@ -86,11 +88,16 @@ class Plan:
         """
         recipe = self.recipe
         keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
-        options = {} if recipe.width is None else {"width": recipe.width}
+        names = ("width", "activation")
+        options = {
+            name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None
+        }
+        if recipe.widths is not None:
+            options["widths"] = _widths(recipe.widths)
         if recipe.sync_batch_norm:
             options["sync_batch_norm"] = True
         rule = self.rates.scheduled(self.rule)
-        return models.get(
+        network = models.get(
             recipe.model,
             classes=self.images.classes,
             input_shape=self.images.input_shape,
@@ -99,6 +106,8 @@ class Plan:
             l2=recipe.l2,
             **options,
         )
+        _check_activations(network)
+        return network
 
     def optimizer(self) -> keras.optimizers.Optimizer:
         """Make the optimizer of all weights.
@@ -111,22 +120,45 @@ class Plan:
             UserError: An optimizer is unknown.
         """
         recipe = self.recipe
-        result = optimizers.get(
-            recipe.optimizer, self.rates.learning_rate, momentum=recipe.momentum
+        average = {}
+        if recipe.ema_momentum is not None:
+            average = {"use_ema": True, "ema_momentum": recipe.ema_momentum}
+        bounds = ("clipnorm", "global_clipnorm", "clipvalue")
+        options = {name: getattr(recipe, name) for name in bounds}
+        if recipe.weight_decay is not None:
+            options |= {"weight_decay": recipe.weight_decay, "decay_vectors": False}
+        forward = optimizers.get(
+            recipe.optimizer,
+            self.rates.learning_rate,
+            momentum=recipe.momentum,
+            **options,
+            **average,
         )
-        if optimized(self.rule):
-            feedback = optimizers.get(recipe.feedback_optimizer, recipe.feedback_learning_rate)
-            result = optimizers.PartitionedOptimizer(
-                forward=result, feedback=feedback, feedback_rests=recipe.alignment_every > 1
-            )
-        if recipe.noise == "none":
-            return result
+        if not optimized(self.rule):
+            return self._noisy(forward)
+        feedback = optimizers.get(
+            recipe.feedback_optimizer, self.rates.feedback_learning_rate, **average
+        )
+        rests = {"feedback_rests": recipe.alignment_every > 1}
+        if recipe.feedback_noise is None:
+            return self._noisy(optimizers.PartitionedOptimizer(forward, feedback, **rests))
+        return optimizers.PartitionedOptimizer(
+            self._noisy(forward), self._noisy(feedback, "feedback_"), **rests
+        )
+
+    def _noisy(
+        self, optimizer: keras.optimizers.Optimizer, part: str = ""
+    ) -> keras.optimizers.Optimizer:
+        """The optimizer with the noise of the flags whose names begin with `part`."""
+        recipe = self.recipe
+        if getattr(recipe, f"{part}noise") == "none":
+            return optimizer
         return optimizers.NoisyOptimizer(
-            result,
-            distribution=recipe.noise,
-            variance=recipe.noise_variance,
-            variables=recipe.noise_variables,
-            seed=seeding.derive(recipe.seed, "noise"),
+            optimizer,
+            distribution=getattr(recipe, f"{part}noise"),
+            variance=getattr(recipe, f"{part}noise_variance"),
+            variables="all" if part else recipe.noise_variables,
+            seed=seeding.derive(recipe.seed, f"{part}noise"),
         )
 
 
@@ -184,6 +216,34 @@ def _data_options(recipe: Recipe, dataset: str) -> dict:
     return {**options, "max_corrupt_records": recipe.max_corrupt_records}
 
 
+def _check_activations(network: keras.Model) -> None:
+    """Refuse `--inputs=activation_forward=true` and its like where no layer has an activation."""
+    linear = keras.activations.linear
+    asked = [
+        (layer.alignment_activation or layer.activation) not in (None, linear)
+        for layer in feedback_layers(network)
+        if isinstance(layer.rule, AlignmentRule)
+        and layer.rule.inputs.activation is None
+        and (layer.rule.inputs.activation_forward or layer.rule.inputs.activation_backward)
+    ]
+    if asked and not any(asked):
+        raise UserError(
+            "--inputs asks for the layers' activation, but no layer of this network has one of its "
+            "own: add one to --inputs, such as activation=relu, or leave activation_forward and "
+            "activation_backward out."
+        )
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """`256,128` as numbers of units."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--widths={text} must be whole numbers with commas between them, such as 256,128."
+        ) from None
+
+
 def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> Recipe:
     """Fill in what the data set and the rule decide."""
     defaults = dict(IMAGENET if images.input_shape[0] > 64 else SMALL)
@@ -201,10 +261,13 @@ def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> R
                 f"--rule={recipe.rule} has rules of different feedback optimizers: give "
                 "--feedback_optimizer and --feedback_learning_rate, which all of them get."
             )
-        if getattr(recipe, flag) is not None and not learning:
+    own = ("feedback_schedule", "feedback_warmup_epochs", "feedback_noise")
+    for flag in (*feedback, *own):
+        stated = getattr(recipe, flag)
+        if stated not in (None, getattr(Recipe, flag)) and not learning:
             raise UserError(
-                f"--{flag}={getattr(recipe, flag)} and --rule={recipe.rule} contradict each other: "
-                "no optimizer of its own updates this rule's feedback kernels; leave the flag out."
+                f"--{flag}={stated} and --rule={recipe.rule} contradict each other: no optimizer "
+                "of its own updates this rule's feedback kernels; leave the flag out."
             )
     changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
     return dataclasses.replace(recipe, dataset=images.name, **changes)

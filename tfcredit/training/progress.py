@@ -27,6 +27,7 @@ class Progress:
         self._seconds, self._epoch_steps, self._epoch_seconds = found
         self._started = self._turned = time.monotonic()
         self._running = False
+        self._counted, self._counted_from = 0, None
 
     @property
     def seconds(self) -> float:
@@ -46,12 +47,37 @@ class Progress:
     def count(self, steps: int) -> None:
         """Count steps of the epoch."""
         self._epoch_steps += steps
+        if self._counted_from is None:  # The first steps of a start also make TensorFlow's graph.
+            self._counted_from = time.monotonic()
+        else:
+            self._counted += steps
 
-    def steps_per_second(self) -> float | None:
-        """The speed of the epoch, which ends here; `None` if nothing is known of its steps."""
+    def seconds_left(self, steps: int) -> float | None:
+        """The time that steps take at the speed of this start, its evaluations included.
+
+        Args:
+            steps: So many steps.
+
+        Returns:
+            Seconds; `None` before the speed is known.
+        """
+        if not self._counted:
+            return None
+        return steps * (time.monotonic() - self._counted_from) / self._counted
+
+    def speed(self) -> float | None:
+        """Steps per second of the epoch so far; `None` if nothing is known of its steps."""
         seconds = self._epoch_time()
-        self._epoch_seconds, self._running = seconds, False
         return self._epoch_steps / seconds if self._epoch_steps and seconds else None
+
+    def end(self) -> float | None:
+        """End the epoch: what follows is not of its time.
+
+        Returns:
+            Its `speed`.
+        """
+        self._epoch_seconds, self._running = self._epoch_time(), False
+        return self.speed()
 
     def note(self, step: int, checkpoints: Collection[int]) -> None:
         """Write what is known, before the checkpoint of a step.

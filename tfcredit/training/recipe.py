@@ -70,6 +70,9 @@ class Recipe:
     coefficient_cycle: float = flag(
         0.0, "Rule", "epochs of a triangular cycle of that change; 0: no cycle", at_least=0.0
     )
+    coefficient_schedules: str = flag(
+        "", "Rule", "of single coefficients: amp: start=0.1, stop=0.5; null: change=linear, ..."
+    )
 
     model: str | None = flag(
         None,
@@ -79,6 +82,12 @@ class Recipe:
     )
     width: int | None = flag(
         None, "Network", "width of a CIFAR-style ResNet; default: the network's", at_least=1
+    )
+    widths: str | None = flag(
+        None, "Network", "units of each hidden layer of fc, as 256,128; default: 256,256,256"
+    )
+    activation: str | None = flag(
+        None, "Network", "of the hidden layers of fc and conv; default: relu"
     )
     l2: float | None = flag(
         None, "Network", "L2 on forward kernels; default: the network's", at_least=0.0
@@ -156,6 +165,12 @@ class Recipe:
         above=0.0,
         shown_in=("tensorboard",),
     )
+    base_batch_size: int = flag(
+        256,
+        "Training",
+        "the batch that --learning_rate is for; 0: the rate is not scaled",
+        at_least=0,
+    )
     schedule: str | None = flag(
         None,
         "Training",
@@ -172,7 +187,16 @@ class Recipe:
         None, "Training", "optimizer of the feedback kernels; default: the rule's"
     )
     feedback_learning_rate: float | None = flag(
-        None, "Training", "constant rate of --feedback_optimizer; default: the rule's", above=0.0
+        None, "Training", "rate of --feedback_optimizer, not scaled; default: the rule's", above=0.0
+    )
+    feedback_schedule: str = flag(
+        "constant",
+        "Training",
+        "of --feedback_learning_rate, as --schedule",
+        choices=("cosine", "steps", "constant"),
+    )
+    feedback_warmup_epochs: float = flag(
+        0.0, "Training", "linear warm-up of --feedback_learning_rate", at_least=0.0
     )
     delay_epochs: float = flag(
         0.0, "Training", "epochs at the start in which only the alignment learns", at_least=0.0
@@ -205,6 +229,47 @@ class Recipe:
     noise_variance: float = flag(0.0, "Training", "variance of that noise", at_least=0.0)
     noise_variables: str = flag(
         "all", "Training", "variables that get that noise", choices=("all", "feedback")
+    )
+    feedback_noise: str | None = flag(
+        None,
+        "Training",
+        "distribution of noise of --feedback_optimizer's own; default: as --noise",
+        choices=("none", "normal", "uniform"),
+    )
+    feedback_noise_variance: float | None = flag(
+        None, "Training", "variance of --feedback_noise", at_least=0.0
+    )
+    clipnorm: float | None = flag(
+        None,
+        "Training",
+        "largest norm of the gradient of each forward weight, summed over all replicas",
+        above=0.0,
+    )
+    global_clipnorm: float | None = flag(
+        None, "Training", "largest norm of all these gradients together", above=0.0
+    )
+    clipvalue: float | None = flag(
+        None, "Training", "largest number in each of these gradients", above=0.0
+    )
+    weight_decay: float | None = flag(
+        None,
+        "Training",
+        "decoupled decay of forward kernels, times the learning rate; default: the optimizer's",
+        at_least=0.0,
+    )
+    ema_momentum: float | None = flag(
+        None,
+        "Training",
+        "evaluate and keep moving averages of the weights, of this momentum such as 0.999",
+        above=0.0,
+        below=1.0,
+    )
+    early_stopping: int | None = flag(
+        None,
+        "Training",
+        "stop after so many epochs without a better top-1 of the validation images, if there are "
+        "such, else of the test images",
+        at_least=1,
     )
 
     run_dir: str | None = flag(
@@ -239,6 +304,22 @@ class Recipe:
     )
     checkpoint_every_minutes: float | None = flag(
         None, "Run", "minutes between further checkpoints; default: none", above=0.0, scope="start"
+    )
+    evaluation_batch_size: int | None = flag(
+        None,
+        "Run",
+        "images per step of an evaluation; default: --batch_size",
+        at_least=1,
+        scope="start",
+    )
+    evaluate_first: bool = flag(False, "Run", "evaluate before the first step too", scope="start")
+    log_every_steps: int | None = flag(
+        None,
+        "Run",
+        "steps between rows of steps.csv, lines and points in TensorBoard within an epoch; "
+        "default: none, for ImageNet 100",
+        at_least=1,
+        scope="start",
     )
     keep: int = flag(3, "Run", "checkpoints to keep", at_least=1, scope="start")
     histograms: bool = flag(
@@ -342,6 +423,50 @@ class Recipe:
                 self.coefficient_start >= self.coefficient_stop,
                 *("coefficient_start", "coefficient_stop"),
                 "the start must come before the stop",
+            ),
+            *self._contradictions_of_the_step(),
+            (
+                self.early_stopping is not None and self.mode == "train",
+                *("early_stopping", "mode"),
+                "nothing is evaluated before the end; leave one out",
+            ),
+            (
+                self.evaluate_first and self.mode == "train",
+                *("evaluate_first", "mode"),
+                "one evaluates, the other does not; leave one out",
+            ),
+        ]
+
+    def _contradictions_of_the_step(self) -> list[tuple[bool, str, str, str]]:
+        """As `_contradictions`, of the flags that say how gradients become steps."""
+        bounds = ("clipnorm", "global_clipnorm", "clipvalue")
+        given = [name for name in bounds if getattr(self, name) is not None]
+        own = self.feedback_noise not in (None, "none")
+        return [
+            (
+                len(given) > 1,
+                *(given if len(given) > 1 else bounds)[:2],
+                "an optimizer clips in one way; leave one out",
+            ),
+            (
+                not own and (self.feedback_noise_variance or 0) > 0,
+                *("feedback_noise", "feedback_noise_variance"),
+                "choose --feedback_noise=normal or uniform",
+            ),
+            (
+                own and not self.feedback_noise_variance,
+                *("feedback_noise", "feedback_noise_variance"),
+                "state the variance of the noise, above 0",
+            ),
+            (
+                self.feedback_noise is not None and self.noise_variables == "feedback",
+                *("feedback_noise", "noise_variables"),
+                "both say what noise the feedback kernels get; leave one out",
+            ),
+            (
+                self.ema_momentum is not None and self.optimizer.lower() == "schedulefreeadamw",
+                *("ema_momentum", "optimizer"),
+                "this optimizer averages the weights already; leave one out",
             ),
         ]
 

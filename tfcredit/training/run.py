@@ -2,9 +2,8 @@
 
 import contextlib
 import functools
-import sys
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -22,11 +21,13 @@ from tfcredit.training.checkpoints import Checkpoints, newest
 from tfcredit.training.imports import import_own
 from tfcredit.training.initial import start_from
 from tfcredit.training.interrupt import StopSignal
-from tfcredit.training.loop import Loop, evaluate
+from tfcredit.training.loop import Loop, Outputs, evaluate
 from tfcredit.training.plan import Plan
 from tfcredit.training.progress import Progress
+from tfcredit.training.progress_line import ProgressLine
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
+from tfcredit.training.step_table import StepTable
 from tfcredit.training.strategies import Cluster
 from tfcredit.training.trainer import Trainer
 
@@ -102,12 +103,12 @@ class Run:
         """Give the network the weights that it starts from, unless it continues."""
         recipe, checkpoints = self.recipe, self.directory.checkpoints
         continues = newest(checkpoints) is not None and not recipe.overwrite
-        if recipe.initial_weights is None or continues:
-            return
-        drop = recipe.initial_head == "drop"
-        told = start_from(trainer.network, Path(recipe.initial_weights), drop, self.plan.network)
-        if self.cluster.is_chief:
-            print(told, flush=True)
+        if recipe.initial_weights is not None and not continues:
+            path, drop = Path(recipe.initial_weights), recipe.initial_head == "drop"
+            told = start_from(trainer.network, path, drop, self.plan.network)
+            if self.cluster.is_chief:
+                print(told, flush=True)
+        trainer.start_averages()
 
     def _stopped(self, stop: StopSignal, when: str) -> None:
         by = stop.by or "a signal to another worker"
@@ -142,8 +143,8 @@ class Run:
             checkpoints.save(0)  # before rows and events, which without it are of a lost run
         else:
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
-        summary = self.directory.finished(self.plan.total_steps)
-        if summary is not None and step == self.plan.total_steps:
+        summary = self.directory.finished(step)
+        if summary is not None and (step == self.plan.total_steps or "stopped_early" in summary):
             return summary
         with self.directory.writing():
             return self._continue(trainer, checkpoints, step, stop)
@@ -164,17 +165,22 @@ class Run:
         """Train from a step on, and finish."""
         directory = self.directory
         progress, rows = Progress(directory, step, self.cluster.is_chief), directory.rows(step)
-        directory.measured(step)  # errors of both tables before anything is written
+        directory.measured(step)  # errors of tables before anything is written
+        outputs = None
         if self.cluster.is_chief:
+            logged = directory.logged(step)
             checkpoints.sweep()
             directory.sweep()
             directory.diverged.unlink(missing_ok=True)
-            board.purge(directory, rows, step)
+            board.purge(directory, rows, logged, step)
             if not step:
-                board.write_start(directory.tensorboard, self.recipe)
+                scheduled = bool(self.plan.rates.coefficients)
+                board.write_start(directory.tensorboard, self.recipe, scheduled)
+            outputs = self._outputs(trainer.network, progress, logged)
 
         loop = Loop(
-            self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked, rows
+            *(self.plan, trainer, checkpoints, self.cluster, progress, lambda: stop.asked),
+            *(rows, outputs),
         )
         try:
             reached = loop.fit(step, self._callbacks(trainer.network, loop, step))
@@ -182,14 +188,42 @@ class Run:
             if self.cluster.is_chief:
                 directory.write(directory.diverged, f"{problem}\n")
             raise
-        results = None
-        if reached == self.plan.total_steps and not stop.asked:
-            results = self._results(trainer, loop, stop)
-        if results is None:
-            return self._stopped(stop, f"at step {reached}: the checkpoint is {checkpoints.latest}")
-        if loop.best[1]:
-            results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
-        return self._finish(trainer.network, results, progress.seconds)
+        with trainer.averaged():
+            results = None
+            if loop.ended(reached) and not stop.asked:
+                results = self._results(trainer, loop, stop)
+            if results is None:
+                where = f"at step {reached}: the checkpoint is {checkpoints.latest}"
+                return self._stopped(stop, where)
+            if loop.best[1]:
+                results = {**results, "best_top1": loop.best[0], "best_step": loop.best[1]}
+            if reached < self.plan.total_steps:
+                self._tell_early(reached, loop)
+                results = {**results, "stopped_early": True}
+            results = {**results, "step": reached}
+            return self._finish(trainer.network, results, progress.seconds)
+
+    def _tell_early(self, step: int, loop: Loop) -> None:
+        if self.cluster.is_chief:
+            top1, best = loop.best
+            print(
+                f"Stopped early at step {step} of {self.plan.total_steps}: {loop.part} top-1 has "
+                f"not risen above {top1:.4f} since step {best}, whose state is in "
+                f"{self.directory.checkpoints / 'best'}.",
+                flush=True,
+            )
+
+    def _outputs(
+        self, network: keras.Model, progress: Progress, logged: Sequence[Mapping[str, float]]
+    ) -> Outputs:
+        """Tables and line of the chief."""
+        directory, plan = self.directory, self.plan
+        total, epoch = plan.total_steps, plan.steps_per_epoch
+        return Outputs(
+            EpochTable(directory.metrics, directory.tensorboard, COLUMNS),
+            StepTable(directory, logged, epoch, self.recipe.alignment_every),
+            ProgressLine(total, epoch, progress.seconds_left, lambda: _mean_angle(network)),
+        )
 
     def _results(self, trainer: Trainer, loop: Loop, stop: StopSignal) -> dict | None:
         """Results of the trained network; test images are seen here first if others judge it."""
@@ -212,7 +246,7 @@ class Run:
         if self.cluster.is_chief:
             seen = self.recipe.mode == "train_and_evaluate" and "validation_top1" not in results
             if not seen and "part" not in results:  # else the last epoch's row has them
-                board.write_end(self.directory.tensorboard, self.plan.total_steps, results)
+                board.write_end(self.directory.tensorboard, results["step"], results)
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
             self.directory.progress.unlink(missing_ok=True)
@@ -238,7 +272,9 @@ class Run:
                 seen, step = found, checkpoints.restore()
                 if step is not None and (step, found.get(step)) != done:
                     done = step, found.get(step)
-                    yield {"step": step, **self._evaluate(trainer)}
+                    with trainer.averaged():
+                        results = self._evaluate(trainer)
+                    yield {"step": step, **results}
             elif not training:
                 break
             else:
@@ -259,7 +295,8 @@ class Run:
         checkpoints = self._checkpoints(trainer)
         if checkpoints.restore() is None:
             raise UserError(f"{self.directory.checkpoints} holds no checkpoint to export.")
-        return self.directory.export(trainer.network)
+        with trainer.averaged():
+            return self.directory.export(trainer.network)
 
     def _evaluate(self, trainer: Trainer) -> dict[str, float]:
         part = "test" if self.plan.images.test_examples else "validation"
@@ -314,7 +351,8 @@ class Run:
                 AlignmentMonitor(
                     folder, images, recipe.histograms, not recipe.measures, step == 0, steps
                 ),
-                EpochTable(self.directory.metrics, folder, COLUMNS),
+                loop.outputs.epochs,
+                loop.outputs.line,
                 *self.callbacks,
             ]
         if recipe.measures:
@@ -325,9 +363,7 @@ class Run:
             )
         return keras.callbacks.CallbackList(
             callbacks,
-            add_progbar=chief,
             model=network,
-            verbose=1 if sys.stdout.isatty() else 2,
             epochs=loop.epochs,
             steps=min(self.plan.steps_per_epoch, self.plan.total_steps),
         )
@@ -350,12 +386,10 @@ class Run:
         print(f"Run directory: {self.directory.path}", flush=True)
 
     def _summary(self, network: keras.Model, results: dict, seconds: float) -> dict:
-        records = alignment(network) if feedback_layers(network) else []
-        angles = {record["layer"]: record["angle"] for record in records}
+        angles = _angles(network)
         return {
             **results,
-            "step": self.plan.total_steps,
-            "mean_angle": float(np.mean(list(angles.values()))) if angles else None,
+            "mean_angle": _mean_angle(network),
             "angles": angles,
             "rule": self.plan.rule.name,
             "model": self.recipe.model,
@@ -368,3 +402,15 @@ class Run:
             "flags": self.recipe.flagfile().splitlines(),
             **environment(),
         }
+
+
+def _angles(network: keras.Model) -> dict[str, float]:
+    """Layer -> angle of W and B in degrees."""
+    records = alignment(network) if feedback_layers(network) else []
+    return {record["layer"]: record["angle"] for record in records}
+
+
+def _mean_angle(network: keras.Model) -> float | None:
+    """The mean of these angles; `None` without feedback kernels."""
+    angles = _angles(network)
+    return float(np.mean(list(angles.values()))) if angles else None

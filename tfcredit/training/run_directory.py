@@ -110,7 +110,7 @@ class RunDirectory(RunFiles):
         rows = read_csv(self.metrics) if self.metrics.exists() else []
         epochs = [row.get("epoch") for row in rows]
         counted = [row.get("step") for row in rows]
-        if not all(isinstance(n, int) and n > 0 for n in epochs + counted) or any(
+        if not all(isinstance(n, int) and n >= 0 for n in epochs + counted) or any(
             column != sorted(set(column)) for column in (epochs, counted)
         ):
             raise UserError(
@@ -139,6 +139,35 @@ class RunDirectory(RunFiles):
             )
         return [record for record in records if record["step"] <= step]
 
+    def logged(self, step: int) -> list[dict]:
+        """Leave the rows of the table of steps up to a step.
+
+        Args:
+            step: The last step that counts.
+
+        Returns:
+            The rows.
+
+        Raises:
+            UserError: The table is damaged.
+            OSError: It can't be written.
+        """
+        rows = read_csv(self.steps, cut=True) if self.steps.exists() else []
+        counted = [row.get("step") for row in rows]
+        if not all(isinstance(n, int) for n in counted) or counted != sorted(set(counted)):
+            raise UserError(
+                f"{self.steps} is damaged (its column step does not count up): mend it, or move it "
+                "away to go on without its rows."
+            )
+        kept = [row for row in rows if row["step"] <= step]
+        if not kept:
+            self.steps.unlink(missing_ok=True)
+        else:
+            lines = self.steps.read_bytes().decode().splitlines(keepends=True)
+            if len(lines) > len(kept) + 1:
+                self.write(self.steps, "".join(lines[: len(kept) + 1]))
+        return kept
+
     def check_fresh(self, leftovers: list[str]) -> None:
         """Check that no run has trained here whose checkpoints are gone.
 
@@ -151,7 +180,8 @@ class RunDirectory(RunFiles):
         Raises:
             UserError: One has.
         """
-        found = [p.name for p in (self.metrics, self.measures, self.summary) if p.exists()]
+        tables = (self.metrics, self.measures, self.steps, self.summary)
+        found = [p.name for p in tables if p.exists()]
         if self.tensorboard.is_dir():
             found += [f"tensorboard/{path.name}" for path in self.tensorboard.iterdir()]
         found += [f"checkpoints/{name}" for name in leftovers]
@@ -227,7 +257,7 @@ class RunDirectory(RunFiles):
             self.write(self.classes, json.dumps(list(names), indent=1) + "\n")
 
     def finished(self, step: int) -> dict | None:
-        """The summary of a run that reached a step; `None` if it has not ended there."""
+        """The summary of a run that ended at a step; `None` if it has not ended there."""
         summary = self.read_summary()
         if summary is None or summary["step"] != step or not self.model.exists():
             return None  # It is written again.
@@ -244,7 +274,8 @@ class RunDirectory(RunFiles):
 
     def _check_kinds(self) -> None:
         """Check that files are files and folders folders."""
-        for path in (self.flags, self.metrics, self.measures, self.model, self.summary):
+        tables = (self.metrics, self.measures, self.steps)
+        for path in (self.flags, *tables, self.model, self.summary):
             if path.exists() and not path.is_file():
                 raise self._odd(path, "no regular file")
         for path in (self.tensorboard, self.checkpoints, self.checkpoints / "best"):

@@ -17,7 +17,7 @@ from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.rule_flags import rule_of
 from tfcredit.training.run_directory import RunDirectory
-from tfcredit.training.state import named
+from tfcredit.training.state import AVERAGE, named
 
 NETWORK = "network/"
 """The beginning of the names of a network's variables in a checkpoint."""
@@ -107,7 +107,7 @@ class Saved:
         return network
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Reads the network's variables.
+        """Reads the network's variables; of a run with `--ema_momentum` the moving averages.
 
         Returns:
             Name, as `tfcredit.training.state.named` gives it -> value.
@@ -120,11 +120,13 @@ class Saved:
             return {name: variable.numpy() for name, variable in found.items()}
         try:
             with Stored(self.checkpoint) as stored:
-                return stored.tensors(NETWORK)
+                averages = stored.tensors(f"{AVERAGE}/")
+                found = stored.tensors(NETWORK)
         except DamagedError as problem:
             raise UserError(
                 f"checkpoint {self.checkpoint} is damaged ({problem}): give another one."
             ) from None
+        return found | {n.replace(f"{AVERAGE}/", NETWORK, 1): v for n, v in averages.items()}
 
     def rules(self) -> dict[str, Rule]:
         """The rules of the network's layers.

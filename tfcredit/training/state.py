@@ -9,6 +9,8 @@ import tensorflow as tf
 
 NUMBERED = re.compile(r"_\d+(?=/|$)")
 """What Keras adds to the names of optimizers and seeds, whose number depends on the process."""
+AVERAGE = "average"
+"""The owner, in a checkpoint's names, of the moving averages of a network's weights."""
 
 
 def named(owners: Mapping[str, Any]) -> dict[str, tf.Variable]:

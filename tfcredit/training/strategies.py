@@ -227,6 +227,11 @@ class Cluster:
                 f"times --accumulation_steps={recipe.accumulation_steps}: use a multiple of "
                 f"{parts}."
             )
+        if (recipe.evaluation_batch_size or 0) % self.replicas:
+            raise UserError(
+                f"--evaluation_batch_size={recipe.evaluation_batch_size} can't be divided among "
+                f"{self.replicas} replicas: use a multiple of {self.replicas}."
+            )
         on_cpu = not tf.config.list_logical_devices("GPU") and recipe.strategy != "tpu"
         if recipe.jit_compile and self.replicas > 1 and on_cpu:
             raise UserError(

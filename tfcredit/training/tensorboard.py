@@ -13,6 +13,7 @@ from tfcredit.training import event_files
 from tfcredit.training.flags import of_scope, shown_in
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
+from tfcredit.training.step_table import TAG
 
 METRICS = {"test/top1": "top-1", "angle/mean": "mean angle, degrees", "test/loss": "test loss"}
 LAYERS = r"/(?!mean$)"
@@ -41,25 +42,29 @@ MEASURED = {
     },
 }
 """Further charts with `--measures`."""
+SCHEDULED = {"Coefficients": {"coefficients of R": ["run/coefficient_"]}}
+"""Further charts of a run whose coefficients are scheduled."""
 
 
-def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
+def write_start(folder: pathlib.Path, recipe: Recipe, scheduled: bool = False) -> None:
     """Write what TensorBoard's dashboards "HParams" and "Custom Scalars" need of a run.
 
     Args:
         folder: Of the event files.
         recipe: The complete recipe; flags that make a run what it is are the hyperparameters.
+        scheduled: True if coefficients follow schedules, which have a chart then.
     """
     # They import slowly, and are needed once.
     from tensorboard.plugins.custom_scalar import summary as custom_scalars
     from tensorboard.plugins.hparams import summary as hparams
 
+    charts = LAYOUT | (MEASURED if recipe.measures else {}) | (SCHEDULED if scheduled else {})
     flags = {name: getattr(recipe, name) for name in of_scope(recipe, "run")}
     flags = {name: value for name, value in flags.items() if value is not None}
     summaries = [
         hparams.experiment_pb(_hyperparameters(), _metrics()),
         hparams.session_start_pb(flags),
-        custom_scalars.pb(_layout(LAYOUT | (MEASURED if recipe.measures else {}))),
+        custom_scalars.pb(_layout(charts)),
     ]
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default(0):
@@ -68,7 +73,12 @@ def write_start(folder: pathlib.Path, recipe: Recipe) -> None:
     writer.close()
 
 
-def purge(directory: RunDirectory, rows: Sequence[Mapping[str, float]], step: int) -> None:
+def purge(
+    directory: RunDirectory,
+    rows: Sequence[Mapping[str, float]],
+    logged: Sequence[Mapping[str, float]],
+    step: int,
+) -> None:
     """Leave in a run's event files what it does not write again when it goes on from a step.
 
     The tables say what that is: they get a row after its points have been written.
@@ -76,6 +86,7 @@ def purge(directory: RunDirectory, rows: Sequence[Mapping[str, float]], step: in
     Args:
         directory: Of the run.
         rows: The table of epochs up to the step.
+        logged: The table of steps within epochs, likewise.
         step: The step; from 0 on, all is written again.
 
     Raises:
@@ -86,14 +97,17 @@ def purge(directory: RunDirectory, rows: Sequence[Mapping[str, float]], step: in
     measured = {name for record in measures for name in record}
     of_measures = {record["step"] for record in measures}
     of_rows = {(tag_of(name), row["step"]) for row in rows for name in row}
+    of_steps = {row["step"] for row in logged}
     closed = {0, *(row["step"] for row in rows)}
 
     def keep(tag: str, at: int) -> bool:
         kind, _, name = tag.partition("/")
         if not step:
             return False
-        if kind in ("train", "test", "run"):
+        if kind in ("train", "test", "validation", "run"):
             return (tag, at) in of_rows
+        if kind == TAG:
+            return at in of_steps
         if name == "heat_map":
             return at < max(of_measures, default=0)  # the newest is drawn again at the end
         return at in closed or (kind in measured and at in of_measures)

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
 from tfcredit.layers.routing import without_alignment
+from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
-from tfcredit.training.state import named
+from tfcredit.training.state import AVERAGE, named, variables_of
 
 
 class Trainer:
@@ -92,7 +93,19 @@ class Trainer:
     def state(self) -> dict[str, tf.Variable]:
         """All state of a training by name: kernels, statistics, optimizer slots, steps, metrics."""
         metrics = {f"metrics/{name}": metric for name, metric in self.metrics.items()}
-        return named({"network": self.network, "optimizer": self.optimizer, **metrics})
+        found = named({"network": self.network, "optimizer": self.optimizer, **metrics})
+        # Under the names of the weights, so that whoever reads a checkpoint finds them.
+        paths = {id(v): name for name, v in variables_of(AVERAGE, self.network).items()}
+        own = {id(average.value): paths[id(w)] for w, average in averages(self.optimizer)}
+        return {own.get(id(variable), name): variable for name, variable in found.items()}
+
+    def start_averages(self) -> None:
+        """Begin the moving averages, if the optimizer keeps any, with the weights as they are."""
+        start_averages(self.optimizer)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """A context with the moving averages, if there are any, in the place of the weights."""
+        return averaged(self.optimizer)
 
     def objective(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """The losses of one batch in training mode: total, task, L2, alignment; and logits.

@@ -1,0 +1,65 @@
+"""The moving averages of weights that Keras optimizers keep, and the weights in their stead."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from tfcredit.optimizers.delegating import DelegatingOptimizer
+
+
+def averages(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Finds the moving averages that an optimizer keeps.
+
+    Args:
+        optimizer: A built optimizer, of whatever kind.
+
+    Returns:
+        Each weight that has one (`use_ema`) and its moving average.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
+    inside = optimizer.optimizers if isinstance(optimizer, DelegatingOptimizer) else [optimizer]
+    return [
+        (weight, average)
+        for each in inside
+        if each.use_ema
+        for weight, average in zip(
+            each._trainable_variables, each._model_variables_moving_average, strict=True
+        )
+        if average is not None
+    ]
+
+
+@contextlib.contextmanager
+def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Puts moving averages in the place of the weights for a while; then all is as it was.
+
+    Args:
+        optimizer: A built optimizer; without moving averages nothing is done.
+
+    Yields:
+        Nothing.
+    """
+    pairs = averages(optimizer)
+    # Copies, as a tensor that is read of a variable may share its memory.
+    trained = [tf.identity(tf.convert_to_tensor(weight)) for weight, _ in pairs]
+    for weight, average in pairs:
+        weight.assign(tf.convert_to_tensor(average))
+    try:
+        yield
+    finally:
+        for (weight, _), value in zip(pairs, trained, strict=True):
+            weight.assign(value)
+
+
+def start_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Gives moving averages the values of the weights, as Keras does in the first step only.
+
+    Args:
+        optimizer: A built optimizer.
+    """
+    for weight, average in averages(optimizer):
+        average.assign(tf.convert_to_tensor(weight))

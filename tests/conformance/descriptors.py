@@ -70,6 +70,7 @@ UPDATE = [
     "brsf",
     "calibrated_activation",
     "calibrated_mirror",
+    "frozen_backprop",
     "frsf",
     "normalized_feedback_alignment",
     "phase_free_mirror",
@@ -79,9 +80,10 @@ UPDATE = [
     "usf",
 ]
 FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]
-FIXED += ["soft_alignment"]
+FIXED += ["soft_alignment", "direct_kolen_pollack", "drtp", "frozen", "low_dimensional_feedback"]
 # Layers without a feedback kernel of their own.
-WITHOUT_B = ["backprop", "direct_feedback_alignment", "node_perturbation"]
+WITHOUT_B = ["backprop", "direct_feedback_alignment", "direct_kolen_pollack", "drtp", "frozen"]
+WITHOUT_B += ["low_dimensional_feedback", "node_perturbation"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
 QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]

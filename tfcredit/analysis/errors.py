@@ -83,7 +83,7 @@ class ErrorAngles(BatchMeasure):
         if has_feedback_kernel(call.layer):
             connection, x = call.layer.connection, tf.convert_to_tensor(call.x)
             w, b = (
-                tf.cast(v.value, x.dtype) for v in (call.layer.kernel, call.layer.feedback_kernel)
+                tf.cast(v, x.dtype) for v in (call.layer.kernel.value, call.layer.feedback_product)
             )
             found["projection"] = inner_products(connection.op(x, w), connection.op(x, b))
             back = [connection.op_transpose(error, kernel, tf.shape(x)) for kernel in (b, w)]

@@ -16,6 +16,7 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
+from tfcredit.layers.factors import Factors, route_through_factors
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
@@ -86,6 +87,8 @@ class FeedbackLayer(keras.layers.Layer):
         rule: The layer's `Rule`.
         connection: Its three products.
         feedback_kernel: The variable B, of the shape of `kernel`; `None` for backprop.
+        feedback_product: What errors travel through, if not W: the value of B, or the product of
+            the factors that the layer keeps in its place; else `None`.
 
     Raises:
         UserError: An unknown rule; a feedback initializer that repeats the kernel's values, or
@@ -94,6 +97,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     connection: Connection
     feedback_kernel = None
+    _factors = _factor = _projection = None
     _step = None
     _memory = None
 
@@ -127,7 +131,10 @@ class FeedbackLayer(keras.layers.Layer):
     def build(self, input_shape):
         """Create the Keras layer's variables, and the feedback kernel where the rule has one."""
         super().build(input_shape)
+        if self.rule.feedback_rank is not None:
+            self._build_factors()
         if not self.rule.has_feedback_kernel:
+            self._hold_frozen()
             return
         alike = "only_first_replica"  # What a training call assigns is the same on all.
         self.built = True  # Keras shows `kernel` from here on.
@@ -159,6 +166,69 @@ class FeedbackLayer(keras.layers.Layer):
                 autocast=False,
                 aggregation=alike,
             )
+
+    def _build_factors(self):
+        """Create Q and P of B = Q P."""
+        shape, rank = self.kernel.shape, self.rule.feedback_rank
+        self._factors = factors = Factors.of(self.connection, list(shape), rank, self.name)
+        decay = keras.regularizers.L2(self.rule.decay / 2) if self.rule.decay else None
+        seed = derive(self.seed, "projection")
+        # B then has the variance of the feedback initializer's numbers.
+        projection = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed)
+        self._factor = self.add_weight(
+            name="feedback_factor",
+            shape=factors.factor_shape,
+            initializer=lambda _, dtype: factors.cut(
+                tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
+            ),
+            regularizer=decay,
+            autocast=False,
+        )
+        self._projection = self.add_weight(
+            name="feedback_projection",
+            shape=(factors.rank, factors.columns),
+            initializer=projection,
+            regularizer=decay,
+            autocast=False,
+        )
+        for variable in self.feedback_factors:
+            variable.follows_forward = True
+
+    @property
+    def feedback_factors(self) -> tuple[keras.Variable, ...]:
+        """The variables Q and P of a rule with a `feedback_rank`; else none."""
+        return () if self._factors is None else (self._factor, self._projection)
+
+    @property
+    def feedback_product(self) -> tf.Tensor | None:
+        """B, be it kept whole or as two factors."""
+        if self._factors is None:
+            kept = self.feedback_kernel
+            return None if kept is None else tf.convert_to_tensor(kept)
+        q, p = map(tf.convert_to_tensor, self.feedback_factors)
+        return self._factors.product(q, p)
+
+    @property
+    def trainable(self) -> bool:
+        """See `keras.layers.Layer.trainable`; variables of the rule `frozen` never are."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        keras.layers.Layer.trainable.fset(self, value)
+        self._hold_frozen()
+
+    def thaw(self):
+        """Let a layer of the rule `frozen` learn by backprop; others stay as they are."""
+        if not self.rule.trains_kernel:
+            self.rule = rules.get("backprop")
+            for variable in self._trainable_variables:
+                variable.trainable = self.trainable
+
+    def _hold_frozen(self):
+        if not self.rule.trains_kernel:
+            for variable in self._trainable_variables:
+                variable.trainable = False
 
     @property
     def _losses(self) -> list:
@@ -228,6 +298,8 @@ class FeedbackLayer(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
+        if self._factors is not None:
+            return self._call_with_factors(inputs)
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
         training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
@@ -311,6 +383,16 @@ class FeedbackLayer(keras.layers.Layer):
         x = self._activity(inputs)
         y = self._product(x, tf.cast(self.kernel, x.dtype))
         return self._activated(y, self._shaped_bias())
+
+    def _call_with_factors(self, inputs):
+        """Keras' call, whose error travels through P and Q."""
+        x = self._activity(inputs)
+        w = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
+        q, p = map(tf.convert_to_tensor, self.feedback_factors)
+        y = self.connection.op(tf.stop_gradient(x), tf.stop_gradient(w))
+        return self._activated(
+            route_through_factors(self._factors, x, w, q, p, y), self._shaped_bias()
+        )
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return self.connection.op(x, kernel)
@@ -452,11 +534,16 @@ class FeedbackLayer(keras.layers.Layer):
     def _named_variables(self) -> dict:
         own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
         own |= {"alignment_step": self._step, "rule_memory": self._memory}
+        own |= {"feedback_factor": self._factor, "feedback_projection": self._projection}
         return {name: variable for name, variable in own.items() if variable is not None}
+
+    @property
+    def _has_own_variables(self) -> bool:
+        return self.rule.has_feedback_kernel or self.rule.feedback_rank is not None
 
     def save_own_variables(self, store):
         """Save all variables by name; Keras would save kernel and bias only."""
-        if not self.rule.has_feedback_kernel:
+        if not self._has_own_variables:
             super().save_own_variables(store)
             return
         for name, variable in self._named_variables().items():
@@ -465,7 +552,8 @@ class FeedbackLayer(keras.layers.Layer):
     def load_own_variables(self, store):
         """Load what `save_own_variables` saved."""
         variables = self._named_variables()
-        if not self.rule.has_feedback_kernel and "feedback_kernel" not in store:
+        foreign = {"feedback_kernel", "feedback_factor"} & set(store.keys())
+        if not self._has_own_variables and not foreign:
             super().load_own_variables(store)
             return
         if set(variables) != set(store.keys()):

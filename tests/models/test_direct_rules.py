@@ -237,3 +237,24 @@ def test_they_learn():
         accuracy[rule] = model.evaluate(images.evaluation(500), verbose=0)[1]
     # Measured 0.59, 0.65 and 0.78.
     assert accuracy["frozen"] < 0.62 < accuracy[DRTP] < 0.7 < accuracy[DKP]
+
+
+@pytest.mark.slow
+@pytest.mark.multi_device
+def test_two_devices_take_the_step_of_one(two_cpus):
+    """Those beside too whose state is the same on all replicas, or follows W."""
+    printed = two_cpus("""
+import numpy as np
+from tests.conformance.descriptors import compile_network, network, train
+chosen = ["direct_kolen_pollack", "drtp", "frozen", "low_dimensional_feedback(rank=2)"]
+for rule in [*chosen, "frozen_backprop(every=2, fraction=0.5)"]:
+    weights = []
+    for scope in (tf.distribute.get_strategy().scope(), strategy.scope()):
+        with scope:
+            model = compile_network(network(rule))
+            train(model, 5)
+        weights.append(model.get_weights())
+    print(max(np.abs(one - other).max() for one, other in zip(*weights)))
+""")
+    assert len(printed.split()) == 5
+    assert all(float(number) < 1e-5 for number in printed.split())

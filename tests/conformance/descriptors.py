@@ -57,6 +57,7 @@ LEARN = [
     "info_alignment",
     "kolen_pollack",
     "l_drl",
+    "low_dimensional_feedback",
     "low_rank_feedback",
     "phase_free_mirror",
     "product_feedback_alignment",
@@ -80,7 +81,7 @@ UPDATE = [
     "usf",
 ]
 FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]
-FIXED += ["soft_alignment", "direct_kolen_pollack", "drtp", "frozen", "low_dimensional_feedback"]
+FIXED += ["soft_alignment", "direct_kolen_pollack", "drtp", "frozen"]
 # Layers without a feedback kernel of their own.
 WITHOUT_B = ["backprop", "direct_feedback_alignment", "direct_kolen_pollack", "drtp", "frozen"]
 WITHOUT_B += ["low_dimensional_feedback", "node_perturbation"]

@@ -10,7 +10,8 @@ import tensorflow as tf
 from tfcredit import rules
 from tfcredit.errors import UserError
 from tfcredit.initializers import feedback_initializer as independent_initializer
-from tfcredit.layers.routing import are_backprop_errors
+from tfcredit.layers.losses import ThreadLosses
+from tfcredit.layers.routing import are_backprop_errors, is_alignment_off
 from tfcredit.seeding import default_seed, derive
 
 # Uniform within 1/sqrt(size of h), as in the author's code (github.com/anokland/dfa-torch): |e B|
@@ -19,7 +20,7 @@ _DISTRIBUTION = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform")
 
 
 @keras.saving.register_keras_serializable("tfcredit")
-class DirectFeedback(keras.layers.Layer):
+class DirectFeedback(ThreadLosses, keras.layers.Layer):
     """Direct feedback: the identity on logits, whose error also goes to hidden activities.
 
     Takes `[logits, h_1, ..., h_L]` and gives the logits. With the error e at the logits, the
@@ -102,7 +103,6 @@ class DirectFeedback(keras.layers.Layer):
                 initializer=independent_initializer(
                     self.feedback_initializer, _DISTRIBUTION, derive(self.seed, index)
                 ),
-                regularizer=keras.regularizers.L2(rule.decay / 2) if rule.decay else None,
                 trainable=rule.follows_error,
                 autocast=False,
             )
@@ -111,10 +111,15 @@ class DirectFeedback(keras.layers.Layer):
         for kernel in self.feedback_kernels:
             kernel.follows_forward = True
 
-    def call(self, inputs):
-        """The logits; their error goes to all inputs."""
+    def call(self, inputs, training=None):
+        """The logits; their error goes to all inputs. A training call adds the kernels' decay."""
         logits, *hidden = inputs
         kernels = [tf.convert_to_tensor(kernel) for kernel in self.feedback_kernels]
+        decays = [rule.decay for rule in self._rules]
+        if training and self.trainable and any(decays) and not is_alignment_off():
+            # Not a regularizer, which would read the variables a second time.
+            pairs = zip(decays, kernels, strict=True)
+            self.add_loss(tf.add_n([decay * tf.nn.l2_loss(b) for decay, b in pairs if decay]))
 
         @tf.custom_gradient
         def join(logits, *others):
@@ -133,7 +138,7 @@ class DirectFeedback(keras.layers.Layer):
 
         return join(logits, *hidden, *kernels)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs, training=None):
         """The logits' shape and dtype."""
         return keras.KerasTensor(inputs[0].shape, inputs[0].dtype)
 

@@ -1,9 +1,7 @@
 """The base of all feedback layers: the extra variable, the routing of errors, the training call."""
 
 import dataclasses
-import threading
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,20 +15,11 @@ from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.factors import Factors, route_through_factors
+from tfcredit.layers.losses import ThreadLosses
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
 from tfcredit.seeding import default_seed, derive
-
-
-class _ThreadLosses(threading.local):
-    """The losses that each layer has added in this thread."""
-
-    def __init__(self):
-        self.of_layer = weakref.WeakKeyDictionary()
-
-
-_THREAD_LOSSES = _ThreadLosses()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +57,7 @@ class _Call(NamedTuple):
     training: bool
 
 
-class FeedbackLayer(keras.layers.Layer):
+class FeedbackLayer(ThreadLosses, keras.layers.Layer):
     """Mixin of Keras layers with a kernel; stands before the Keras class in the bases.
 
     Subclasses set `connection` in `build`.
@@ -171,7 +160,6 @@ class FeedbackLayer(keras.layers.Layer):
         """Create Q and P of B = Q P."""
         shape, rank = self.kernel.shape, self.rule.feedback_rank
         self._factors = factors = Factors.of(self.connection, list(shape), rank, self.name)
-        decay = keras.regularizers.L2(self.rule.decay / 2) if self.rule.decay else None
         seed = derive(self.seed, "projection")
         # B then has the variance of the feedback initializer's numbers.
         projection = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed)
@@ -181,14 +169,12 @@ class FeedbackLayer(keras.layers.Layer):
             initializer=lambda _, dtype: factors.cut(
                 tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
             ),
-            regularizer=decay,
             autocast=False,
         )
         self._projection = self.add_weight(
             name="feedback_projection",
             shape=(factors.rank, factors.columns),
             initializer=projection,
-            regularizer=decay,
             autocast=False,
         )
         for variable in self.feedback_factors:
@@ -231,29 +217,9 @@ class FeedbackLayer(keras.layers.Layer):
                 variable.trainable = False
 
     @property
-    def _losses(self) -> list:
-        """Losses that `add_loss` has added in this thread; Keras keeps one list for all threads.
-
-        Under `MirroredStrategy` every local replica runs in a thread of its own, and synchronised
-        batch normalisation switches between them in the middle of the forward pass. With one list
-        (Keras 3.15) a replica then cleared the R of another, without an exception: after 3 steps
-        feedback kernels were off by 7e-3.
-        """
-        return _THREAD_LOSSES.of_layer.setdefault(self, [])
-
-    @_losses.setter
-    def _losses(self, losses: list):
-        _THREAD_LOSSES.of_layer[self] = losses
-
-    @property
     def rule_memory(self) -> keras.Variable | None:
         """The numbers that the rule keeps beside B, of the shape `[n]`; `None` for none."""
         return self._memory
-
-    @property
-    def alignment_losses(self) -> list:
-        """R of this thread's training calls since the last step, one each: `losses` but W's."""
-        return list(self._losses)
 
     def renew_feedback_kernel(self):
         """Draw the feedback kernel anew, as `build` did, after W has been replaced.
@@ -299,7 +265,7 @@ class FeedbackLayer(keras.layers.Layer):
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
         if self._factors is not None:
-            return self._call_with_factors(inputs)
+            return self._call_with_factors(inputs, bool(training) and self.trainable)
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
         training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
@@ -384,11 +350,15 @@ class FeedbackLayer(keras.layers.Layer):
         y = self._product(x, tf.cast(self.kernel, x.dtype))
         return self._activated(y, self._shaped_bias())
 
-    def _call_with_factors(self, inputs):
-        """Keras' call, whose error travels through P and Q."""
-        x = self._activity(inputs)
+    def _call_with_factors(self, inputs, training: bool):
+        """Keras' call, whose error travels through P and Q; a training call adds their decay."""
+        x, run = self._activity(inputs), block_run()
         w = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
-        q, p = map(tf.convert_to_tensor, self.feedback_factors)
+        with recording(run):
+            q, p = map(tf.convert_to_tensor, self.feedback_factors)
+            if training and not is_alignment_off() and (run is None or run.repeated is None):
+                # Not a regularizer, which would read the variables a second time: see `_Reading`.
+                self.add_loss(self.rule.decay * (tf.nn.l2_loss(q) + tf.nn.l2_loss(p)))
         y = self.connection.op(tf.stop_gradient(x), tf.stop_gradient(w))
         return self._activated(
             route_through_factors(self._factors, x, w, q, p, y), self._shaped_bias()

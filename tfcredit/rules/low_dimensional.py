@@ -30,6 +30,8 @@ class LowDimensionalFeedback(Rule):
     """
 
     has_feedback_kernel = False
+    follows_forward = True
+    learns = True
 
     def __init__(self, rank: int = 10, decay: float = 2e-3):
         self.rank = checks.integer("rank", rank, at_least=1)

@@ -21,8 +21,10 @@ TABLES = (
     "local_rules",
     "opening_figure",
     "stability",
+    "thin_feedback",
     "tracking",
     "tracking_angle",
+    "transport_budget",
 )
 """The studies that make a table or a figure each: modules of this package with a `STUDY`."""
 NAMES = (*TABLES, "two_routes")

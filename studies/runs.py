@@ -41,7 +41,7 @@ def train(model: keras.Model, seed: int, steps: int) -> dict:
     labels = np.concatenate([labels for _, labels, _ in images.evaluation(500)])
     task = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
     angles = [
-        analysis.angle(layer.kernel, layer.feedback_kernel)
+        analysis.angle(layer.kernel, layer.feedback_product)
         for layer in analysis.feedback_layers(model)
     ]
     return {

@@ -88,6 +88,7 @@ def test_the_epoch_table_keeps_earlier_rows(tmp_path):
 KERNELS = {"angle", "norm_ratio", "sign_agreement"}
 ERRORS = {"projection_angle", "local_error_angle", "error_angle", "gradient_angle"}
 ERRORS |= {"error_norm_ratio", "gradient_norm_ratio"}
+ERRORS |= {"error_reference_norm", "gradient_reference_norm"}
 
 
 def test_measures_every_few_steps(tmp_path):
@@ -105,6 +106,23 @@ def test_measures_every_few_steps(tmp_path):
     assert last["dense"]["error_angle"] == 0.0 and last["conv"]["error_angle"] > 1.0
     now = analysis.ErrorAngles(X[:8], Y[:8])(model)
     assert now[0]["error_angle"] == pytest.approx(last["conv"]["error_angle"], rel=1e-4)
+
+
+def test_means_leave_out_what_is_below_its_floor(tmp_path):
+    def measure(model):
+        known = {"rule": "backprop", "error_angle": 10.0, "error_reference_norm": 1.0}
+        unknown = {"rule": "backprop", "error_angle": 90.0, "error_reference_norm": 0.0}
+        return [
+            {"layer": "conv", **known, "error_below_floor": 0},
+            {"layer": "dense", **unknown, "error_below_floor": 1},
+        ]
+
+    monitor = MeasureMonitor(X[:8], Y[:8], tmp_path, every="epoch", measures=[measure])
+    network("backprop").fit(X, Y, verbose=0, callbacks=[monitor])
+    written = {tag: values[-1][1] for tag, values in scalars(tmp_path).items()}
+    assert written["error_angle/mean"] == 10.0 and written["error_angle/dense"] == 90.0
+    assert written["error_reference_norm/mean"] == 0.5
+    assert [r["error_below_floor"] for r in monitor.records[-2:]] == [0, 1]
 
 
 def test_the_table_goes_on_where_the_run_does(tmp_path):

@@ -24,6 +24,7 @@ READS = {
     "calibrated_activation": "WB",
     "calibrated_mirror": "B",
     "feedback_alignment": "",
+    "frozen_backprop": "WB",
     "frsf": "WB",
     "info_alignment": "xyB",
     "kolen_pollack": ["x", "dy", "B"],

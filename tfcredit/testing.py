@@ -361,9 +361,12 @@ def _measured(rule):
         watch.samples.update(dict.fromkeys(watch.samples, 0.0))  # That product is the layer's.
         return _effect(rule, seen, dy, "a dense layer"), watch
 
-    base, watch = run()
+    _, watch = run()
     if rule.memory is not None:
         watch.samples = _usual_products(rule, state, run)
+    # A rule may do in its first call, or at every N-th one, what it does in no other.
+    scheduled = rule.counts_steps and rule.noise is None
+    steps = [state.step, tf.constant(0)] if scheduled else [state.step]
     alterations = {
         "x": {"x": other.x},
         "y": {"y": other.y},
@@ -373,13 +376,18 @@ def _measured(rule):
     }
     reads = frozenset(
         name
+        for step in steps
         for name, changes in alterations.items()
-        if not all(np.array_equal(a, b) for a, b in zip(base, run(**changes)[0], strict=True))
+        if not _equal(run(step=step)[0], run(step=step, **changes)[0])
     )
     reasons = sorted(watch.reasons | ({"W"} & reads))
     products = dict(watch.samples)
     products["hebbian"] -= 1.0  # It is dW, which the layer has.
     return reads, tuple(reasons), products
+
+
+def _equal(effects, others):
+    return all(np.array_equal(one, other) for one, other in zip(effects, others, strict=True))
 
 
 def _usual_products(rule, state, run, steps=50):

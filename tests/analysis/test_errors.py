@@ -63,10 +63,62 @@ def test_a_chain_computed_by_hand(activation):
             "error_norm_ratio": np.linalg.norm(rule[i]) / np.linalg.norm(true[i]),
             "gradient_angle": angles(gradient[None], true_gradient[None])[0],
             "gradient_norm_ratio": np.linalg.norm(gradient) / np.linalg.norm(true_gradient),
+            "error_reference_norm": np.linalg.norm(true[i]),
+            "gradient_reference_norm": np.linalg.norm(true_gradient),
+            "error_below_floor": 0,
+            "gradient_below_floor": 0,
         }
         assert {k: record[k] for k in expected} == pytest.approx(expected, rel=1e-4, abs=1e-3)
     assert records[2]["error_angle"] == 0.0
     assert records[0]["error_angle"] > 10.0
+
+
+def test_a_reference_that_cancels_is_below_its_floor():
+    """Two paths from the first layer to the output that differ in their last digit only."""
+    inputs = keras.Input((3,))
+    h = layers.Dense(4, rule="feedback_alignment", name="low")(inputs)
+    paths = [layers.Dense(2, rule="feedback_alignment", name=name)(h) for name in ("one", "two")]
+    model = keras.Model(inputs, keras.layers.Subtract()(paths))
+    one, two = model.get_layer("one"), model.get_layer("two")
+    x, labels = (RANDOM.normal(size=(6, k)).astype("float32") for k in (3, 2))
+    found = {}
+    for share in (1e-3, 1e-8):
+        two.kernel.assign(one.kernel * (1.0 + share))
+        for record in analysis.ErrorAngles(x, labels, half_square)(model):
+            found[record["layer"], share] = record
+    assert [found["low", share]["error_below_floor"] for share in (1e-3, 1e-8)] == [0, 1]
+    assert [found["one", share]["error_below_floor"] for share in (1e-3, 1e-8)] == [0, 0]
+    # What B brings is not small: the angle would look like any other.
+    assert found["low", 1e-8]["error_norm_ratio"] > 1e3 or np.isnan(
+        found["low", 1e-8]["error_norm_ratio"]
+    )
+
+
+def test_a_gradient_of_samples_that_cancel_is_below_its_floor():
+    model = chain((3, 2))
+    x = RANDOM.normal(size=(4, 3)).astype("float32")
+    # The same sample twice, with opposite errors.
+    same = np.repeat(x[:1], 2, 0)
+    out = model(same).numpy()
+    labels = {"apart": out - np.array([[1.0, 2.0]]), "cancel": out + np.array([[1.0], [-1.0]])}
+    for name, expected in (("apart", 0), ("cancel", 1)):
+        measure = analysis.ErrorAngles(same, labels[name].astype("float32"), half_square)
+        (record,) = measure(model)
+        assert record["gradient_below_floor"] == expected, name
+        assert record["error_below_floor"] == 0
+
+
+@pytest.mark.parametrize("policy, floor", [("mixed_float16", 1), ("mixed_bfloat16", 0)])
+def test_errors_that_underflow_are_below_their_floor(policy, floor):
+    """float16 holds numbers below 6e-5 with fewer digits, bfloat16 does not mind."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, dtype=policy)])
+    x, labels = (RANDOM.normal(size=(4, k)).astype("float32") for k in (3, 2))
+
+    def small(labels, outputs):
+        return 1e-5 * half_square(labels, tf.cast(outputs, tf.float32))
+
+    (record,) = analysis.ErrorAngles(x, labels, small)(model)
+    assert record["error_below_floor"] == floor
 
 
 def _kernels(model):
@@ -254,7 +306,7 @@ print(len(records[0]))
 @pytest.mark.slow
 @pytest.mark.multi_device
 def test_replicas_measure_as_one_device(two_cpus):
-    assert int(two_cpus(MIRRORED)) == 3 * (2 * 3 + 2 * 6)
+    assert int(two_cpus(MIRRORED)) == 3 * (2 * 3 + 2 * 8)
 
 
 def test_samples_without_an_error_are_left_out_and_nan_is_kept():

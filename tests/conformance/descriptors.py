@@ -57,6 +57,7 @@ LEARN = [
     "info_alignment",
     "kolen_pollack",
     "l_drl",
+    "low_dimensional_feedback",
     "low_rank_feedback",
     "phase_free_mirror",
     "product_feedback_alignment",
@@ -70,6 +71,7 @@ UPDATE = [
     "brsf",
     "calibrated_activation",
     "calibrated_mirror",
+    "frozen_backprop",
     "frsf",
     "normalized_feedback_alignment",
     "phase_free_mirror",
@@ -79,9 +81,10 @@ UPDATE = [
     "usf",
 ]
 FIXED = ["backprop", "direct_feedback_alignment", "feedback_alignment", "node_perturbation"]
-FIXED += ["soft_alignment"]
+FIXED += ["soft_alignment", "direct_kolen_pollack", "drtp", "frozen"]
 # Layers without a feedback kernel of their own.
-WITHOUT_B = ["backprop", "direct_feedback_alignment", "node_perturbation"]
+WITHOUT_B = ["backprop", "direct_feedback_alignment", "direct_kolen_pollack", "drtp", "frozen"]
+WITHOUT_B += ["low_dimensional_feedback", "node_perturbation"]
 
 # One of each mechanism: whole networks are trained under the others in slow tests only.
 QUICK = ["alignment", "backprop", "brsf", "calibrated_mirror", "direct_feedback_alignment"]

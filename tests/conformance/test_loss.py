@@ -35,11 +35,15 @@ def test_r_is_the_first_loss_of_a_training_call(name, rule, wrap):
         return losses, tape.gradient(losses[0], [x, *variables, made.feedback_kernel.value])
 
     made(x)
-    assert len(made.losses) == 1, "the regulariser alone"
+    # One of `frozen` has none, as its kernel is not trained.
+    regularised = sum(v.regularizer is not None for v in made.trainable_variables)
+    assert len(made.losses) == regularised, "the regulariser alone"
     if type(made.rule).loss is rules.Rule.loss:
         made(x, training=True)
-        assert len(made.losses) == 1
+        decay_of_factors = made.rule.feedback_rank is not None
+        assert len(made.losses) == regularised + decay_of_factors
         return
+    assert regularised == 1
     state = made.layer_state(x)
     losses, (*others, db) = run(x)
     assert others == [None] * (1 + len(variables))

@@ -31,8 +31,10 @@ def feedback_layers(model: keras.Model) -> list[FeedbackLayer]:
 
 
 def has_feedback_kernel(layer: keras.Layer) -> bool:
-    """True if errors travel through a B of the layer's own."""
-    return getattr(layer, "feedback_kernel", None) is not None
+    """True if errors travel through a B of the layer's own, or through factors of one."""
+    if not isinstance(layer, FeedbackLayer):
+        return False
+    return layer.feedback_kernel is not None or layer.rule.feedback_rank is not None
 
 
 def labels(model: keras.Model) -> dict[int, dict]:
@@ -96,7 +98,7 @@ def alignment(model: keras.Model) -> list[dict]:
             "convert it by tfcredit.convert.to_feedback(model, rule=...)."
         )
     label = labels(model)
-    return [label[id(layer)] | _compared(layer.kernel, layer.feedback_kernel) for layer in layers]
+    return [label[id(layer)] | _compared(layer.kernel, layer.feedback_product) for layer in layers]
 
 
 def _compared(kernel, feedback_kernel) -> dict:

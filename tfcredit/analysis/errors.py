@@ -10,6 +10,7 @@ from tfcredit.analysis.batch import BatchMeasure, Call
 from tfcredit.analysis.spectra import spectrum_records
 from tfcredit.analysis.statistics import bootstrap_mean
 from tfcredit.layers.routing import backprop_errors
+from tfcredit.precision import least_normal, spacing
 
 
 class ErrorAngles(BatchMeasure):
@@ -24,7 +25,16 @@ class ErrorAngles(BatchMeasure):
     - `error_angle`, `error_norm_ratio`: the error dy of the layer's pre-activation (with bias)
       under the rule, against backprop's through the *whole* network; the ratio is |rule| /
       |backprop| over the batch;
-    - `gradient_angle`, `gradient_norm_ratio`: likewise of the gradient of W, over the batch.
+    - `gradient_angle`, `gradient_norm_ratio`: likewise of the gradient of W, over the batch;
+    - `error_reference_norm`, `gradient_reference_norm`: |backprop|, which these are measured
+      against, and `error_below_floor`, `gradient_below_floor`: 1 where that is no more than the
+      rounding of the dtype can make of nothing, so that the angle says nothing, else 0.
+
+    The floor of errors is the `tfcredit.precision.spacing` of their dtype times the largest
+    `error_reference_norm` of any layer: so much is left where parts as large cancel; or the least
+    normal number of the dtype in each place, whichever is more. The floor of a gradient is the
+    spacing times |x| |dy|, the largest norm that the product of input and errors can have. Why:
+    Hao, Wan & Zhai 2026 (arXiv:2606.21126) fault angles to references at the numerical floor.
 
     The first two are for layers with a feedback kernel only. B is the one that the errors of this
     call travel through. Cost: one forward and two backward passes, and four products per layer.
@@ -58,9 +68,11 @@ class ErrorAngles(BatchMeasure):
         # Of a layer that is called several times, the gradient is that of all calls together.
         sources = [call.y for call in calls], [call.layer.kernel.value for call in calls]
         (errors, gradients), (true_errors, true_gradients) = _both(tape, loss, sources)
+        largest = tf.reduce_max([_norm(error) for error in true_errors])
         return [
             self._compared(call, error, true_error)
             | {"gradient": inner_products(gradient[None], true_gradient[None])}
+            | {"floors": _floors(call.x, true_error, largest)}
             for call, error, true_error, gradient, true_gradient in zip(
                 calls, errors, true_errors, gradients, true_gradients, strict=True
             )
@@ -71,7 +83,7 @@ class ErrorAngles(BatchMeasure):
         if has_feedback_kernel(call.layer):
             connection, x = call.layer.connection, tf.convert_to_tensor(call.x)
             w, b = (
-                tf.cast(v.value, x.dtype) for v in (call.layer.kernel, call.layer.feedback_kernel)
+                tf.cast(v, x.dtype) for v in (call.layer.kernel.value, call.layer.feedback_product)
             )
             found["projection"] = inner_products(connection.op(x, w), connection.op(x, b))
             back = [connection.op_transpose(error, kernel, tf.shape(x)) for kernel in (b, w)]
@@ -80,6 +92,9 @@ class ErrorAngles(BatchMeasure):
 
     def _records(self, label, values):
         record = dict(label)
+        # Of several calls: their squares add up as those of the norms.
+        floors = np.sqrt(np.square(values.pop("floors")).sum(0)).tolist()
+        floors = dict(zip(("error", "gradient"), floors, strict=True))
         for name, parts in values.items():
             products = np.concatenate(parts, axis=1)
             angles = sample_angles(products)
@@ -92,6 +107,8 @@ class ErrorAngles(BatchMeasure):
                 norm, true_norm = np.sqrt(products[:2].sum(1)).tolist()
                 ratio = norm / true_norm if true_norm else float("nan")  # Python's: no warnings
                 record[f"{name}_norm_ratio"] = ratio
+                record[f"{name}_reference_norm"] = true_norm
+                record[f"{name}_below_floor"] = int(true_norm <= floors[name])
         return [record]
 
 
@@ -172,6 +189,22 @@ def _both(tape: tf.GradientTape, loss: tf.Tensor, sources) -> tuple:
     routed = tape.gradient(loss, sources, unconnected_gradients=zero)
     with backprop_errors():
         return routed, tape.gradient(loss, sources, unconnected_gradients=zero)
+
+
+def _norm(tensor: Any) -> tf.Tensor:
+    """The norm of all numbers of a tensor, which may be sparse or ragged."""
+    if isinstance(tensor, tf.SparseTensor):
+        tensor = tensor.values
+    if isinstance(tensor, tf.RaggedTensor):
+        tensor = tensor.flat_values
+    return tf.norm(tf.cast(tensor, tf.float64))
+
+
+def _floors(x: Any, error: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+    """The norms that errors and gradient must exceed, as `ErrorAngles` states them."""
+    places = tf.sqrt(tf.cast(tf.size(error), tf.float64))
+    of_error = tf.maximum(spacing(error.dtype) * largest, least_normal(error.dtype) * places)
+    return tf.stack([of_error, spacing(error.dtype) * _norm(x) * _norm(error)])
 
 
 def _gram(error: tf.Tensor) -> tf.Tensor:

@@ -39,8 +39,7 @@ class Place:
         rule = getattr(self.layer, "rule", None) if type(self.layer) in KERAS else None
         if isinstance(self.layer, FeedbackLayer):
             rule = self.layer.rule
-        by_backprop = rule is None or not rule.has_feedback_kernel and rule.sends_error
-        return None if by_backprop else rule
+        return None if rule is None or rule.is_backprop else rule
 
     @property
     def own_variables(self) -> list[keras.Variable]:

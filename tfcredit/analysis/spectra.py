@@ -99,7 +99,7 @@ def spectra(model: keras.Model) -> list[dict]:
         label = of_layer[id(layer)]
         matrices = {"W": kernel_matrix(layer, layer.kernel)}
         if has_feedback_kernel(layer):
-            matrices["B"] = kernel_matrix(layer, layer.feedback_kernel)
+            matrices["B"] = kernel_matrix(layer, layer.feedback_product)
             matrices["WtB"] = matrices["W"].T @ matrices["B"]
         for name, matrix in matrices.items():
             records += spectrum_records(label | {"matrix": name}, singular_values(matrix))

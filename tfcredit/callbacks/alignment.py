@@ -86,7 +86,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
         """Of both kernels; those of layers that `series` joins are joined too."""
         label = labels(self.model)
         paths = {label[id(layer)]["layer"]: layer for layer in layers}
-        for letter, kernel in (("W", "kernel"), ("B", "feedback_kernel")):
+        for letter, kernel in (("W", "kernel"), ("B", "feedback_product")):
             joined = defaultdict(list)
             for path, layer in paths.items():
                 values = tf.reshape(tf.convert_to_tensor(getattr(layer, kernel)), [-1])

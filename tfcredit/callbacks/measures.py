@@ -27,8 +27,9 @@ class MeasureMonitor(keras.callbacks.Callback):
     been.
 
     Scalars for TensorBoard: `NAME/LAYER` for each number in the records (`angle/conv0`,
-    `error_angle/conv0`, ...) and `NAME/mean` over the layers that have one. With matplotlib (the
-    extra `plots`), images `NAME/heat_map`, layer x time, of every angle: at the end, and before as
+    `error_angle/conv0`, ...) and `NAME/mean` over the layers that have one; those whose reference
+    is below its floor (`ErrorAngles`) do not count in means. With matplotlib (the extra `plots`),
+    images `NAME/heat_map`, layer x time, of every angle: at the end, and before as
     often as takes less than 1 % of the time. Training itself is left as it would be. Works under
     plain `model.fit`.
 
@@ -153,12 +154,20 @@ class MeasureMonitor(keras.callbacks.Callback):
 
 def _scalars(records: Sequence[dict]) -> dict[str, float]:
     """Tag -> value. Spectra, which have several records per layer, are no scalars."""
-    values = defaultdict(dict)
+    values, trusted = defaultdict(dict), defaultdict(list)
     for record in records:
         for name, value in record.items():
             if isinstance(value, float) and "index" not in record:
                 values[name][record["layer"]] = value
+                if _has_reference(record, name):
+                    trusted[name].append(value)
     scalars = {}
     for name, of_layer in values.items():
-        scalars |= series(name, of_layer) | {f"{name}/mean": mean(of_layer.values())}
+        scalars |= series(name, of_layer) | {f"{name}/mean": mean(trusted[name])}
     return scalars
+
+
+def _has_reference(record: dict, name: str) -> bool:
+    """False for what is measured against a reference below its floor."""
+    kind, _, measure = name.partition("_")
+    return measure == "reference_norm" or not record.get(f"{kind}_below_floor")

@@ -56,7 +56,7 @@ def _has_feedback(layer) -> bool:
     """True for a feedback layer that does not train by backprop."""
     if not isinstance(layer, FeedbackLayer | CompositeLayer):
         return False
-    return layer.rule.has_feedback_kernel or not layer.rule.sends_error
+    return not layer.rule.is_backprop
 
 
 def _twin(layer):

@@ -114,6 +114,7 @@ def forward_weights(layer: keras.Layer) -> list[keras.Variable]:
     for each in layer._flatten_layers():
         if isinstance(each, FeedbackLayer):
             own |= {id(each.feedback_kernel), id(each._step), id(each._memory)}
+            own |= {id(factor) for factor in each.feedback_factors}
     return [variable for variable in layer.weights if id(variable) not in own]
 
 

@@ -92,8 +92,8 @@ class _SeparableConv(CompositeLayer):
     depthwise = pointwise = None
 
     def build(self, input_shape):
-        """Create the two inner layers; the Keras layer's variables for rules without B."""
-        if not self.rule.has_feedback_kernel:
+        """Create the two inner layers; the Keras layer's variables for backprop."""
+        if self.rule.is_backprop:
             super().build(input_shape)
             return
         depthwise, pointwise = self._kinds

@@ -24,7 +24,7 @@ class EinsumDense(FeedbackLayer, keras.layers.EinsumDense):
 
     def build(self, input_shape):
         """See `FeedbackLayer.build`."""
-        if self.rule.has_feedback_kernel:
+        if self.rule.has_feedback_kernel or self.rule.feedback_rank is not None:
             self.connection = EinsumConnection(self.equation, len(input_shape))
         super().build(input_shape)
 

@@ -1,9 +1,7 @@
 """The base of all feedback layers: the extra variable, the routing of errors, the training call."""
 
 import dataclasses
-import threading
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,20 +14,12 @@ from tfcredit.errors import UserError
 from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
+from tfcredit.layers.factors import Factors, route_through_factors
+from tfcredit.layers.losses import ThreadLosses
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
 from tfcredit.seeding import default_seed, derive
-
-
-class _ThreadLosses(threading.local):
-    """The losses that each layer has added in this thread."""
-
-    def __init__(self):
-        self.of_layer = weakref.WeakKeyDictionary()
-
-
-_THREAD_LOSSES = _ThreadLosses()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +57,7 @@ class _Call(NamedTuple):
     training: bool
 
 
-class FeedbackLayer(keras.layers.Layer):
+class FeedbackLayer(ThreadLosses, keras.layers.Layer):
     """Mixin of Keras layers with a kernel; stands before the Keras class in the bases.
 
     Subclasses set `connection` in `build`.
@@ -89,6 +79,8 @@ class FeedbackLayer(keras.layers.Layer):
         rule: The layer's `Rule`.
         connection: Its three products.
         feedback_kernel: The variable B, of the shape of `kernel`; `None` for backprop.
+        feedback_product: What errors travel through, if not W: the value of B, or the product of
+            the factors that the layer keeps in its place; else `None`.
 
     Raises:
         UserError: An unknown rule; a feedback initializer that repeats the kernel's values, or
@@ -97,6 +89,7 @@ class FeedbackLayer(keras.layers.Layer):
 
     connection: Connection
     feedback_kernel = None
+    _factors = _factor = _projection = None
     _step = None
     _memory = None
 
@@ -134,7 +127,10 @@ class FeedbackLayer(keras.layers.Layer):
     def build(self, input_shape):
         """Create the Keras layer's variables, and the feedback kernel where the rule has one."""
         super().build(input_shape)
+        if self.rule.feedback_rank is not None:
+            self._build_factors()
         if not self.rule.has_feedback_kernel:
+            self._hold_frozen()
             return
         alike = "only_first_replica"  # What a training call assigns is the same on all.
         self.built = True  # Keras shows `kernel` from here on.
@@ -167,30 +163,70 @@ class FeedbackLayer(keras.layers.Layer):
                 aggregation=alike,
             )
 
+    def _build_factors(self):
+        """Create Q and P of B = Q P."""
+        shape, rank = self.kernel.shape, self.rule.feedback_rank
+        self._factors = factors = Factors.of(self.connection, list(shape), rank, self.name)
+        seed = derive(self.seed, "projection")
+        # B then has the variance of the feedback initializer's numbers.
+        projection = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform", seed)
+        self._factor = self.add_weight(
+            name="feedback_factor",
+            shape=factors.factor_shape,
+            initializer=lambda _, dtype: factors.cut(
+                tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
+            ),
+            autocast=False,
+        )
+        self._projection = self.add_weight(
+            name="feedback_projection",
+            shape=(factors.rank, factors.columns),
+            initializer=projection,
+            autocast=False,
+        )
+        for variable in self.feedback_factors:
+            variable.follows_forward = True
+
     @property
-    def _losses(self) -> list:
-        """Losses that `add_loss` has added in this thread; Keras keeps one list for all threads.
+    def feedback_factors(self) -> tuple[keras.Variable, ...]:
+        """The variables Q and P of a rule with a `feedback_rank`; else none."""
+        return () if self._factors is None else (self._factor, self._projection)
 
-        Under `MirroredStrategy` every local replica runs in a thread of its own, and synchronised
-        batch normalisation switches between them in the middle of the forward pass. With one list
-        (Keras 3.15) a replica then cleared the R of another, without an exception: after 3 steps
-        feedback kernels were off by 7e-3.
-        """
-        return _THREAD_LOSSES.of_layer.setdefault(self, [])
+    @property
+    def feedback_product(self) -> tf.Tensor | None:
+        """B, be it kept whole or as two factors."""
+        if self._factors is None:
+            kept = self.feedback_kernel
+            return None if kept is None else tf.convert_to_tensor(kept)
+        q, p = map(tf.convert_to_tensor, self.feedback_factors)
+        return self._factors.product(q, p)
 
-    @_losses.setter
-    def _losses(self, losses: list):
-        _THREAD_LOSSES.of_layer[self] = losses
+    @property
+    def trainable(self) -> bool:
+        """See `keras.layers.Layer.trainable`; variables of the rule `frozen` never are."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        keras.layers.Layer.trainable.fset(self, value)
+        self._hold_frozen()
+
+    def thaw(self):
+        """Let a layer of the rule `frozen` learn by backprop; others stay as they are."""
+        if not self.rule.trains_kernel:
+            self.rule = rules.get("backprop")
+            for variable in self._trainable_variables:
+                variable.trainable = self.trainable
+
+    def _hold_frozen(self):
+        if not self.rule.trains_kernel:
+            for variable in self._trainable_variables:
+                variable.trainable = False
 
     @property
     def rule_memory(self) -> keras.Variable | None:
         """The numbers that the rule keeps beside B, of the shape `[n]`; `None` for none."""
         return self._memory
-
-    @property
-    def alignment_losses(self) -> list:
-        """R of this thread's training calls since the last step, one each: `losses` but W's."""
-        return list(self._losses)
 
     def renew_feedback_kernel(self):
         """Draw the feedback kernel anew, as `build` did, after W has been replaced.
@@ -235,6 +271,8 @@ class FeedbackLayer(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
+        if self._factors is not None:
+            return self._call_with_factors(inputs, bool(training) and self.trainable)
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
         training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
@@ -318,6 +356,20 @@ class FeedbackLayer(keras.layers.Layer):
         x = self._activity(inputs)
         y = self._product(x, tf.cast(self.kernel, x.dtype))
         return self._activated(y, self._shaped_bias())
+
+    def _call_with_factors(self, inputs, training: bool):
+        """Keras' call, whose error travels through P and Q; a training call adds their decay."""
+        x, run = self._activity(inputs), block_run()
+        w = tf.cast(tf.convert_to_tensor(self.kernel), x.dtype)
+        with recording(run):
+            q, p = map(tf.convert_to_tensor, self.feedback_factors)
+            if training and not is_alignment_off() and (run is None or run.repeated is None):
+                # Not a regularizer, which would read the variables a second time: see `_Reading`.
+                self.add_loss(self.rule.decay * (tf.nn.l2_loss(q) + tf.nn.l2_loss(p)))
+        y = self.connection.op(tf.stop_gradient(x), tf.stop_gradient(w))
+        return self._activated(
+            route_through_factors(self._factors, x, w, q, p, y), self._shaped_bias()
+        )
 
     def _product(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return self.connection.op(x, kernel)
@@ -460,11 +512,16 @@ class FeedbackLayer(keras.layers.Layer):
     def _named_variables(self) -> dict:
         own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
         own |= {"alignment_step": self._step, "rule_memory": self._memory}
+        own |= {"feedback_factor": self._factor, "feedback_projection": self._projection}
         return {name: variable for name, variable in own.items() if variable is not None}
+
+    @property
+    def _has_own_variables(self) -> bool:
+        return self.rule.has_feedback_kernel or self.rule.feedback_rank is not None
 
     def save_own_variables(self, store):
         """Save all variables by name; Keras would save kernel and bias only."""
-        if not self.rule.has_feedback_kernel:
+        if not self._has_own_variables:
             super().save_own_variables(store)
             return
         for name, variable in self._named_variables().items():
@@ -473,7 +530,8 @@ class FeedbackLayer(keras.layers.Layer):
     def load_own_variables(self, store):
         """Load what `save_own_variables` saved."""
         variables = self._named_variables()
-        if not self.rule.has_feedback_kernel and "feedback_kernel" not in store:
+        foreign = {"feedback_kernel", "feedback_factor"} & set(store.keys())
+        if not self._has_own_variables and not foreign:
             super().load_own_variables(store)
             return
         if set(variables) != set(store.keys()):

@@ -16,11 +16,14 @@ def wire(
 ) -> keras.Model:
     """A network with what its layers need beyond themselves in order to learn.
 
-    Rules are told the number of layers with feedback kernels, in place (`Rule.in_network`).
+    Rules are told the number of layers with feedback kernels, in place (`Rule.in_network`). Of
+    layers of the rule `frozen` the one that gives the output of a functional or sequential model
+    learns by backprop.
 
-    For layers of the rule `direct_feedback_alignment` it ends in a `tfcredit.layers.DirectFeedback`
-    that joins the logits with these layers' inputs, as far as anything below has weights; one
-    feedback kernel for each activity, also where two such layers take it. With the rule
+    For layers of a `tfcredit.rules.DirectRule`, as `direct_feedback_alignment`, it ends in a
+    `tfcredit.layers.DirectFeedback` that joins the logits with these layers' inputs, as far as
+    anything below has weights; one feedback kernel for each activity, also where two such layers
+    take it. With the rule
     `node_perturbation` it is a `tfcredit.models.PerturbedNetwork`.
 
     Args:
@@ -34,8 +37,8 @@ def wire(
 
     Raises:
         UserError: The model is of another kind, wired already, has several outputs or one with an
-            activation, or such a layer inside of a nested model or a custom layer; or
-            `PerturbedNetwork` refuses it.
+            activation, or such a layer inside of a nested model or a custom layer; two direct rules
+            are to send to one activity; or `PerturbedNetwork` refuses it.
 
     Example:
         >>> from tfcredit import layers
@@ -49,6 +52,9 @@ def wire(
     count = sum(layer.rule.has_feedback_kernel for layer in fed_back)
     for layer in fed_back:
         layer.rule = layer.rule.in_network(count)
+    if not all(layer.rule.trains_kernel for layer in fed_back):
+        for top in _top_layers(model):
+            top.thaw()
     silent = [layer for layer in fed_back if not layer.rule.sends_error]
     if not silent:
         return model
@@ -62,18 +68,31 @@ def wire(
             )
     if any(isinstance(layer.rule, NodePerturbation) for layer in silent):
         return PerturbedNetwork(graph.input, graph.output, name=model.name)
+    hidden, rules = _hearing(graph, silent)
+    if not hidden:
+        return model
+    direct = DirectFeedback(feedback_initializer, seed, rules, name="direct_feedback")
+    outputs = direct([_logits(graph), *hidden])
+    return keras.Model(graph.input, outputs, name=model.name)
+
+
+def _hearing(graph: keras.Model, silent: list[FeedbackLayer]) -> tuple[list, list]:
+    """The activities that direct feedback sends to, and the rule of each."""
     hidden, above_weights = {}, set()
     for node in _nodes(graph):
         learned = [each for each in node.input_tensors if id(each) in above_weights]
-        if node.operation in silent:
-            hidden |= {id(each): each for each in learned}
+        for each in learned if node.operation in silent else ():
+            rule = node.operation.rule
+            _, other = hidden.setdefault(id(each), (each, rule))
+            if other != rule:
+                raise UserError(
+                    f"layer {node.operation.name!r} has {rule!r}, but another layer on the same "
+                    f"input has {other!r}: give both the same rule, as one signal is sent there."
+                )
         if learned or getattr(node.operation, "weights", None):
             above_weights |= {id(each) for each in node.output_tensors}
-    if not hidden:
-        return model
-    direct = DirectFeedback(feedback_initializer, seed, name="direct_feedback")
-    outputs = direct([_logits(graph), *hidden.values()])
-    return keras.Model(graph.input, outputs, name=model.name)
+    pairs = list(hidden.values())
+    return [activity for activity, _ in pairs], [rule for _, rule in pairs]
 
 
 def unwire(model: keras.Model) -> keras.Model:
@@ -151,6 +170,24 @@ def _logits(graph: keras.Model):
             "its nonlinearity to the loss (from_logits=True)."
         )
     return graph.outputs[0]
+
+
+def _top_layers(model: keras.Model) -> list[FeedbackLayer]:
+    """The feedback layers behind which a functional network has no other weights."""
+    graph = _functional(model)
+    tensors = [] if graph is None else list(graph.outputs)
+    found = []
+    while tensors:
+        node = _source(tensors.pop())
+        layer = node.operation
+        inner = _functional(layer) if isinstance(layer, keras.Model) else None
+        if isinstance(layer, FeedbackLayer):
+            found.append(layer)
+        elif inner is not None:
+            tensors += inner.outputs
+        elif not getattr(layer, "weights", None):
+            tensors += node.input_tensors
+    return found
 
 
 def _source(tensor):

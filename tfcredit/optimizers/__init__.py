@@ -2,6 +2,7 @@
 
 from tfcredit.optimizers.noisy import NoisyOptimizer
 from tfcredit.optimizers.partitioned import PartitionedOptimizer
+from tfcredit.optimizers.radam import RAdam
 from tfcredit.optimizers.registry import get, names
 
-__all__ = ["NoisyOptimizer", "PartitionedOptimizer", "get", "names"]
+__all__ = ["NoisyOptimizer", "PartitionedOptimizer", "RAdam", "get", "names"]

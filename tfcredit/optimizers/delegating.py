@@ -1,5 +1,6 @@
 """The shell that optimizers share which leave the update rules to inner optimizers."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from tfcredit.optimizers.synchronous import all_at_once, clipped_after_sum, refu
 
 def is_feedback_kernel(variable: Any) -> bool:
     """Returns True if a variable is a layer's feedback kernel, by its name."""
-    return variable.name.split("/")[-1].split(":")[0] == "feedback_kernel"
+    name = variable.name.split("/")[-1].split(":")[0]
+    return re.fullmatch(r"feedback_(kernel(_\d+)?|factor|projection)", name) is not None
 
 
 def skip_step(optimizer: keras.optimizers.Optimizer) -> None:

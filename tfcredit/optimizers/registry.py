@@ -9,6 +9,7 @@ import keras
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.optimizers import fused
+from tfcredit.optimizers.radam import RAdam
 from tfcredit.optimizers.synchronous import SumClipping
 
 # Bases and wrappers: none of them is an update rule that could stand alone.
@@ -18,7 +19,7 @@ LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 def names() -> list[str]:
-    """All names that `get` takes, sorted: "momentum" and Keras' own, in lower case."""
+    """All names that `get` takes, sorted: "momentum", "radam" and Keras' own, in lower case."""
     return sorted({*_KINDS, "momentum"})
 
 
@@ -37,8 +38,8 @@ _KINDS = {
     if isinstance(value, type)
     and issubclass(value, keras.optimizers.Optimizer)
     and name.lower() not in {"sgd", "adam", *_NO_RULE}
-} | {"sgd": fused.SGD, "adam": fused.Adam}
-"""Name in lower case -> class, that of Keras or a twin whose updates are fused."""
+} | {"sgd": fused.SGD, "adam": fused.Adam, "radam": RAdam}
+"""Name in lower case -> class: a twin of Keras', one whose updates are fused, or RAdam."""
 
 
 def get(

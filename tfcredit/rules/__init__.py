@@ -6,6 +6,7 @@ from tfcredit.rules.akrout import AkroutMirror
 from tfcredit.rules.alignment import AlignmentRule
 from tfcredit.rules.base import Rule
 from tfcredit.rules.calibrated import CalibratedActivation, CalibratedMirror
+from tfcredit.rules.controls import Frozen, FrozenBackprop
 from tfcredit.rules.fixed import (
     FeedbackAlignment,
     NormalizedFeedbackAlignment,
@@ -13,7 +14,14 @@ from tfcredit.rules.fixed import (
 )
 from tfcredit.rules.function import from_function
 from tfcredit.rules.inputs import AlignmentInputs
-from tfcredit.rules.network import DirectFeedbackAlignment, NodePerturbation
+from tfcredit.rules.low_dimensional import LowDimensionalFeedback
+from tfcredit.rules.network import (
+    DRTP,
+    DirectFeedbackAlignment,
+    DirectKolenPollack,
+    DirectRule,
+    NodePerturbation,
+)
 from tfcredit.rules.paper import (
     ActivationAlignment,
     Backprop,
@@ -32,6 +40,7 @@ from tfcredit.rules.tracking import TrackingActivation, TrackingMirror
 
 __all__ = [
     "BRSF",
+    "DRTP",
     "FRSF",
     "USF",
     "ActivationAlignment",
@@ -43,10 +52,15 @@ __all__ = [
     "CalibratedActivation",
     "CalibratedMirror",
     "DirectFeedbackAlignment",
+    "DirectKolenPollack",
+    "DirectRule",
     "FeedbackAlignment",
+    "Frozen",
+    "FrozenBackprop",
     "InformationAlignment",
     "KolenPollack",
     "LocalDifferenceReconstruction",
+    "LowDimensionalFeedback",
     "LowRankFeedback",
     "NormalizedFeedbackAlignment",
     "PhaseFreeMirror",

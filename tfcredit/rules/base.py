@@ -32,9 +32,13 @@ class Rule:
             `update` renews with it; `None` (default) for a rule without them.
         start_angle: The angle to the first W that B starts at, in degrees; `None` (default) for a
             B that is drawn independently.
-        has_feedback_kernel: Whether errors travel through B at all (all but backprop and the rules
-            of `tfcredit.rules.network`).
-        sends_error: Whether an error leaves the layer downwards (all but the latter).
+        has_feedback_kernel: Whether errors travel through B at all (all but backprop, `frozen` and
+            the rules of `tfcredit.rules.network`).
+        sends_error: Whether an error leaves the layer downwards (all but those of
+            `tfcredit.rules.network`).
+        trains_kernel: Whether W learns at all (all but `frozen`).
+        feedback_rank: The rank of two thin factors that layers keep in the place of B; `None`
+            (default) for rules with a whole B, or without one.
         follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
         feedback_optimizer: Name and learning rate of the optimizer for B that the command line
             uses unless told otherwise; `None` where no optimizer updates B.
@@ -47,12 +51,20 @@ class Rule:
     start_angle: float | None = None
     has_feedback_kernel = True
     sends_error = True
+    trains_kernel = True
+    feedback_rank: int | None = None
     follows_forward = False
     feedback_optimizer: tuple[str, float] | None = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         deprecated.adapt(cls)
+
+    @property
+    def is_backprop(self) -> bool:
+        """True if the layer learns as its Keras layer does: W learns, of errors through W."""
+        other = self.has_feedback_kernel or self.feedback_rank is not None
+        return self.trains_kernel and self.sends_error and not other
 
     @property
     def learns(self) -> bool:

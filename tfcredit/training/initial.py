@@ -74,7 +74,8 @@ def _give_feedback(
     layer: FeedbackLayer, source: Mapping[str, np.ndarray], rules: Mapping[str, Rule]
 ) -> bool:
     """Give a layer the feedback kernel and the memory of its rule, or start them anew."""
-    own = {v.path: v for v in (layer.feedback_kernel, layer.rule_memory) if v is not None}
+    kept = layer.feedback_kernel, layer.rule_memory, *layer.feedback_factors
+    own = {v.path: v for v in kept if v is not None}
     if not own:
         return False
     fits = all(name in source and source[name].shape == tuple(v.shape) for name, v in own.items())
@@ -101,7 +102,7 @@ def _is_forward(name: str, variable) -> bool:
     """True for kernels, biases and statistics, which a network trained by backprop has too."""
     kind = name.rpartition("/")[2]
     is_number = keras.backend.is_float_dtype(keras.backend.standardize_dtype(variable.dtype))
-    return is_number and not kind.startswith("feedback_kernel") and kind != "rule_memory"
+    return is_number and not kind.startswith("feedback_") and kind != "rule_memory"
 
 
 def _check(

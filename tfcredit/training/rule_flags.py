@@ -8,7 +8,7 @@ from typing import Any
 from tfcredit import patterns, rules
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
-from tfcredit.rules import AlignmentInputs, AlignmentRule, Rule
+from tfcredit.rules import DRTP, AlignmentInputs, AlignmentRule, Rule
 from tfcredit.rules.registry import spelled
 from tfcredit.training.flags import settings
 from tfcredit.training.recipe import Recipe
@@ -54,6 +54,7 @@ def rule_of(recipe: Recipe) -> Rule | RulesByLayer:
         rule = rules.get(recipe.rule)
     else:
         rule = RulesByLayer({pattern: rules.get(name) for pattern, name in choices.items()})
+    _check_targets(recipe, rule)
     coefficients, inputs = settings(recipe, "coefficients"), settings(recipe, "inputs")
     stated = _parse_inputs(recipe.inputs)
     flags = [*coefficients, *(["inputs"] if stated else []), *(f"alignment_{i}" for i in inputs)]
@@ -93,6 +94,16 @@ def remade(
     if inputs:
         config["inputs"] = {**config.get("inputs", {}), **inputs}
     return type(rule).from_config(config | others)
+
+
+def _check_targets(recipe: Recipe, rule: Rule | RulesByLayer) -> None:
+    """Refuse smoothed labels where a rule needs to know the class."""
+    several = rule.choices.values() if isinstance(rule, RulesByLayer) else [rule]
+    if recipe.label_smoothing and any(isinstance(each, DRTP) for each in several):
+        raise UserError(
+            f"--label_smoothing={recipe.label_smoothing} and --rule={recipe.rule} contradict each "
+            "other: 'drtp' sends one-hot targets, which smoothed labels hide; leave the flag out."
+        )
 
 
 def _check_fits(

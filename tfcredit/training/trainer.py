@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
+from tfcredit.layers import DirectFeedback
 from tfcredit.layers.routing import without_alignment
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
@@ -71,6 +72,7 @@ class Trainer:
             "top5": keras.metrics.SparseTopKCategoricalAccuracy(top, "test_top5"),
         }
         self._aligned = [layer for layer in feedback_layers(network) if layer.rule.learns]
+        self._direct = [each for each in network.layers if isinstance(each, DirectFeedback)]
         self.optimizer.build(network.trainable_variables)
         for metric in (*self.metrics.values(), *self.test_metrics.values()):
             _build(metric, network.output_shape[-1])
@@ -124,7 +126,8 @@ class Trainer:
         l2 = tf.add_n([tf.zeros([]), *(v.regularizer(v) for v in decayed)])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
         for layer, loss in self.alignment_losses():
-            (by_error if layer.rule.scales_errors else by_kernel).append(loss)
+            needs_scale = layer not in self._direct and layer.rule.scales_errors
+            (by_error if needs_scale else by_kernel).append(loss)
         by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
         errors, kernels = rate * task + by_error, rate * l2 + by_kernel
@@ -140,7 +143,7 @@ class Trainer:
 
     def alignment_losses(self):
         """Each layer and its R of the training calls since the last step, one per call."""
-        for layer in self._aligned:
+        for layer in (*self._aligned, *self._direct):
             for loss in layer.alignment_losses:
                 yield layer, loss
 

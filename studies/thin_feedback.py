@@ -1,0 +1,121 @@
+"""Thin feedback: the time and the kept numbers of `low_dimensional_feedback` beside backprop's.
+
+    python -m studies thin_feedback
+
+A step is the forward pass, all errors and all gradients of three equal layers, without an optimizer
+and without a loss that would hide the products. All ranks of a network take turns with backprop and
+with a whole fixed B in one process; a ratio is that of one round, the median over the rounds is
+shown. Networks that the output file holds are not repeated.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.timing import median_ratios, timed
+from studies.study import Rows, Study
+from studies.table import Place, select
+from tfcredit import layers
+from tfcredit.records import markdown
+
+RANKS = [10, 20, 50, 100]
+RULES = ["backprop", "feedback_alignment", "low_rank_feedback"]
+RULES += [f"low_dimensional_feedback(rank={rank})" for rank in RANKS]
+NETWORKS = {
+    "dense 1024": (lambda **o: layers.Dense(1024, "relu", **o), (512, 1024)),
+    "dense 2048": (lambda **o: layers.Dense(2048, "relu", **o), (512, 2048)),
+    "conv 3x3, 256 channels": (
+        lambda **o: layers.Conv2D(256, 3, padding="same", activation="relu", **o),
+        (8, 14, 14, 256),
+    ),
+    "conv 1x1, 512 channels": (
+        lambda **o: layers.Conv2D(512, 1, activation="relu", **o),
+        (8, 14, 14, 512),
+    ),
+}
+"""Name -> a layer of it, and the shape of a batch."""
+DEPTH, STEPS = 3, 3
+FIELDS = ["network", "rule", "rounds", "ratio", "kept"]
+
+
+def network(name: str, rule: str) -> keras.Model:
+    """Some equal layers."""
+    make, shape = NETWORKS[name]
+    keras.utils.set_random_seed(0)
+    made = [make(rule=rule, seed=i) for i in range(DEPTH)]
+    return keras.Sequential([keras.Input(shape[1:]), *made])
+
+
+def step(model: keras.Model, shape: tuple[int, ...]) -> Callable[[], None]:
+    """A call that takes some steps."""
+    x = tf.constant(np.random.default_rng(0).normal(size=shape), "float32")
+
+    @tf.function(autograph=False)
+    def once():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = model(x, training=True)
+        sources = [x, *(v.value for v in model.trainable_variables)]
+        found = tape.gradient(y, sources, unconnected_gradients="zero")
+        return tf.add_n([tf.reduce_sum(each) for each in found])
+
+    def run():
+        for _ in range(STEPS):
+            once().numpy()
+
+    return run
+
+
+def kept(model: keras.Model) -> int:
+    """The numbers that are kept for feedback."""
+    own = [v for v in model.weights if v.name.startswith("feedback_")]
+    return sum(int(np.prod(v.shape)) for v in own)
+
+
+def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
+    """Every network."""
+    for name in flags.networks:
+        yield {"network": name, "rounds": flags.rounds}
+
+
+def measure(case: dict) -> list[dict]:
+    """The rows of a network."""
+    made = {rule: network(case["network"], rule) for rule in RULES}
+    shape = NETWORKS[case["network"]][1]
+    runs = {rule: timed(step(model, shape)) for rule, model in made.items()}
+    ratios = median_ratios(runs, "backprop", case["rounds"])
+    keras.backend.clear_session()
+    return [case | {"rule": r, "ratio": round(ratios[r], 3), "kept": kept(made[r])} for r in RULES]
+
+
+def table(rows: Rows) -> str:
+    """Ratios, and kept numbers per weight, as Markdown."""
+    lines = []
+    for rule in RULES:
+        cells = [_cell(select(rows, network=name, rule=rule), name) for name in NETWORKS]
+        lines.append([f"`{rule}`", *cells])
+    return markdown(["step / backprop, kept / weights", *NETWORKS], lines)
+
+
+def _cell(mine: Rows, name: str) -> str:
+    if not mine:
+        return "-"
+    weights = kept(network(name, "feedback_alignment"))
+    return f"{float(mine[0]['ratio']):.2f}, {int(mine[0]['kept']) / weights:.2f}"
+
+
+STUDY = Study(
+    "thin_feedback",
+    __doc__,
+    [(table, Place("thin_feedback", "docs/performance.md"))],
+    FIELDS,
+    cases,
+    measure,
+    flags={
+        "networks": {"nargs": "+", "default": list(NETWORKS), "choices": NETWORKS},
+        "rounds": {"type": int, "default": 9},
+    },
+)

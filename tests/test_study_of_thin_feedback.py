@@ -1,0 +1,17 @@
+"""The study of thin feedback: what is kept, and a table of measured rows."""
+
+from studies import thin_feedback as study
+from studies.table import as_text
+
+
+def test_rows_and_table(monkeypatch):
+    make, _ = study.NETWORKS["dense 1024"]
+    monkeypatch.setattr(study, "NETWORKS", {"dense 1024": (make, (2, 1024))})
+    rules = ["backprop", "feedback_alignment", "low_dimensional_feedback(rank=10)"]
+    monkeypatch.setattr(study, "RULES", rules)
+    rows = [as_text(row) for row in study.measure({"network": "dense 1024", "rounds": 1})]
+    weights = 3 * 1024 * 1024
+    assert [row["kept"] for row in rows] == ["0", str(weights), str(3 * 10 * 2048)]
+    assert rows[0]["ratio"] == "1.0" and all(float(row["ratio"]) > 0 for row in rows)
+    last = study.table(rows).splitlines()[-1]
+    assert last.startswith("| `low_dimensional_feedback(rank=10)` |") and last.endswith(", 0.02 |")

@@ -124,8 +124,8 @@ ENTRIES = {
         _entry(
             "optimizer",
             "--optimizer",
-            "gd is sgd. Keras has no swats, swrats and radam; for swats train with adam, then a "
-            "run from its weights (`--initial_weights`) with sgd",
+            "gd is sgd. For swats (swrats) train with adam (radam), then a run from its weights "
+            "(`--initial_weights`) with sgd",
         ),
         _entry("alignment_optimizer", "--feedback_optimizer"),
         _entry(

@@ -125,12 +125,13 @@ def test_flags_of_the_step_are_those_of_keras(name, options):
         assert np.abs(found - plain).max() > 1e-4
 
 
-def test_what_does_not_decay_is_in_the_config():
-    optimizer = optimizers.get("adam", 0.1, weight_decay=0.5, decay_vectors=False)
+@pytest.mark.parametrize("name", optimizers.names())
+def test_what_does_not_decay_is_in_the_config(name):
+    optimizer = optimizers.get(name, 0.1, weight_decay=0.5, decay_vectors=False)
     again = type(optimizer).from_config(optimizer.get_config())
     kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
     assert again._use_weight_decay(kernel) and not again._use_weight_decay(bias)
-    plain = optimizers.get("adam", 0.1, weight_decay=0.5)
+    plain = optimizers.get(name, 0.1, weight_decay=0.5)
     assert plain._use_weight_decay(bias) and "decay_vectors" not in plain.get_config()
 
 

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from tfcredit.errors import UserError
-from tfcredit.training import flags
+from tfcredit.training import contradictions, flags
 from tfcredit.training.flags import flag
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -369,106 +368,7 @@ class Recipe:
 
     def __post_init__(self):
         flags.check(self)
-        for contradictory, first, second, reason in self._contradictions():
-            if contradictory:
-                told = [f"--{name}={getattr(self, name)}" for name in (first, second)]
-                told = [text.removesuffix("=True") for text in told]
-                raise UserError(f"{' and '.join(told)} contradict each other: {reason}.")
-
-    def _contradictions(self) -> list[tuple[bool, str, str, str]]:
-        """True if two flags contradict each other, the flags, and what to do about it."""
-        parts = self.accumulation_steps
-        return [
-            (
-                self.epochs is not None and self.steps is not None,
-                *("epochs", "steps"),
-                "both give the length of the run; leave one out",
-            ),
-            (
-                self.initial_head == "drop" and self.initial_weights is None,
-                *("initial_head", "initial_weights"),
-                "there is no last layer to drop; leave it out, or name a file or run",
-            ),
-            (
-                self.overwrite and self.resume != "never",
-                *("overwrite", "resume"),
-                "one deletes the run that the other continues",
-            ),
-            (
-                self.deterministic and self.jit_compile,
-                *("deterministic", "jit_compile"),
-                "TensorFlow turns XLA off in deterministic mode",
-            ),
-            (
-                self.mode in ("evaluate", "export") and self.overwrite,
-                *("mode", "overwrite"),
-                "there would be nothing left to read",
-            ),
-            (
-                self.batch_size is not None and self.batch_size % parts != 0,
-                *("accumulation_steps", "batch_size"),
-                "the parts of a batch must be equal",
-            ),
-            (
-                self.alignment_every > 1 and self.alternate_steps > 0,
-                *("alignment_every", "alternate_steps"),
-                "both choose the steps of the alignment",
-            ),
-            (
-                self.noise == "none" and self.noise_variance > 0,
-                *("noise", "noise_variance"),
-                "choose --noise=normal or uniform",
-            ),
-            (
-                self.coefficient_start >= self.coefficient_stop,
-                *("coefficient_start", "coefficient_stop"),
-                "the start must come before the stop",
-            ),
-            *self._contradictions_of_the_step(),
-            (
-                self.early_stopping is not None and self.mode == "train",
-                *("early_stopping", "mode"),
-                "nothing is evaluated before the end; leave one out",
-            ),
-            (
-                self.evaluate_first and self.mode == "train",
-                *("evaluate_first", "mode"),
-                "one evaluates, the other does not; leave one out",
-            ),
-        ]
-
-    def _contradictions_of_the_step(self) -> list[tuple[bool, str, str, str]]:
-        """As `_contradictions`, of the flags that say how gradients become steps."""
-        bounds = ("clipnorm", "global_clipnorm", "clipvalue")
-        given = [name for name in bounds if getattr(self, name) is not None]
-        own = self.feedback_noise not in (None, "none")
-        return [
-            (
-                len(given) > 1,
-                *(given if len(given) > 1 else bounds)[:2],
-                "an optimizer clips in one way; leave one out",
-            ),
-            (
-                not own and (self.feedback_noise_variance or 0) > 0,
-                *("feedback_noise", "feedback_noise_variance"),
-                "choose --feedback_noise=normal or uniform",
-            ),
-            (
-                own and not self.feedback_noise_variance,
-                *("feedback_noise", "feedback_noise_variance"),
-                "state the variance of the noise, above 0",
-            ),
-            (
-                self.feedback_noise is not None and self.noise_variables == "feedback",
-                *("feedback_noise", "noise_variables"),
-                "both say what noise the feedback kernels get; leave one out",
-            ),
-            (
-                self.ema_momentum is not None and self.optimizer.lower() == "schedulefreeadamw",
-                *("ema_momentum", "optimizer"),
-                "this optimizer averages the weights already; leave one out",
-            ),
-        ]
+        contradictions.check(self)
 
     def flagfile(self) -> str:
         """Write the recipe as a flagfile.

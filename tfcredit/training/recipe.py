@@ -219,56 +219,57 @@ class Recipe:
         at_least=0.0,
         at_most=1.0,
     )
-    noise: str = flag(
-        "none",
-        "Training",
-        "distribution of noise to add to updates",
-        choices=("none", "normal", "uniform"),
-    )
-    noise_variance: float = flag(0.0, "Training", "variance of that noise", at_least=0.0)
-    noise_variables: str = flag(
-        "all", "Training", "variables that get that noise", choices=("all", "feedback")
-    )
-    feedback_noise: str | None = flag(
-        None,
-        "Training",
-        "distribution of noise of --feedback_optimizer's own; default: as --noise",
-        choices=("none", "normal", "uniform"),
-    )
-    feedback_noise_variance: float | None = flag(
-        None, "Training", "variance of --feedback_noise", at_least=0.0
-    )
-    clipnorm: float | None = flag(
-        None,
-        "Training",
-        "largest norm of the gradient of each forward weight, summed over all replicas",
-        above=0.0,
-    )
-    global_clipnorm: float | None = flag(
-        None, "Training", "largest norm of all these gradients together", above=0.0
-    )
-    clipvalue: float | None = flag(
-        None, "Training", "largest number in each of these gradients", above=0.0
-    )
-    weight_decay: float | None = flag(
-        None,
-        "Training",
-        "decoupled decay of forward kernels, times the learning rate; default: the optimizer's",
-        at_least=0.0,
-    )
-    ema_momentum: float | None = flag(
-        None,
-        "Training",
-        "evaluate and keep moving averages of the weights, of this momentum such as 0.999",
-        above=0.0,
-        below=1.0,
-    )
     early_stopping: int | None = flag(
         None,
         "Training",
         "stop after so many epochs without a better top-1 of the validation images, if there are "
         "such, else of the test images",
         at_least=1,
+    )
+
+    noise: str = flag(
+        "none",
+        "Updates",
+        "distribution of noise to add to updates",
+        choices=("none", "normal", "uniform"),
+    )
+    noise_variance: float = flag(0.0, "Updates", "variance of that noise", at_least=0.0)
+    noise_variables: str = flag(
+        "all", "Updates", "variables that get that noise", choices=("all", "feedback")
+    )
+    feedback_noise: str | None = flag(
+        None,
+        "Updates",
+        "distribution of noise of --feedback_optimizer's own; default: as --noise",
+        choices=("none", "normal", "uniform"),
+    )
+    feedback_noise_variance: float | None = flag(
+        None, "Updates", "variance of --feedback_noise", at_least=0.0
+    )
+    clipnorm: float | None = flag(
+        None,
+        "Updates",
+        "largest norm of the gradient of each forward weight, summed over all replicas",
+        above=0.0,
+    )
+    global_clipnorm: float | None = flag(
+        None, "Updates", "largest norm of all these gradients together", above=0.0
+    )
+    clipvalue: float | None = flag(
+        None, "Updates", "largest number in each of these gradients", above=0.0
+    )
+    weight_decay: float | None = flag(
+        None,
+        "Updates",
+        "decoupled decay of forward kernels, times the learning rate; default: the optimizer's",
+        at_least=0.0,
+    )
+    ema_momentum: float | None = flag(
+        None,
+        "Updates",
+        "evaluate and keep moving averages of the weights, of this momentum such as 0.999",
+        above=0.0,
+        below=1.0,
     )
 
     run_dir: str | None = flag(

@@ -12,7 +12,7 @@ from tests.pages import ROOT
 from tests.training.test_strategies import ports
 
 EXAMPLES = ROOT / "examples"
-SCRIPTS = ["own_images.sh", "fine_tune.py", "own_rule.py", "two_workers.sh"]
+SCRIPTS = ["own_images.sh", "fine_tune.py", "own_rule.py", "two_workers.sh", "slurm.sbatch"]
 
 
 def run(name, *arguments, **environment):

@@ -348,11 +348,19 @@ class Recipe:
     workers: str | None = flag(
         None,
         "Device",
-        "host:port,host:port of all workers, the same list on each; default: TF_CONFIG's",
+        "host:port,host:port of all workers, the same list on each, or node[1-4]:port; "
+        "default: TF_CONFIG's or SLURM's",
         scope="once",
     )
     worker: int | None = flag(
         None, "Device", "index of this worker in --workers", at_least=0, scope="once"
+    )
+    wait_for_workers: float = flag(
+        300.0,
+        "Device",
+        "seconds that workers wait for each other at the start",
+        above=0.0,
+        scope="start",
     )
     tpu: str | None = flag(None, "Device", "local (on a TPU VM) or the TPU's name", scope="start")
     steps_per_execution: int | None = flag(

@@ -2,19 +2,16 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import tensorflow as tf
 
 from tfcredit.errors import UserError
+from tfcredit.training import workers
 from tfcredit.training.recipe import Recipe
 
 MAX_CPU_REPLICAS = 8
 """Logical devices that a machine without GPU may be cut into, to try replicas out."""
-START_SECONDS = 300
-"""The time that workers wait for each other at the start."""
 COLLECTIVE_SECONDS = 60
 """The time that a worker waits for the others in one exchange before it takes them for lost."""
 
@@ -22,11 +19,12 @@ COLLECTIVE_SECONDS = 60
 def make(recipe: Recipe) -> tf.distribute.Strategy:
     """The strategy that the flags ask for. Call it before anything else computes.
 
-    `auto` takes several workers if TF_CONFIG or --workers tells of some, a TPU if --tpu names one,
-    all GPUs if there are several, and else one device.
+    `auto` takes several workers if --workers, TF_CONFIG or a SLURM step of several tasks tells of
+    some, a TPU if --tpu names one, all GPUs if there are several, and else one device.
 
     Args:
-        recipe: The recipe; read are `strategy`, `num_replicas`, `workers`, `worker`, `tpu`.
+        recipe: The recipe; read are `strategy`, `num_replicas`, `tpu` and the flags of
+            workers.
 
     Returns:
         TensorFlow's default strategy for one device.
@@ -67,7 +65,7 @@ def _require(condition: bool, recipe: Recipe, flags: str, strategy: str) -> None
 def _chosen(recipe: Recipe) -> str:
     if recipe.strategy != "auto":
         return recipe.strategy
-    if recipe.workers or len(_cluster(os.environ.get("TF_CONFIG", "{}"))) > 1:
+    if workers.are_told(recipe):
         return "multi_worker"
     if recipe.tpu is not None:
         return "tpu"
@@ -103,77 +101,14 @@ def _mirrored(recipe: Recipe) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(wanted)])
 
 
-def _cluster(text: str) -> list[str]:
-    """Read the environment variable TF_CONFIG.
-
-    Args:
-        text: Its value.
-
-    Returns:
-        The addresses of the workers; none where it describes no cluster.
-
-    Raises:
-        UserError: It is not what TensorFlow expects.
-    """
-    example = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
-    try:
-        config = json.loads(text)
-        workers = config.get("cluster", {}).get("worker", [])
-        index = int(config.get("task", {}).get("index", 0))
-        known = {"worker"} >= set(config.get("cluster", {}))
-        fits = known and config.get("task", {}).get("type", "worker") == "worker"
-        fits &= all(isinstance(w, str) and ":" in w for w in workers)
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"TF_CONFIG={text!r} can't be read: it must look like {example}.") from None
-    if not fits or (workers and not 0 <= index < len(workers)):
-        raise UserError(
-            f"TF_CONFIG={text!r} describes no worker of a cluster of workers: it must look like "
-            f"{example}, with an index below the number of workers and the same list everywhere."
-        )
-    return workers
-
-
 def _multi_worker(recipe: Recipe) -> tf.distribute.Strategy:
-    if recipe.workers:
-        workers = recipe.workers.split(",")
-        if recipe.worker is None:
-            raise UserError(f"--workers={recipe.workers} needs --worker, this one's place in it.")
-        task = {"type": "worker", "index": recipe.worker}
-        text = json.dumps({"cluster": {"worker": workers}, "task": task})
-    else:
-        text = os.environ.get("TF_CONFIG", "{}")
-    workers = _cluster(text)
-    if not workers:
-        raise UserError(
-            "--strategy=multi_worker, but neither --workers=host:port,host:port --worker=INDEX nor "
-            "the environment variable TF_CONFIG tells which machines take part: give one of them."
-        )
-    os.environ["TF_CONFIG"] = text  # where TensorFlow looks
+    addresses, index = workers.find(recipe)
+    task = {"type": "worker", "index": index}
+    cluster = {"cluster": {"worker": addresses}, "task": task}
+    os.environ["TF_CONFIG"] = json.dumps(cluster)  # where TensorFlow looks
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=COLLECTIVE_SECONDS)
-    index = int(json.loads(text).get("task", {}).get("index", 0))
-    with _deadline(
-        START_SECONDS,
-        f"worker {index} ({workers[index]}) waited {START_SECONDS} s for the other workers "
-        f"({', '.join(workers)}): start all of them, and check names, ports and firewalls.",
-    ):
+    with workers.awaited(addresses, index, recipe.wait_for_workers):
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-
-
-@contextmanager
-def _deadline(seconds: float, message: str):
-    """End the process with exit code 2 if the block takes longer; TensorFlow would wait forever."""
-
-    def give_up():
-        os.write(2, f"tfcredit: {message}\n".encode())
-        os._exit(2)
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _tpu(recipe: Recipe) -> tf.distribute.Strategy:

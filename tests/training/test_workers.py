@@ -123,7 +123,7 @@ def test_a_missing_worker_ends_the_others():
         started = time.monotonic()
         _, told = process.communicate(timeout=30)
     assert process.returncode == 2 and time.monotonic() - started < 10
-    assert f"waited 2 s for the other workers, and localhost:{missing} doesn't answer" in told
+    assert f"waited 2 s for the other workers; localhost:{missing} does not answer" in told
     assert str(present) not in told and "Traceback" not in told
 
 
@@ -164,7 +164,7 @@ def test_a_run_names_the_worker_that_is_missing(tmp_path):
         timeout=120,
     )
     assert done.returncode == 2, done.stderr
-    assert f"localhost:{missing} doesn't answer" in done.stderr and "Traceback" not in done.stderr
+    assert f"localhost:{missing} does not answer" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

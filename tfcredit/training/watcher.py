@@ -21,13 +21,13 @@ def main() -> None:
         if not sys.stdin.readline():
             _say(f"{task['name']} was stopped while it waited for the other workers.")
         return
-    missing = [each for each in task["others"] if not _answers(each)]
-    listed = ", ".join(missing or task["others"])
-    reason = "don't answer" if len(missing or task["others"]) > 1 else "doesn't answer"
-    if not missing:
-        reason = "did not join"
+    silent = [each for each in task["others"] if not _answers(each)]
+    listed = ", ".join(silent or task["others"])
+    lacking = (
+        "do not answer" if len(silent) > 1 else "does not answer" if silent else "did not join"
+    )
     _say(
-        f"{task['name']} waited {task['seconds']:g} s for the other workers, and {listed} {reason}: "
+        f"{task['name']} waited {task['seconds']:g} s for the other workers; {listed} {lacking}: "
         "start all of them, and check names, ports and firewalls."
     )
     with contextlib.suppress(ProcessLookupError):

@@ -266,6 +266,7 @@ def kept(monkeypatch, tmp_path):
     return found
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("layout", IN_PLACE)
 def test_the_index_is_kept_and_follows_changes(samples, reference, tmp_path, kept, layout):
     root = shutil.copytree(samples[layout], tmp_path / "copy")

@@ -8,14 +8,12 @@ Prints a line of a Markdown table for each way of preprocessing; the median of t
 "Per core" divides by the processor time that was used, so other programs disturb it little.
 
 `--layouts` reads the same JPEGs in turn from each layout of ImageNet, and compares with decoding
-random parts of them alone (`tf.io.decode_and_crop_jpeg`), with decoding and resizing, and, where
-torch and torchvision are installed, with `ImageFolder` and `RandomResizedCrop` behind a
-`DataLoader` without workers. "Of decoding" is the median of the rounds' ratios per core.
+random parts of them alone (`tf.io.decode_and_crop_jpeg`), and with decoding and resizing. "Of
+decoding" is the median of the rounds' ratios per core.
 """
 
 import argparse
 import functools
-import importlib.util
 import itertools
 import os
 import platform
@@ -200,33 +198,10 @@ def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
         )
         if resizes:
             image = tf.image.resize(image, [SIZE, SIZE])
-        return tf.shape(image)[0]
+        return tf.cast(image[0, 0, 0], tf.float32)  # a shape would need no pixels
 
     numbers = tf.data.Dataset.range(2**62)
     return numbers.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
-
-
-def torchvision_batches(folder: Path) -> Iterable:
-    """What people compare with.
-
-    Args:
-        folder: Of folders by class.
-
-    Returns:
-        Batches of one epoch.
-    """
-    import torch
-    from torchvision import datasets, transforms
-
-    torch.set_num_threads(1)
-    steps = [
-        transforms.RandomResizedCrop(SIZE),
-        transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(),
-        transforms.Normalize(preprocessing.MEAN, preprocessing.STD),
-    ]
-    images = datasets.ImageFolder(folder, transforms.Compose(steps))
-    return torch.utils.data.DataLoader(images, BATCH, shuffle=True)
 
 
 def layouts(seconds: float, rounds: int) -> Iterator[dict]:
@@ -249,10 +224,6 @@ def layouts(seconds: float, rounds: int) -> Iterator[dict]:
         for layout in READ:
             data = imagenet.build(Path(folder, layout), shuffle_buffer=256)
             ways[layout] = functools.partial(data.train, BATCH, 0, 0)
-        if importlib.util.find_spec("torchvision"):
-            ways["torchvision"] = functools.partial(
-                torchvision_batches, Path(folder, "folders", "train")
-            )
         found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(rounds):
             for way, make in ways.items():

@@ -47,10 +47,9 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(samples):
-    """Two epochs and the evaluation of the folders by synset."""
+    """An epoch and the evaluation of the folders by synset."""
     found = build(samples["folders"])
-    epochs = [batches(found.train(4, seed=0, epoch=epoch)) for epoch in (0, 1)]
-    return epochs, batches(found.evaluation(4))
+    return batches(found.train(4, seed=0, epoch=1)), batches(found.evaluation(4))
 
 
 @pytest.mark.parametrize("layout", IN_PLACE)
@@ -59,9 +58,8 @@ def test_each_layout_gives_the_same_batches(samples, reference, layout):
     assert (found.name, found.classes) == ("imagenet", 1000)
     assert (found.train_examples, found.test_examples) == (15, 6)
     assert "IMAGENET, because" in found.chosen_because
-    epochs, evaluated = reference
-    for epoch, expected in enumerate(epochs):
-        assert_same(batches(found.train(4, seed=0, epoch=epoch)), expected)
+    trained, evaluated = reference
+    assert_same(batches(found.train(4, seed=0, epoch=1)), trained)
     assert_same(batches(found.evaluation(4)), evaluated)
     assert not found.corrupt
 
@@ -96,7 +94,7 @@ def test_archives_are_read_in_place(tmp_path, reference, monkeypatch):
 
     monkeypatch.setattr(archives, "index_validation", numbered)
     found = build(root)
-    assert_same(batches(found.train(4, seed=0, epoch=0)), reference[0][0])
+    assert_same(batches(found.train(4, seed=0, epoch=1)), reference[0])
     assert_same(batches(found.evaluation(4)), reference[1])
 
 
@@ -105,7 +103,11 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("layout", "buffer"),
-    [("zip", 15), ("parquet", 4), *(pytest.param("parquet", n, marks=SLOW) for n in (7, 15))],
+    [
+        ("parquet", 4),
+        *(pytest.param("parquet", buffer, marks=SLOW) for buffer in (7, 15)),
+        pytest.param("zip", 15, marks=SLOW),
+    ],
 )
 def test_resume_and_hosts_are_exact(samples, layout, buffer):
     found = build(samples[layout], shuffle_buffer=buffer)
@@ -160,20 +162,19 @@ def test_shards_of_the_same_images_in_the_same_order_give_the_same_weights(sampl
                     feature["image/class/label"].int64_list.value[0] = picture.label + 1
                     writer.write(example.SerializeToString())
     weights = []
-    for root in (samples["folders"], samples["webdataset"], tmp_path):
+    for root in (samples["folders"], tmp_path):
         keras.utils.set_random_seed(1)
         found = build(root)
         model = models.get("fc", found.classes, found.input_shape, rule="feedback_alignment")
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("sgd", loss)
-        for epoch in (0, 1):
-            model.fit(found.train(5, seed=0, epoch=epoch), shuffle=False, verbose=0)
+        model.fit(found.train(5, seed=0, epoch=1), shuffle=False, verbose=0)
         weights.append(model.get_weights())
     for other in weights[1:]:
         assert_same([weights[0]], [other])
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("layout", ["webdataset", *IN_PLACE[:-1]])
 def test_a_step_is_trained_with_one_command(samples, tmp_path, layout):
     flags = ["--dataset=imagenet", f"--data_dir={samples[layout]}", f"--run_dir={tmp_path / 'run'}"]
@@ -266,6 +267,7 @@ def kept(monkeypatch, tmp_path):
     return found
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("layout", IN_PLACE)
 def test_the_index_is_kept_and_follows_changes(samples, reference, tmp_path, kept, layout):
     root = shutil.copytree(samples[layout], tmp_path / "copy")
@@ -273,7 +275,7 @@ def test_the_index_is_kept_and_follows_changes(samples, reference, tmp_path, kep
     assert not any(kept)
     found = build(root)
     assert kept[-1] and found.train_examples == 15
-    assert_same(batches(found.train(4, seed=0, epoch=0)), reference[0][0])
+    assert_same(batches(found.train(4, seed=0, epoch=1)), reference[0])
     (file,) = root.rglob(cache.NAME)
     kept.clear()
     there = [path for path in root.rglob("*") if path != file]

@@ -191,7 +191,7 @@ STUDY = Study(
     flags={
         "figure": {"type": pathlib.Path, "default": ROOT / "docs" / "transport_budget.svg"},
         "networks": {"nargs": "+", "default": NETWORKS, "choices": local_rules.NETWORKS},
-        "steps": {"type": int, "default": 930},
+        "steps": {"type": int, "default": 310},
         "seeds": {"type": int, "default": 3},
     },
 )

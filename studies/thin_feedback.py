@@ -5,7 +5,8 @@
 A step is the forward pass, all errors and all gradients of three equal layers, without an optimizer
 and without a loss that would hide the products. All ranks of a network take turns with backprop and
 with a whole fixed B in one process; a ratio is that of one round, the median over the rounds is
-shown. Networks that the output file holds are not repeated.
+kept: of wall-clock time, and of the processors' time, which the table shows, as other work on the
+machine changes it less. Networks that the output file holds are not repeated.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.timing import median_ratios, timed
+from benchmarks.timing import clocked, interleave, summary
 from studies.study import Rows, Study
 from studies.table import Place, select
 from tfcredit import layers
@@ -38,7 +39,7 @@ NETWORKS = {
 }
 """Name -> a layer of it, and the shape of a batch."""
 DEPTH, STEPS = 3, 3
-FIELDS = ["network", "rule", "rounds", "ratio", "kept"]
+FIELDS = ["network", "rule", "rounds", "wall_ratio", "cpu_ratio", "kept"]
 
 
 def network(name: str, rule: str) -> keras.Model:
@@ -85,10 +86,17 @@ def measure(case: dict) -> list[dict]:
     """The rows of a network."""
     made = {rule: network(case["network"], rule) for rule in RULES}
     shape = NETWORKS[case["network"]][1]
-    runs = {rule: timed(step(model, shape)) for rule, model in made.items()}
-    ratios = median_ratios(runs, "backprop", case["rounds"])
+    runs = {rule: clocked(step(model, shape)) for rule, model in made.items()}
+    seconds = interleave(runs, case["rounds"])
+    rows = []
+    for rule in RULES:
+        row = case | {"rule": rule, "kept": kept(made[rule])}
+        for index, name in enumerate(("wall_ratio", "cpu_ratio")):
+            pair = ([each[index] for each in seconds[r]] for r in (rule, "backprop"))
+            row[name] = round(summary(*pair)["ratio"], 3)
+        rows.append(row)
     keras.backend.clear_session()
-    return [case | {"rule": r, "ratio": round(ratios[r], 3), "kept": kept(made[r])} for r in RULES]
+    return rows
 
 
 def table(rows: Rows) -> str:
@@ -104,7 +112,7 @@ def _cell(mine: Rows, name: str) -> str:
     if not mine:
         return "-"
     weights = kept(network(name, "feedback_alignment"))
-    return f"{float(mine[0]['ratio']):.2f}, {int(mine[0]['kept']) / weights:.2f}"
+    return f"{float(mine[0]['cpu_ratio']):.2f}, {int(mine[0]['kept']) / weights:.2f}"
 
 
 STUDY = Study(

@@ -137,7 +137,7 @@ def _number(rows: Rows, name: str) -> str:
 def draw(rows: Rows) -> Figure:
     """Gaps over bits, a panel for each network; rules that move none are lines."""
     networks = [name for name in NETWORKS if select(rows, network=name)]
-    figure = Figure(figsize=(3.6 * len(networks), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(6.4, 3.6 * len(networks)), 3.8), layout="constrained")
     axes = figure.subplots(1, len(networks), squeeze=False, sharey=True)[0]
     for panel, network in zip(axes, networks, strict=True):
         plots.fade(panel)
@@ -191,7 +191,7 @@ STUDY = Study(
     flags={
         "figure": {"type": pathlib.Path, "default": ROOT / "docs" / "transport_budget.svg"},
         "networks": {"nargs": "+", "default": NETWORKS, "choices": local_rules.NETWORKS},
-        "steps": {"type": int, "default": 930},
+        "steps": {"type": int, "default": 310},
         "seeds": {"type": int, "default": 3},
     },
 )

@@ -12,6 +12,7 @@ def test_rows_and_table(monkeypatch):
     rows = [as_text(row) for row in study.measure({"network": "dense 1024", "rounds": 1})]
     weights = 3 * 1024 * 1024
     assert [row["kept"] for row in rows] == ["0", str(weights), str(3 * 10 * 2048)]
-    assert rows[0]["ratio"] == "1.0" and all(float(row["ratio"]) > 0 for row in rows)
+    for name in ("wall_ratio", "cpu_ratio"):
+        assert rows[0][name] == "1.0" and all(float(row[name]) > 0 for row in rows)
     last = study.table(rows).splitlines()[-1]
     assert last.startswith("| `low_dimensional_feedback(rank=10)` |") and last.endswith(", 0.02 |")

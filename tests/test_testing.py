@@ -12,7 +12,7 @@ from tests.conformance.descriptors import LAYERS, RULES, WITHOUT_B, layer
 from tests.crossing import crossed
 from tfcredit import layers, primitives, rules
 from tfcredit.errors import UserError
-from tfcredit.testing import check_rule
+from tfcredit.testing import _measured, check_rule
 
 ROOT = Path(__file__).parents[1]
 READS = {
@@ -69,6 +69,77 @@ def test_costs_are_those_of_the_closed_forms():
     assert count == {"op": 0, "op_transpose": 1, "hebbian": 1}
     assert check_rule("kolen_pollack").products["hebbian"] == 0
     assert check_rule("activation_alignment").products == {"op": 1, "op_transpose": 0, "hebbian": 1}
+
+
+def op(state, b=None):
+    return state.connection.op(state.x, state.feedback_kernel if b is None else b)
+
+
+def back(state, y, kernel):
+    return state.connection.op_transpose(y, kernel, tf.shape(state.x))
+
+
+def hebbian(state, x, y):
+    return state.connection.hebbian(x, y, state.feedback_kernel.shape)
+
+
+# Loss or gradient of a rule -> why it is not local; those of one name teach B alike.
+SPELLINGS = {
+    "amp, as a loss": ("loss", lambda s: -tf.reduce_sum(s.y * op(s)), ()),
+    "amp, by H": ("loss", lambda s: -tf.reduce_sum(s.feedback_kernel * hebbian(s, s.x, s.y)), ()),
+    "null, as a loss": (
+        "loss",
+        lambda s: tf.nn.l2_loss(back(s, s.y, s.feedback_kernel)),
+        (),
+    ),
+    "null, with B forward": (
+        "loss",
+        lambda s: 0.5 * tf.reduce_sum(s.y * op2(s)),
+        (),
+    ),
+    "sparse, as a loss": ("loss", lambda s: tf.nn.l2_loss(op(s)), ("op(.; B)",)),
+    "sparse, by H": ("gradient", lambda s: hebbian(s, s.x, op(s)), ("op(.; B)",)),
+    "W backward, as a loss": (
+        "loss",
+        lambda s: tf.reduce_sum(
+            s.y**2 * s.connection.op(back(s, s.y, s.feedback_kernel), s.kernel)
+        ),
+        ("W", "opT(.; W)"),
+    ),
+    "W backward": (
+        "gradient",
+        lambda s: hebbian(s, back(s, s.y, s.kernel), s.y),
+        ("W", "opT(.; W)"),
+    ),
+    "signs of B forward": ("gradient", lambda s: hebbian(s, s.x, tf.sign(op(s))), ("op(.; B)",)),
+}
+
+
+def op2(state):
+    """B forward on what B gives backward."""
+    down = back(state, state.y, state.feedback_kernel)
+    return state.connection.op(down, state.feedback_kernel)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_locality_is_of_what_teaches_b_not_of_how_it_is_written(name):
+    kind, value, reasons = SPELLINGS[name]
+
+    def loss(self, state):
+        return value(state)
+
+    def gradient(self, state, dy, dw):
+        return value(state)
+
+    rule = made({"loss": loss, "gradient": gradient}[kind])
+    assert _measured(rule)[1] == reasons
+
+
+def test_the_cost_of_a_loss_has_its_gradient():
+    def loss(self, state):
+        return -tf.reduce_sum(state.y * op(state))
+
+    assert _measured(made(loss))[2] == {"op": 1, "op_transpose": 0, "hebbian": 1}
 
 
 def test_the_page_of_new_rules_is_true():

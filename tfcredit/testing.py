@@ -305,25 +305,38 @@ def _check_saving(rule):
 class _Watch(Connection):
     """A connection that counts its products and knows W among the kernels.
 
+    A rule is judged by what teaches B, not by how it is written: in the loss -<y, op(x; B)> the
+    value of op(x; B) plays no part in the gradient. So products that no synapse has can be shaken:
+    a rule whose effect changes with them needs them.
+
     Args:
         inner: The connection.
         w: W, with which `op` of `shown` is computed: that a neuron does, it is no reading of W.
         shown: What the rule sees for W.
+        shaken: "op(.; B)" or "opT(.; W)", whose values are to be wrong; `None` for neither.
     """
 
-    def __init__(self, inner: Connection, w: tf.Tensor, shown: tf.Tensor):
-        self.inner, self.w, self.shown = inner, w, shown
+    def __init__(
+        self, inner: Connection, w: tf.Tensor, shown: tf.Tensor, shaken: str | None = None
+    ):
+        self.inner, self.w, self.shown, self.shaken = inner, w, shown, shaken
         self.samples = {"op": 0.0, "op_transpose": 0.0, "hebbian": 0.0}
-        self.reasons = set()
 
     def op(self, x, kernel):
-        return self.inner.op(x, self._forward(x, kernel))
+        if np.ptp(kernel) == 0:  # counts positions (`rules.geometry`): neither W nor B
+            return self.inner.op(x, kernel)
+        self.samples["op"] += len(x) / _BATCH
+        if np.array_equal(kernel, self.shown):
+            return self._forward(x, kernel)
+        return self._shaken_by("op(.; B)")(self.inner.op(x, self._counted(x, kernel)))
 
     def op_transpose(self, y, kernel, input_shape):
         self.samples["op_transpose"] += len(y) / _BATCH
         if np.array_equal(kernel, self.shown):
-            self.reasons.add("opT(.; W)")
-        return self.inner.op_transpose(y, kernel, input_shape)
+            value = self.inner.op_transpose(y, kernel, input_shape)
+            return self._shaken_by("opT(.; W)")(value)
+        y = self._with_backward(y, self._shaken_by("op(.; B)"))
+        return self.inner.op_transpose(y, self._counted(y, kernel), input_shape)
 
     def hebbian(self, x, y, kernel_shape):
         self.samples["hebbian"] += len(x) / _BATCH
@@ -333,19 +346,43 @@ class _Watch(Connection):
         return self.inner.axes(kernel_shape)
 
     def on_fields(self, kernel_shape):
-        fields = _Watch(self.inner.on_fields(kernel_shape), self.w, self.shown)
-        fields.samples, fields.reasons = self.samples, self.reasons
+        inner = self.inner.on_fields(kernel_shape)
+        fields = _Watch(inner, self.w, self.shown, self.shaken)
+        fields.samples = self.samples
         return fields
 
-    def _forward(self, x, kernel):
-        """The kernel that a forward product of this one really has."""
-        if np.ptp(kernel) == 0:  # counts positions (`rules.geometry`): neither W nor B
-            return kernel
-        self.samples["op"] += len(x) / _BATCH
-        if np.array_equal(kernel, self.shown):
-            return self.w
-        self.reasons.add("op(.; B)")
-        return kernel
+    def _forward(self, x, shown):
+        """W forward; the gradient of an x that depends on B comes back through what is shown."""
+
+        def backward(dy):
+            return self._shaken_by("opT(.; W)")(self.inner.op_transpose(dy, shown, tf.shape(x)))
+
+        return tf.custom_gradient(lambda x: (self.inner.op(x, self.w), backward))(x)
+
+    def _shaken_by(self, what: str):
+        """A function that makes the value of a product wrong, if it is one that is shaken."""
+
+        def shake(value):
+            if self.shaken != what:
+                return value
+            noise = tf.random.stateless_normal(tf.shape(value), [1, 2], dtype=value.dtype)
+            return value + 3.0 * noise
+
+        return shake
+
+    def _counted(self, x, kernel):
+        """A kernel whose gradient counts as the Hebbian product that it is."""
+
+        def count(gradient):
+            self.samples["hebbian"] += len(x) / _BATCH
+            return gradient
+
+        return self._with_backward(kernel, count)
+
+    @staticmethod
+    def _with_backward(value, change):
+        """A tensor whose gradient is changed."""
+        return tf.custom_gradient(lambda value: (tf.identity(value), change))(value)
 
 
 def _measured(rule):
@@ -354,8 +391,8 @@ def _measured(rule):
     state, dy = _state(rule, connection, shape, kernel_shape)
     other, other_dy = _state(rule, connection, shape, kernel_shape, seed=5)
 
-    def run(dy=dy, **changes):
-        watch = _Watch(connection, state.kernel, changes.get("kernel", state.kernel))
+    def run(dy=dy, shaken=None, **changes):
+        watch = _Watch(connection, state.kernel, changes.get("kernel", state.kernel), shaken)
         seen = dataclasses.replace(state, connection=watch, **changes)
         seen = _perturbed(rule, seen, "a dense layer")
         watch.samples.update(dict.fromkeys(watch.samples, 0.0))  # That product is the layer's.
@@ -374,16 +411,16 @@ def _measured(rule):
         "W": {"kernel": other.kernel},
         "B": {"feedback_kernel": other.feedback_kernel},
     }
-    reads = frozenset(
-        name
-        for step in steps
-        for name, changes in alterations.items()
-        if not _equal(run(step=step)[0], run(step=step, **changes)[0])
-    )
-    reasons = sorted(watch.reasons | ({"W"} & reads))
+
+    def matters(**changes) -> bool:
+        return any(not _equal(run(step=s)[0], run(step=s, **changes)[0]) for s in steps)
+
+    reads = frozenset(name for name, changes in alterations.items() if matters(**changes))
+    reasons = {"W"} & reads
+    reasons |= {what for what in ("op(.; B)", "opT(.; W)") if matters(shaken=what)}
     products = dict(watch.samples)
     products["hebbian"] -= 1.0  # It is dW, which the layer has.
-    return reads, tuple(reasons), products
+    return reads, tuple(sorted(reasons)), products
 
 
 def _equal(effects, others):

@@ -8,6 +8,7 @@ from tests.conformance.descriptors import RULES
 from tests.crossing import crossed
 from tfcredit import convert, layers, models, rules
 from tfcredit.errors import UserError
+from tfcredit.primitives import amp, decay
 
 L = keras.layers
 
@@ -162,6 +163,18 @@ def test_rules_by_pattern_and_function():
         plain, "usf", layers=lambda layer: "brsf" if layer.name == "one" else True
     )
     assert len(learned(own)) == len(names)
+
+
+def test_rules_by_layer_as_models_take_them():
+    rule = {"one": "weight_mirror(amp=0.5)", "two": 0.1 * amp + decay}
+    model = convert.to_feedback(branched(), rule)
+    assert set(learned(model)) == {"one", "two"}
+    rules = {record["layer"]: record["spelled"] for record in convert.report(model)}
+    assert rules["one"] == "weight_mirror(amp=0.5)" and rules["two"] == "0.1*amp + 1.0*decay"
+    assert "weight_mirror(amp=0.5)" in convert.table(model)
+    assert len(learned(convert.to_feedback(branched(), 0.1 * amp + decay))) > 2  # no mapping
+    with pytest.raises(UserError, match="maps layers to rules, but layers='one' chooses"):
+        convert.to_feedback(branched(), rule, layers="one")
 
 
 def test_layers_without_a_feedback_layer_are_told():

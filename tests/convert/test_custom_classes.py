@@ -325,11 +325,6 @@ def test_no_product_is_made_up(make):
     convert.to_feedback(make(), "feedback_alignment", strict=True)
 
 
-def test_a_mapping_of_layers_to_rules_as_the_rule_is_told():
-    with pytest.raises(UserError, match="is no rule but a mapping of layers to rules.*layers="):
-        convert.to_feedback(own_step(), {"dense*": "usf"})
-
-
 @pytest.mark.parametrize("choice", [5, [1, 2], b"dense", L.Dense, [L.Dense], 0.5])
 def test_what_says_nothing_of_layers_is_no_choice(choice):
     model = keras.Sequential([keras.Input((4,)), L.Dense(2)])

@@ -15,6 +15,7 @@ from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer, twins
 from tfcredit.models import wire
+from tfcredit.models.making import are_choices
 from tfcredit.patterns import LayerPatterns, accept_wildcards
 from tfcredit.seeding import default_seed, derive
 
@@ -41,7 +42,9 @@ def to_feedback(
 
     Args:
         model: A built functional or sequential model, or a subclassed one with a config.
-        rule: The rule of the chosen layers: anything that `tfcredit.rules.get` takes.
+        rule: The rule of the chosen layers: anything that `tfcredit.rules.get` takes; or, as
+            `tfcredit.models.get` takes it, a mapping of regular expressions to rules, in place of
+            `layers`.
         layers: Layers to convert: None for all; a regular expression, or several; a mapping of
             regular expressions to rules, of which the first that fits counts (its rule may be None:
             backprop); or a function of the layer that gives True for `rule`, another rule, or None
@@ -60,8 +63,9 @@ def to_feedback(
         UserError: The model is not built, its `call` takes no `training`, it can't be made from
             its config, has feedback kernels
             already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
-            a layer has no feedback layer and `strict` is set, or the rule sends no error down and
-            `tfcredit.models.wire` refuses the model.
+            a layer has no feedback layer and `strict` is set, both `rule` and `layers` map
+            layers to rules, or the rule sends no error down and `tfcredit.models.wire` refuses the
+            model.
 
     Example:
         >>> plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, name="top")])
@@ -69,10 +73,13 @@ def to_feedback(
         >>> tuple(model.get_layer("top").feedback_kernel.shape)
         (8, 3)
     """
-    if isinstance(rule, Mapping) and not {"class_name", "name"} & set(rule):
-        raise UserError(
-            f"rule={dict(rule)!r} is no rule but a mapping of layers to rules: give it as layers=."
-        )
+    if are_choices(rule):
+        if layers is not None:
+            raise UserError(
+                f"rule={dict(rule)!r} maps layers to rules, but layers={layers!r} chooses layers "
+                "too: leave one out."
+            )
+        layers = rule
     places = _checked(model)
     free = [place for place in places if place.obstacle is None]
     if not free:

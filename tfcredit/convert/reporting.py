@@ -8,6 +8,7 @@ import keras
 from tfcredit.analysis.places import Place
 from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import forward_weights
+from tfcredit.rules.registry import spelled
 
 
 def report(model: keras.Model) -> list[dict]:
@@ -18,7 +19,8 @@ def report(model: keras.Model) -> list[dict]:
 
     Returns:
         Records of `layer` (its path), `kind` (its class), `rule` (the name of its rule, or
-        `"backprop"`), `note` (why it can't get a feedback kernel, else empty) and `parameters`
+        `"backprop"`), `spelled` (its rule as `--rule` takes it, with the arguments that differ from
+        their defaults), `note` (why it can't get a feedback kernel, else empty) and `parameters`
         (the number of its forward weights).
     """
     records = []
@@ -29,6 +31,7 @@ def report(model: keras.Model) -> list[dict]:
                 "layer": place.path,
                 "kind": type(place.layer).__name__,
                 "rule": "backprop" if rule is None else rule.name,
+                "spelled": "backprop" if rule is None else spelled(rule),
                 "note": "" if rule is not None else place.obstacle or "",
                 "parameters": sum(math.prod(v.shape) for v in _weights(place)),
             }
@@ -51,10 +54,13 @@ def table(model: keras.Model) -> str:
         model: A built model.
 
     Returns:
-        A line for each layer with a kernel, below a line of titles.
+        A line for each layer with a kernel, below a line of titles. Rules have their arguments, as
+        far as they differ from the defaults.
     """
-    titles = ["layer", "kind", "rule", "parameters", "note"]
-    return columns([titles, *([str(record[key]) for key in titles] for record in report(model))])
+    titles = {"layer": "layer", "kind": "kind", "spelled": "rule"}
+    titles |= {"parameters": "parameters", "note": "note"}
+    rows = [[str(record[key]) for key in titles] for record in report(model)]
+    return columns([list(titles.values()), *rows])
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -14,6 +14,12 @@ from tfcredit.seeding import derive
 _CONFIG_KEYS = {"class_name", "name"}
 
 
+def are_choices(rule: Any) -> bool:
+    """True for a mapping of patterns for layers to rules, which is no rule itself."""
+    single = not isinstance(rule, Mapping) or isinstance(rule, WeightedSum)
+    return not single and not _CONFIG_KEYS & set(rule)
+
+
 class LayerMaker:
     """Makes the feedback layers of one network.
 
@@ -34,8 +40,7 @@ class LayerMaker:
             UserError: If a rule is unknown or a pattern is no regular expression.
         """
         self._seed = seed
-        single = not isinstance(rule, Mapping) or isinstance(rule, WeightedSum)
-        if single or _CONFIG_KEYS & set(rule):
+        if not are_choices(rule):
             rule = {".*": rule}
         self._rules = LayerPatterns({pattern: rules.get(value) for pattern, value in rule.items()})
         self._default = rules.get("backprop")

@@ -1,12 +1,18 @@
 """`tfcredit evaluate`: networks of files, runs and checkpoints on sets of images."""
 
 import json
+import subprocess
+import sys
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from tests.convert.reference_writer import authors_values, write_checkpoint
+from tests.data.conftest import record
 from tests.training.test_own_images import make_tree, train
-from tfcredit import cli, data
+from tfcredit import cli, convert, data, models
 from tfcredit.evaluate.evaluating import of_images
 from tfcredit.training.recipe import Recipe
 
@@ -147,3 +153,62 @@ def test_images_are_prepared_as_the_network_needs_them():
     assert (found.data_dir, found.preprocessing, found.image_size) == ("E", "inception", 96)
     again = of_images(run, {"data_dir": "E"}, (None, None, 3))
     assert (again.dataset, again.data_dir, again.image_size) == ("imagenet", "E", None)
+
+
+SAVE = """
+import sys
+
+import keras
+
+keras.utils.set_random_seed(1)
+options = {"alpha": 0.25, "weights": None, "classes": 2}
+keras.applications.MobileNet(input_shape=(32, 32, 3), **options).save(sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_another_process_trains_on_to_what_keras_gives(trained, tmp_path):
+    """A run that starts from its weights and learns nothing is as good as Keras finds it."""
+    tree, file = trained[0], tmp_path / "net.keras"
+    subprocess.run([sys.executable, "-c", SAVE, str(file)], check=True)
+    flags = [f"--model={file}", f"--initial_weights={file}", "--rule=kolen_pollack"]
+    flags += ["--bn_trainable=false", "--trainable=conv_preds", "--learning_rate=1e-9"]
+    flags += ["--steps=1", "--batch_size=8", "--dataset=folder", f"--data_dir={tree}"]
+    assert cli.train_main([*flags, f"--run_dir={tmp_path / 'run'}"]) == 0
+    _, found = evaluate(tmp_path / "run", tmp_path / "found.json")
+    _, plain = evaluate(file, tmp_path / "plain.json", "--dataset=folder", f"--data_dir={tree}")
+    network = keras.saving.load_model(file)
+    network.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    images = data.get("folder", tree, image_size=32)
+    expected = network.evaluate(images.evaluation(10), verbose=0, return_dict=True)
+    for one in (found, plain):
+        assert one["top1"] == pytest.approx(expected["accuracy"])
+        assert one["loss"] == pytest.approx(expected["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_an_imported_checkpoint_is_evaluated_on_a_miniature_imagenet(tmp_path):
+    shards, random = tmp_path / "shards", np.random.default_rng(0)
+    shards.mkdir()
+    for part in ("train", "validation"):
+        with tf.io.TFRecordWriter(str(shards / f"{part}-00000-of-00001")) as writer:
+            for label in (1, 7, 300, 512, 1000):
+                writer.write(record(random.integers(0, 256, (230, 240, 3), "uint8"), label))
+    values = authors_values("resnet18")
+    values |= {name: (v - 0.5) / 20 for name, v in values.items() if name.endswith("kernel")}
+    prefix = write_checkpoint(tmp_path / "model.ckpt-450360", values)
+    file = tmp_path / "resnet18.keras"
+    assert cli.main(["import-reference", f"--checkpoint={prefix}", f"--output={file}"]) == 0
+    flags = ["--dataset=imagenet", f"--data_dir={shards}"]
+    code, found = evaluate(file, tmp_path / "found.json", *flags)
+    network = convert.to_backprop(models.load(file))
+    images = data.get("imagenet", shards)
+    losses, hits = [], []
+    for pictures, labels, weights in images.evaluation(5):
+        logits = network(pictures).numpy()
+        hits += list((logits.argmax(1) == labels.numpy())[weights.numpy() > 0])
+        loss = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        losses += list(loss.numpy()[weights.numpy() > 0])
+    assert code == 0 and found["examples"] == len(losses) == 5
+    assert found["top1"] == pytest.approx(np.mean(hits))
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-4)

@@ -47,11 +47,14 @@ class LayerPatterns:
                 return value
         return default
 
-    def check(self, layers: Iterable[Iterable[str]]) -> None:
+    def check(
+        self, layers: Iterable[Iterable[str]], what: str = "layer that can have a rule"
+    ) -> None:
         """Checks that no pattern is a slip.
 
         Args:
             layers: Of each layer the names that `first` gets.
+            what: What errors call one of these layers.
 
         Raises:
             UserError: A pattern fits no layer.
@@ -61,7 +64,7 @@ class LayerPatterns:
         for pattern, expression, _ in self._choices:
             if not any(map(expression.fullmatch, names)):
                 raise UserError(
-                    f"pattern {pattern!r} fits no layer that can have a rule: write a regular "
+                    f"pattern {pattern!r} fits no {what}: write a regular "
                     f"expression for whole names such as {examples}."
                 )
 

@@ -254,6 +254,7 @@ def test_conv_has_three_convolutions_and_a_dense_layer():
 MISTAKES = {
     "unknown model": ({"name": "resnet19"}, "Unknown model 'resnet19'.*'resnet18'.*resnet20"),
     "no name": ({"name": ["fc"]}, "Unknown model"),
+    "a file": ({"name": "net.keras"}, "Unknown model 'net.keras'.*convert.to_feedback"),
     "unknown option": ({"name": "fc", "width": 3}, "no option 'width'.*'widths'.*depth"),
     "option of another": ({"name": "resnet18", "width": 3}, "no option 'width'.*sync_batch_norm"),
     "the builder's own": ({"name": "resnet18", "architecture": 3}, "no option 'architecture'"),

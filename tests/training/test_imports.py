@@ -3,6 +3,7 @@
 import json
 import sys
 
+import keras
 import pytest
 
 from tfcredit import cli
@@ -75,7 +76,7 @@ MISTAKES = {
     "def f(:\n": ["SyntaxError"],
     "import nothing_like_this\n": ["ModuleNotFoundError at line 1", "nothing_like_this"],
     "import sys\nsys.exit(3)\n": ["SystemExit at line 2 (3)"],
-    "import tfcredit\n": ["registers no rule and no primitive", "rules.from_function"],
+    "import tfcredit\n": ["registers no rule, no primitive and no class", "rules.from_function"],
 }
 
 
@@ -89,6 +90,15 @@ def test_an_import_that_fails_is_told_in_a_sentence(content, tmp_path, capsys):
     assert told.count("\n") == 1 and f"--import={file}" in told
     assert all(word in told for word in MISTAKES[content])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_may_register_layers_alone(tmp_path):
+    (tmp_path / "own_layers.py").write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable('test_imports')\n"
+        "class Doubled(keras.layers.Layer):\n    def call(self, x):\n        return 2 * x\n"
+    )
+    import_own(str(tmp_path / "own_layers.py"))
+    assert "test_imports>Doubled" in keras.saving.get_custom_objects()
 
 
 def test_what_is_not_there_is_told(tmp_path):

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
+from tests.convert.reference_writer import authors_values, write_checkpoint
 from tests.training.test_own_images import make_tree, train
 from tfcredit import models
 from tfcredit.analysis import alignment
@@ -121,6 +124,105 @@ def test_weights_of_another_network_are_refused(files, name, options, told):
         start_from(network, files[1] / name, False, lambda: fc(seed=2, **options))
     assert told in str(caught.value)
     assert all(np.array_equal(value, before[path]) for path, value in kernels(network).items())
+
+
+def write_keras_2(path, network, names=None, whole=False):
+    """Weights of a network in the layout that Keras 2 writes: names, and arrays in groups.
+
+    Args:
+        path: The file.
+        network: A network of Keras' layers.
+        names: Names of layers in the file; default: their own.
+        whole: True for the layout of a whole model.
+    """
+    with h5py.File(path, "w") as file:
+        group = file.create_group("model_weights") if whole else file
+        layers = [layer for layer in network.layers if layer.weights]
+        names = names or [layer.name for layer in layers]
+        group.attrs["layer_names"] = [name.encode() for name in names]
+        for name, layer in zip(names, layers, strict=True):
+            inner = group.create_group(name)
+            paths = [f"{name}/{weight.name}:0" for weight in layer.weights]
+            inner.attrs["weight_names"] = [each.encode() for each in paths]
+            for each, weight in zip(paths, layer.weights, strict=True):
+                inner[each] = weight.numpy()
+        if whole:
+            file.create_group("optimizer_weights")["slot"] = np.zeros(3)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5", ".hdf5"])
+def test_a_file_of_keras_2_is_taken_by_name(files, tmp_path, ending, whole):
+    network, path = files[0], tmp_path / f"old{ending}"
+    write_keras_2(path, to_backprop(network), whole=whole)
+    found, told = started(path)
+    assert same(found, network, FORWARD)
+    assert f"old{ending}: 3 of 3 layers; 0 of 3 feedback kernels" in told
+    found, told = started(path, drop_head=True, classes=5)
+    assert same(found, network, FORWARD[:2]) and "2 of 3 layers" in told
+
+
+def test_layers_that_keras_has_counted_are_taken_by_their_order(files, tmp_path):
+    network, path = files[0], tmp_path / "old.h5"
+    write_keras_2(path, to_backprop(network), ["dense_7", "dense1", "dense_9"])
+    found, told = started(path)
+    assert same(found, network, FORWARD) and "old.h5 by the order of layers: 3 of 3" in told
+    for names, options in ((["a", "b", "c"], {"widths": 7}), (None, {"depth": 3})):
+        write_keras_2(path, to_backprop(network), names)
+        with pytest.raises(UserError, match=r"old.h5 is of another network"):
+            started(path, **options)
+
+
+def test_a_whole_model_that_keras_3_writes_in_the_format_of_keras_2(tmp_path):
+    plain = to_backprop(models.get("resnet8", 10, (16, 16, 3), seed=0))
+    plain.save(tmp_path / "old.h5")
+    network = models.get("resnet8", 10, (16, 16, 3), rule="kolen_pollack", seed=1)
+    told = start_from(
+        network,
+        tmp_path / "old.h5",
+        False,
+        lambda: models.get("resnet8", 10, (16, 16, 3), rule="kolen_pollack", seed=2),
+    )
+    images = keras.random.normal((4, 16, 16, 3), seed=1)
+    assert "21 of 21 layers" in told
+    np.testing.assert_allclose(network(images), plain(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The prefix of a made-up checkpoint of the authors' ResNet-18, and its values."""
+    values = authors_values("resnet18")
+    prefix = tmp_path_factory.mktemp("reference") / "model.ckpt-450360"
+    return write_checkpoint(prefix, values), values
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_the_authors(reference):
+    prefix, values = reference
+
+    def make(classes=1000):
+        return models.get("resnet18", classes, (32, 32, 3), rule="info_alignment", seed=1)
+
+    network = make()
+    told = start_from(network, Path(prefix), False, make)
+    assert "(resnet18, step 450360): 43 of 43 layers; 22 of 22 feedback kernels." in told
+    layer = network.get_layer("dense")
+    np.testing.assert_array_equal(layer.kernel, values["dense/forward_kernel"])
+    np.testing.assert_array_equal(layer.feedback_kernel, values["dense/backward_kernel"].T)
+    other = make(5)
+    with pytest.raises(UserError, match="--initial_head=drop"):
+        start_from(other, Path(prefix), False, make)
+    assert "all but dense" in start_from(other, Path(prefix), True, make)
+
+
+def test_a_checkpoint_of_the_authors_names_its_network(reference):
+    with pytest.raises(UserError, match="holds a resnet18 .* give --model=resnet18"):
+        started(Path(reference[0]))
+    with pytest.raises(UserError, match="holds a resnet18"):
+        (Path(reference[0]).parent / "checkpoint").write_text(
+            f'model_checkpoint_path: "{reference[0]}"'
+        )
+        started(Path(reference[0]).parent)
 
 
 def test_a_run_starts_from_another_and_goes_on_without_it(tmp_path, capsys):

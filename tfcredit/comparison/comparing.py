@@ -105,8 +105,8 @@ def run(
     recipes = [dataclasses.replace(recipe, rule=name) for name in names]
     for one in recipes:
         rule_of(one)
-    # All runs are to have the data that were found at first, so "auto" is not kept.
-    recipe = dataclasses.replace(recipes[0], dataset=check(recipes))
+    # All runs are to have the data and network that were found at first: "auto" is not kept.
+    recipe = dataclasses.replace(recipes[0], **check(recipes))
     comparison = Comparison(folder, recipe, names, seeds)
     comparison.check()  # errors first, before any file
     with comparison.locked():

@@ -17,7 +17,7 @@ from tfcredit.report.groups import Group, cells, curves, grouped, heads, results
 from tfcredit.report.page import page
 from tfcredit.report.reading import read_runs
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.run_directory import RunDirectory, as_name, differences
+from tfcredit.training.run_directory import RunDirectory, as_name, differences, told
 
 PANELS = ("top1", "mean_angle")
 
@@ -59,7 +59,7 @@ class Comparison(Directory):
             return
         recipe, folders, seeds = self._stored()
         for name, old, new in differences(recipe, replace(self.recipe, rule=recipe.rule)):
-            raise self._another(f"--{name}={old}, not {new}")
+            raise self._another(told(name, old, new))
         for rule in folders:
             if rule not in self.rules:
                 raise self._another(f"the rule {rule}, which is not among --rules")

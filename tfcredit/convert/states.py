@@ -33,7 +33,7 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
             new.trainable = old.trainable
         if type(old) is type(new) and type(old) not in FEEDBACK and type(old) not in KERAS:
             _copy_by_methods(old, new)
-    for old, new in zip(_random_states(source), _random_states(target), strict=False):
+    for old, new in zip(random_states(source), random_states(target), strict=False):
         new.assign(keras.ops.convert_to_numpy(old))
 
 
@@ -77,7 +77,15 @@ def _as_array(value: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)
 
 
-def _random_states(layer: keras.Layer) -> Iterator[keras.Variable]:
+def random_states(layer: keras.Layer) -> Iterator[keras.Variable]:
+    """The states of a network's random generators, such as those of dropout.
+
+    Args:
+        layer: The layer or network.
+
+    Yields:
+        Each state, in the order of the layers.
+    """
     for each in layer._flatten_layers():
         for generator in each._seed_generators:
             yield generator.state

@@ -13,6 +13,7 @@ from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
 from tfcredit.files import place
 from tfcredit.startup import import_tensorflow
+from tfcredit.training.flags import name_of
 from tfcredit.training.recipe import Recipe, parse
 
 FLAGS = (
@@ -22,6 +23,7 @@ FLAGS = (
     "preprocessing",
     "image_size",
     "max_corrupt_records",
+    "import_",
 )
 """Flags of `tfcredit train` that the command has too."""
 
@@ -54,15 +56,16 @@ def _parse(
     add(
         "--model",
         metavar="FILE|RUN",
-        type=place,
+        type=lambda model: str(place(model)),
         required=True,
-        help="a .keras file, a run directory, or a checkpoint of a run",
+        help="a .keras file, a run directory, a checkpoint of a run, or FILE.py:FUNCTION or "
+        "MODULE:FUNCTION that makes a network",
     )
     fields = {field.name: field for field in dataclasses.fields(Recipe)}
     texts = {name: fields[name].metadata["text"] for name in FLAGS}
     texts["batch_size"] = "images per batch; default: the run's, else 128"
     for name, text in texts.items():
-        add(f"--{name}", default=argparse.SUPPRESS, help=text)
+        add(f"--{name_of(name)}", dest=name, default=argparse.SUPPRESS, help=text)
     add("--output", metavar="FILE", type=place, help="write the results to this .json file")
     options = parser.parse_args(arguments)
     if options.output is not None and options.output.suffix != ".json":
@@ -72,6 +75,8 @@ def _parse(
             f"--output={options.output} can't be written, as the folder {options.output.parent} "
             "is missing: make it, or give another file."
         )
-    rest = [f"--{name}={getattr(options, name)}" for name in FLAGS if hasattr(options, name)]
+    rest = [
+        f"--{name_of(name)}={getattr(options, name)}" for name in FLAGS if hasattr(options, name)
+    ]
     recipe, given = parse(rest)
     return options, recipe, {name: getattr(recipe, name) for name in given}

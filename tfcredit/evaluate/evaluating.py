@@ -14,7 +14,9 @@ from tfcredit import data
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.files import written
-from tfcredit.training.plan import load_images
+from tfcredit.training.imports import import_own
+from tfcredit.training.own_network import classifier, is_function
+from tfcredit.training.plan import load_images, size_for, with_own_network
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.saved import Saved
 
@@ -23,12 +25,13 @@ BATCH = 128
 
 
 def run(
-    path: Path, recipe: Recipe, given: Mapping[str, Any], output: Path | None = None
+    model: str, recipe: Recipe, given: Mapping[str, Any], output: Path | None = None
 ) -> dict[str, Any]:
     """Evaluates a classifier, prints and writes what was found.
 
     Args:
-        path: A `.keras` file, a run directory, or a checkpoint of a run.
+        model: A `.keras` file, a run directory, a checkpoint of a run, or a function that makes a
+            network, as `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
         recipe: Flags that say which images, as given.
         given: Those that were given, with their values.
         output: The file for the results, or None.
@@ -40,9 +43,38 @@ def run(
     Raises:
         UserError: The file is no classifier, or the images are not there or don't fit it.
     """
+    if is_function(model):
+        made, images = with_own_network(dataclasses.replace(recipe, model=model), None, True)
+        network, step = made.plain, None
+    else:
+        network, images, recipe, step = _saved(Path(model), recipe, given)
+    part = "test" if images.test_examples else "validation"
+    results = {
+        "model": model,
+        "dataset": images.name,
+        "data": images.chosen_because,
+        "part": part,
+        **({} if step is None else {"step": step}),
+        **evaluate(network, images, part, recipe.batch_size or BATCH),
+    }
+    print(
+        f"{model} on {results['examples']} {part} images of {images.name!r}: "
+        f"top-1 {results['top1']:.4f}, top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
+        flush=True,
+    )
+    if output is not None:
+        _write(results, output)
+    return results
+
+
+def _saved(
+    path: Path, recipe: Recipe, given: Mapping[str, Any]
+) -> tuple[keras.Model, ImageData, Recipe, int | None]:
+    """A saved network, images that fit it, their recipe, and the step of a checkpoint."""
+    import_own(recipe.import_)
     saved = Saved.at(path)
     network = saved.network()
-    classes, shape = _classifier(network, path)
+    classes, shape = classifier(network, str(path))
     # A network's name tells how its images are prepared, as --model does in a training.
     own = saved.recipe or dataclasses.replace(recipe, model=network.name)
     recipe = of_images(own, given, shape)
@@ -58,23 +90,7 @@ def run(
     if len(shape) == 3:
         pairs = zip(shape, images.input_shape, strict=True)
         data.check_images(images.input_shape, [size or given for size, given in pairs])
-    part = "test" if images.test_examples else "validation"
-    results = {
-        "model": str(path),
-        "dataset": images.name,
-        "data": images.chosen_because,
-        "part": part,
-        **({} if saved.step is None else {"step": saved.step}),
-        **evaluate(network, images, part, recipe.batch_size or BATCH),
-    }
-    print(
-        f"{path} on {results['examples']} {part} images of {images.name!r}: "
-        f"top-1 {results['top1']:.4f}, top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
-        flush=True,
-    )
-    if output is not None:
-        _write(results, output)
-    return results
+    return network, images, recipe, saved.step
 
 
 def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
@@ -93,24 +109,10 @@ def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
     changes = dict(given)
     if "data_dir" in given:  # images that the run has not seen: all of them
         changes["validation_examples"] = None
-    dataset = given.get("dataset", recipe.dataset)
-    square = len(shape) == 3 and shape[0] is not None and shape[0] == shape[1]
-    if square and recipe.image_size is None and dataset in ("folder", "imagenet", "synthetic"):
-        changes.setdefault("image_size", shape[0])
-    return dataclasses.replace(recipe, **changes)
-
-
-def _classifier(network: keras.Model, path: Path) -> tuple[int, tuple]:
-    """The number of classes and the shape of an image, of a network that is a classifier."""
-    outputs, inputs = network.outputs, network.inputs
-    fits = outputs and inputs and len(outputs) == len(inputs) == 1
-    if not fits or len(outputs[0].shape) != 2 or (outputs[0].shape[1] or 0) < 2:
-        shapes = [tuple(one.shape) for one in outputs or ()]
-        raise UserError(
-            f"{path} is no classifier, as its outputs have the shapes {shapes}, not one (batch, "
-            "classes): give a network with a number for each class."
-        )
-    return outputs[0].shape[1], tuple(inputs[0].shape[1:])
+    recipe = dataclasses.replace(recipe, **changes)
+    if recipe.image_size is None:
+        recipe = dataclasses.replace(recipe, image_size=size_for(recipe, shape))
+    return recipe
 
 
 def evaluate(

@@ -110,7 +110,12 @@ def get(
         (None, 10)
     """
     if not isinstance(name, str) or name not in _NETWORKS:
-        raise UserError(f"Unknown model {name!r}{_choice(name, names())}")
+        hint = ""
+        if str(name).endswith((".keras", ".py")) or ":" in str(name):
+            hint = (
+                " A network of your own gets a rule by tfcredit.convert.to_feedback(model, rule)."
+            )
+        raise UserError(f"Unknown model {name!r}{_choice(name, names())}{hint}")
     entry = _NETWORKS[name]
     _check_options(name, entry, options)
     shape = _checked_shape(name, entry, input_shape)

@@ -40,8 +40,8 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
     import_own(recipe.import_)
     searched = space.get(options.space, recipe, given)
     first = {name: one.extremes()[0] for name, one in searched.items()}
-    # All trials are to have the data that were found at first, so "auto" is not kept.
-    recipe = dataclasses.replace(recipe, dataset=check([space.apply(first, recipe)]))
+    # All trials are to have the data and network that were found at first: "auto" is not kept.
+    recipe = dataclasses.replace(recipe, **check([space.apply(first, recipe)]))
     folder = options.study_dir or pathlib.Path("runs") / f"search-{as_name(recipe.rule)}"
     study = Study(folder, recipe, searched)
     study.check()  # errors first, before any file

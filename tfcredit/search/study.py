@@ -20,7 +20,7 @@ from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
 from tfcredit.training.flags import LARGEST
 from tfcredit.training.recipe import Recipe, parse
-from tfcredit.training.run_directory import RunDirectory, differences
+from tfcredit.training.run_directory import RunDirectory, differences, told
 
 NAME = "tfcredit"
 """Of the study in the database."""
@@ -64,7 +64,7 @@ class Study(Directory):
             recipe, _ = parse(study.user_attrs["flags"])
             space = study.user_attrs["space"]
         for name, old, new in differences(recipe, self.recipe):
-            raise self._another(f"--{name}={old}, not {new}")
+            raise self._another(told(name, old, new))
         for name in {**space, **self._stated()}:
             old, new = space.get(name), self._stated().get(name)
             if old != new:

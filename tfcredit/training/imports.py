@@ -1,20 +1,27 @@
-"""Rules and primitives of the user's own: files and modules that `--import` names."""
+"""Code of the user's own: files and modules that `--import` and `--model` name."""
 
 import importlib
 import importlib.util
+import inspect
 import os
 import pathlib
 import sys
 import traceback
 import types
 import zlib
+from collections.abc import Callable
 
+import keras
+
+from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.primitives import PRIMITIVES
 from tfcredit.rules.registry import registered
 
 _REGISTERED: dict[str, set[str]] = {}
 """What was imported -> the names that it registered."""
+_MODULES: dict[str, types.ModuleType] = {}
+"""What was imported -> its module."""
 
 
 def import_own(names_of_code: str | None) -> None:
@@ -31,27 +38,68 @@ def import_own(names_of_code: str | None) -> None:
             _import(name)
 
 
+def import_function(name: str, flag: str) -> Callable:
+    """Import a function; a module that was imported already is not imported again.
+
+    Args:
+        name: `FILE.py:FUNCTION` or `MODULE:FUNCTION`.
+        flag: What the user wrote, for errors: `--model=FILE.py:FUNCTION`.
+
+    Returns:
+        The function.
+
+    Raises:
+        UserError: There is no such file, module or function, or it raises an exception.
+    """
+    code, _, function = name.rpartition(":")
+    key, path = _key(code)
+    if path is None and code in sys.modules:
+        _MODULES[key] = sys.modules[code]
+    elif key not in _MODULES:
+        _load(key, path, code, flag)
+    found = getattr(_MODULES[key], function, None)
+    if not callable(found):
+        known = [n for n, one in vars(_MODULES[key]).items() if inspect.isfunction(one)]
+        raise UserError(
+            f"{flag}: {code} has no function {function!r}{did_you_mean(function, known)} It has: "
+            f"{', '.join(known) or 'none'}."
+        )
+    return found
+
+
 def _import(name: str) -> None:
-    path = pathlib.Path(name).expanduser().resolve() if name.endswith(".py") else None
-    key = name if path is None else str(path)
+    key, path = _key(name)
     if key in _REGISTERED and _REGISTERED[key] <= _known().keys():
         return
     before = _known()
-    try:
-        _run_file(path) if path else _run_module(name)
-    except (Exception, SystemExit) as problem:
-        raise UserError(f"--import={name} {_told(problem, path, name)}") from None
+    _load(key, path, name, f"--import={name}")
     new = {known for known, what in _known().items() if before.get(known) is not what}
     if not new:
         raise UserError(
-            f"--import={name} registers no rule and no primitive: define one in it by "
-            "rules.register, rules.from_function or primitives.register."
+            f"--import={name} registers no rule, no primitive and no class: define one in it by "
+            "rules.register, rules.from_function, primitives.register or "
+            "keras.saving.register_keras_serializable."
         )
     _REGISTERED[key] = new
 
 
+def _key(name: str) -> tuple[str, pathlib.Path | None]:
+    """What is imported under one name, and its path if it is a file."""
+    if not name.endswith(".py"):
+        return name, None
+    path = pathlib.Path(name).expanduser().resolve()
+    return str(path), path
+
+
+def _load(key: str, path: pathlib.Path | None, name: str, flag: str) -> None:
+    try:
+        _MODULES[key] = _run_file(path) if path else _run_module(name)
+    except (Exception, SystemExit) as problem:
+        raise UserError(f"{flag} {told(problem, path, name)}") from None
+
+
 def _known() -> dict[str, object]:
-    return {**registered(), **PRIMITIVES}
+    return {**registered(), **PRIMITIVES, **keras.saving.get_custom_objects()}
 
 
 def _run_file(path: pathlib.Path) -> types.ModuleType:
@@ -77,8 +125,17 @@ def _run_module(name: str) -> types.ModuleType:
     return importlib.import_module(name)
 
 
-def _told(problem: BaseException, path: pathlib.Path | None, name: str) -> str:
-    """What went wrong, for the end of a sentence."""
+def told(problem: BaseException, path: pathlib.Path | None, name: str) -> str:
+    """What went wrong in code of the user's own.
+
+    Args:
+        problem: What it raised.
+        path: Its file; `None` for a module.
+        name: As the user called it.
+
+    Returns:
+        The end of a sentence.
+    """
     if path is not None and not path.is_file():
         return "is no file: give a Python file that is there, or the name of a module."
     if isinstance(problem, ModuleNotFoundError) and problem.name == name.split(".")[0]:

@@ -1,24 +1,28 @@
 """Initial weights of a run: those of a file, of another run, or of one of its checkpoints."""
 
+import contextlib
 import math
+import tempfile
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
 
+from tfcredit import models
 from tfcredit.analysis import feedback_layers
-from tfcredit.convert import to_backprop
+from tfcredit.convert import load_reference_checkpoint, reference_network, to_backprop
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
 from tfcredit.rules import Rule, serialize
+from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.saved import NETWORK, Saved
 from tfcredit.training.state import variables_of
 
-WEIGHTS = ".weights.h5"
-"""The ending of files that `save_weights` writes."""
+HDF5 = (".h5", ".hdf5")
+"""The endings of files of weights, and of whole models in the format of Keras 2."""
 
 
 def start_from(
@@ -33,7 +37,8 @@ def start_from(
 
     Args:
         network: The network; left as it is if the weights do not fit.
-        path: A `.keras` or `.weights.h5` file, a run directory, or a checkpoint of a run.
+        path: A `.keras`, `.weights.h5` or `.h5` file, a run, one of its checkpoints, or the
+            prefix of a TensorFlow 1 checkpoint of the paper's authors.
         drop_head: True to leave the last layer as it was drawn, so that it may have other classes.
         make: Makes another network like it, to read `.weights.h5` files with.
 
@@ -47,8 +52,11 @@ def start_from(
     forward = [name for name, variable in targets.items() if _is_forward(name, variable)]
     dropped = _layer(forward[-1]) if drop_head else None
     wanted = [name for name in forward if _layer(name) != dropped]
-    if path.name.endswith(WEIGHTS):
-        source, rules = _of_weights_file(path, wanted, make), {}
+    rules, how = {}, ""
+    if path.suffix in HDF5:
+        source, how = _of_weights_file(path, wanted, make)
+    elif _is_reference(path):
+        source, how = _of_reference(path, network.name)
     else:
         saved = Saved.at(path)
         source, rules = _without_owner(saved.weights()), saved.rules()
@@ -66,8 +74,9 @@ def start_from(
     told = f"{len(dict.fromkeys(map(_layer, wanted)))} of {len(names)} layers"
     told += f", all but {dropped}, which is drawn" if dropped else ""
     if layers:
-        told += f"; {taken} of {len(layers)} feedback kernels, the others start anew"
-    return f"Initial weights of {path}: {told}."
+        told += f"; {taken} of {len(layers)} feedback kernels"
+        told += ", the others start anew" if taken < len(layers) else ""
+    return f"Initial weights of {path}{how}: {told}."
 
 
 def _give_feedback(
@@ -138,37 +147,89 @@ def _check(
 
 def _of_weights_file(
     path: Path, wanted: Collection[str], make: Callable[[], keras.Model]
-) -> dict[str, np.ndarray]:
-    """The variables of a file that `save_weights` wrote, of feedback layers or of Keras' own.
+) -> tuple[dict[str, np.ndarray], str]:
+    """The variables of an HDF5 file, of feedback layers or of Keras' own; and how they were found.
 
-    Such a file has no names of layers, so that Keras reads it into networks of both kinds. What
-    it leaves as it was is not in the file.
+    A file of Keras 3 has no names of layers, so that Keras reads it into networks of both kinds.
+    One of Keras 2, weights or a whole model, has names; those that Keras has counted, such as
+    dense_7, may be others than the network's, so that it is read by the layers' order too. What
+    Keras leaves as it was is not in the file.
     """
     try:
         with h5py.File(path) as file:
-            count = _datasets(file)
+            group = file.get("model_weights", file)
+            legacy = group is not file or _of_keras_2(group)
+            count = _datasets(group)
     except OSError as problem:
         what = "is missing" if not path.exists() else f"can't be read ({problem})"
         raise UserError(f"{path} {what}, but weights were expected: check the path.") from None
-    read = []
+    ways = {"": {"by_name": True}, " by the order of layers": {}} if legacy else {"": {}}
+    read: list[tuple[dict[str, np.ndarray], str]] = []
     for twin in (network := make(), to_backprop(network)):
-        named = _without_owner(variables_of("network", twin))
-        for name, variable in named.items():
-            if _is_forward(name, variable):
-                variable.assign(np.full(variable.shape, math.nan, variable.dtype))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of each layer that does not fit
-            twin.load_weights(path, skip_mismatch=True)
-        found = {name: variable.numpy() for name, variable in named.items()}
-        read.append({name: value for name, value in found.items() if not _is_unread(value)})
-        if count > len(named):
-            read[-1] = {}
-    best = max(read, key=lambda one: sum(name in one for name in wanted))
-    if not best:
+        for how, options in ways.items():
+            with _with_ending(path, legacy) as file:
+                found = _read(twin, file, options)
+            read.append(({} if count > len(twin.variables) else found, how))
+    best = max(read, key=lambda one: sum(name in one[0] for name in wanted))
+    if not best[0]:
         raise UserError(
             f"{path} is of another network, with {count} variables: give weights of this --model."
         )
     return best
+
+
+def _read(network: keras.Model, path: Path, options: Mapping[str, bool]) -> dict[str, np.ndarray]:
+    """The variables that Keras reads from a file into a network, which it changes."""
+    named = _without_owner(variables_of("network", network))
+    for name, variable in named.items():
+        if _is_forward(name, variable):
+            variable.assign(np.full(variable.shape, math.nan, variable.dtype))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of each layer that does not fit
+        try:
+            network.load_weights(path, skip_mismatch=True, **options)
+        except ValueError:  # by order: another number of layers or of a layer's variables
+            return {}
+    values = {name: variable.numpy() for name, variable in named.items()}
+    return {name: value for name, value in values.items() if not _is_unread(value)}
+
+
+def _of_keras_2(group: h5py.Group) -> bool:
+    return any(name.startswith("layer_names") for name in group.attrs)
+
+
+@contextlib.contextmanager
+def _with_ending(path: Path, legacy: bool) -> Iterator[Path]:
+    """A file under a name by which Keras 3 knows the format: .weights.h5 is its own for it."""
+    if not legacy or not path.name.endswith(".weights.h5"):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "legacy.h5")
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _is_reference(path: Path) -> bool:
+    """True for a TensorFlow checkpoint, or a folder of such, that is of no run."""
+    if any(RunDirectory(folder).holds_run() for folder in (path, *path.parents)):
+        return False
+    return path.with_name(f"{path.name}.index").is_file() or (path / "checkpoint").is_file()
+
+
+def _of_reference(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
+    """The variables of a checkpoint of the paper's authors, and what it is of."""
+    made = reference_network(path)
+    if made["name"] != name:
+        raise UserError(
+            f"{path} holds a {made['name']} of the paper's authors, but the network is {name!r}: "
+            f"give --model={made['name']}."
+        )
+    network = models.get(**made, rule="feedback_alignment")  # a rule with feedback kernels
+    report = load_reference_checkpoint(network, path)
+    found = _without_owner(variables_of("network", network))
+    values = {name: variable.numpy() for name, variable in found.items() if name in report.matched}
+    return values, f" ({report.network}, step {report.global_step})"
 
 
 def _datasets(group) -> int:

@@ -9,6 +9,8 @@ from tfcredit.analysis import feedback_layers
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentRule, Rule
+from tfcredit.training.freezing import freeze
+from tfcredit.training.own_network import OwnNetwork, is_function, is_own, options_of
 from tfcredit.training.rates import Rates
 from tfcredit.training.recipe import PRECISIONS, Recipe
 from tfcredit.training.rule_flags import RulesByLayer, optimized, rule_of
@@ -45,6 +47,7 @@ class Plan:
         steps_per_epoch: Optimizer steps of an epoch.
         total_steps: Optimizer steps of the run.
         rates: The schedules.
+        own: The network, if --model names one of the user's own.
     """
 
     recipe: Recipe
@@ -53,6 +56,7 @@ class Plan:
     steps_per_epoch: int
     total_steps: int
     rates: Rates
+    own: OwnNetwork | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, images: ImageData | None = None) -> "Plan":
@@ -66,16 +70,21 @@ class Plan:
             The plan.
 
         Raises:
-            UserError: The data are not there, or flags do not fit them or the rule.
+            UserError: The data are not there, or flags do not fit them or the rule; or there is no
+                such network of the user's own, or it does not fit them.
         """
-        if images is None:
+        own = None
+        if is_own(recipe.model):
+            own, images = with_own_network(recipe, images)
+            recipe = dataclasses.replace(recipe, model_digest=own.digest)
+        elif images is None:
             images = load_images(recipe)
         rule = rule_of(recipe)
         recipe = _complete(recipe, images, rule)
         steps_per_epoch = images.steps_per_epoch(recipe.batch_size)
         total_steps = recipe.steps or max(1, round(recipe.epochs * steps_per_epoch))
         rates = Rates.of(recipe, rule, steps_per_epoch, total_steps)
-        return cls(recipe, images, rule, steps_per_epoch, total_steps, rates)
+        return cls(recipe, images, rule, steps_per_epoch, total_steps, rates, own)
 
     def network(self) -> keras.Model:
         """Make the network, and set Keras' dtype policy to its precision.
@@ -88,25 +97,22 @@ class Plan:
         """
         recipe = self.recipe
         keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
-        names = ("width", "activation")
-        options = {
-            name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None
-        }
-        if recipe.widths is not None:
-            options["widths"] = _widths(recipe.widths)
-        if recipe.sync_batch_norm:
-            options["sync_batch_norm"] = True
         rule = self.rates.scheduled(self.rule)
-        network = models.get(
-            recipe.model,
-            classes=self.images.classes,
-            input_shape=self.images.input_shape,
-            rule=rule.choices if isinstance(rule, RulesByLayer) else rule,
-            seed=seeding.derive(recipe.seed, "network"),
-            l2=recipe.l2,
-            **options,
-        )
+        rule = rule.choices if isinstance(rule, RulesByLayer) else rule
+        seed = seeding.derive(recipe.seed, "network")
+        if self.own is not None:
+            network = self.own.network(rule, seed)
+        else:
+            network = models.get(
+                recipe.model,
+                classes=self.images.classes,
+                input_shape=self.images.input_shape,
+                rule=rule,
+                seed=seed,
+                **options_of(recipe),
+            )
         _check_activations(network)
+        freeze(network, recipe)
         return network
 
     def optimizer(self) -> keras.optimizers.Optimizer:
@@ -162,6 +168,54 @@ class Plan:
         )
 
 
+def with_own_network(
+    recipe: Recipe, images: ImageData | None = None, evaluated_only: bool = False
+) -> tuple[OwnNetwork, ImageData]:
+    """Load a network of the user's own and images that it takes.
+
+    Args:
+        recipe: The flags as given.
+        images: The images. Default: those of --dataset, of the size that the network takes.
+        evaluated_only: See `load_images`.
+
+    Returns:
+        The network, which fits the images; and the images.
+
+    Raises:
+        UserError: One of both is not there, or they do not fit each other.
+    """
+    given = images is not None or recipe.image_size is not None
+    own = None if is_function(recipe.model) else OwnNetwork.of(recipe)
+    if own is not None and not given:
+        recipe = dataclasses.replace(recipe, image_size=size_for(recipe, own.input_shape))
+    if images is None:
+        images = load_images(recipe, evaluated_only)
+    if own is None:
+        own = OwnNetwork.of(recipe, images.classes, images.input_shape)
+        size = None if given else size_for(recipe, own.input_shape)
+        if size not in (None, images.input_shape[0]):  # a function that has its own size
+            images = load_images(dataclasses.replace(recipe, image_size=size), evaluated_only)
+    own.check(recipe, images.classes, images.input_shape)
+    return own, images
+
+
+def size_for(recipe: Recipe, shape: tuple[int | None, ...]) -> int | None:
+    """The size of images that a network takes.
+
+    Args:
+        recipe: The flags as given.
+        shape: Height, width and channels of the network's images; `None` for any size.
+
+    Returns:
+        Height and width; `None` if the network or the data set leaves no choice.
+    """
+    dataset = recipe.dataset
+    if dataset == "auto":
+        dataset, _ = data.choose(recipe.data_dir)
+    square = len(shape) == 3 and shape[0] is not None and shape[0] == shape[1]
+    return shape[0] if square and dataset in ("folder", "imagenet", "synthetic") else None
+
+
 def load_images(recipe: Recipe, evaluated_only: bool = False) -> ImageData:
     """Load the images that a recipe asks for.
 
@@ -211,7 +265,7 @@ def _data_options(recipe: Recipe, dataset: str) -> dict:
         return {"augment": False, **options}
     if dataset == "synthetic":
         return options
-    if (recipe.model or "").endswith("v2"):
+    if (recipe.model or "").endswith("v2") and not is_own(recipe.model):
         options.setdefault("preprocessing", "inception")  # as the reference networks
     return {**options, "max_corrupt_records": recipe.max_corrupt_records}
 
@@ -232,16 +286,6 @@ def _check_activations(network: keras.Model) -> None:
             "own: add one to --inputs, such as activation=relu, or leave activation_forward and "
             "activation_backward out."
         )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    """`256,128` as numbers of units."""
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"--widths={text} must be whole numbers with commas between them, such as 256,128."
-        ) from None
 
 
 def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> Recipe:

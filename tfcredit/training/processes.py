@@ -27,14 +27,14 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tfcredit.training.server"])
 
 
-def check(recipes: Sequence[Recipe]) -> str:
+def check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
     """Check, in a process of its own, that runs can start.
 
     Args:
-        recipes: Of the runs, which use the same data; one at least.
+        recipes: Of the runs, which use the same data and network; one at least.
 
     Returns:
-        The name of the data set.
+        What all of them are to have alike and was found: the flags `dataset` and `model_digest`.
 
     Raises:
         UserError: One can't.
@@ -43,12 +43,12 @@ def check(recipes: Sequence[Recipe]) -> str:
         return pool.submit(_check, recipes).result()
 
 
-def _check(recipes: Sequence[Recipe]) -> str:
+def _check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
     for recipe in recipes:
         run = Run(recipe)
         run.check()
         keras.backend.clear_session()
-    return run.recipe.dataset
+    return {"dataset": run.recipe.dataset, "model_digest": run.recipe.model_digest}
 
 
 class RunProcess:

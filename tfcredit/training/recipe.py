@@ -27,7 +27,7 @@ class Recipe:
     import_: str | None = flag(
         None,
         "Rule",
-        "FILE.py or MODULE with rules of your own; several with commas",
+        "FILE.py or MODULE with rules or layers of your own; several with commas",
         scope="start",
     )
     amp: float | None = _coefficient("amp")
@@ -76,8 +76,13 @@ class Recipe:
     model: str | None = flag(
         None,
         "Network",
-        "name of the network; default: resnet8, for ImageNet resnet18",
+        "the network: a name, FILE.keras, or FILE.py:FUNCTION or MODULE:FUNCTION that makes one; "
+        "default: resnet8, for ImageNet resnet18",
+        path=True,
         shown_in=("tensorboard", "report"),
+    )
+    model_digest: str | None = flag(
+        None, "Network", "fingerprint that FILE or FUNCTION must have; default: any"
     )
     width: int | None = flag(
         None, "Network", "width of a CIFAR-style ResNet; default: the network's", at_least=1
@@ -94,7 +99,8 @@ class Recipe:
     initial_weights: str | None = flag(
         None,
         "Network",
-        "start from the weights of a .keras or .weights.h5 file, a run or its checkpoint",
+        "start from the weights of a .keras, .weights.h5 or .h5 file, a run, one of its "
+        "checkpoints, or a TensorFlow 1 checkpoint of the paper's authors",
         path=True,
     )
     initial_head: str | None = flag(
@@ -102,6 +108,17 @@ class Recipe:
         "Network",
         "the last layer of --initial_weights; default: keep",
         choices=("keep", "drop"),
+    )
+    trainable: str | None = flag(
+        None,
+        "Network",
+        "regular expression for names of layers: these train, the others are frozen; default: all",
+    )
+    bn_trainable: bool | None = flag(
+        None,
+        "Network",
+        "false: batch norms are frozen, and normalize by their moving statistics; default: they "
+        "train, but for --trainable",
     )
     sync_batch_norm: bool = flag(
         False, "Network", "normalize over the images of all replicas, not of each one"

@@ -15,7 +15,7 @@ from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.environment import environment
 from tfcredit.errors import NotFiniteError, UserError
-from tfcredit.training import strategies
+from tfcredit.training import freezing, strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints, newest
 from tfcredit.training.imports import import_own
@@ -93,6 +93,8 @@ class Run:
             if self.cluster.is_chief:
                 self.directory.check(self.recipe)
             trainer = self._build()  # errors of the network first, before any file
+            if self.cluster.is_chief:
+                self._announce_network(trainer.network)
             self._initialized(trainer)
             if stop.asked and not self.cluster.workers:  # several workers agree on it in a step
                 return self._stopped(stop, "before its first step")
@@ -384,6 +386,12 @@ class Run:
             + (f", {recipe.accumulation_steps} times a step" if parts > cluster.replicas else "")
         )
         print(f"Run directory: {self.directory.path}", flush=True)
+
+    def _announce_network(self, network: keras.Model) -> None:
+        if self.plan.own is not None:
+            print(self.plan.own.told(network), flush=True)
+        if not (self.recipe.trainable is None and self.recipe.bn_trainable is None):
+            print(freezing.told(network), flush=True)
 
     def _summary(self, network: keras.Model, results: dict, seconds: float) -> dict:
         angles = _angles(network)

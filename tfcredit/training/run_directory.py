@@ -44,7 +44,7 @@ class RunDirectory(RunFiles):
                 )
             return cls(recipe.run_dir)
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{recipe.dataset}-{recipe.model}-{as_name(recipe.rule)}-{now}"
+        name = as_name(f"{recipe.dataset}-{recipe.model}-{recipe.rule}-{now}")
         return cls(pathlib.Path("runs") / name)
 
     def check(self, recipe: Recipe) -> None:
@@ -342,7 +342,7 @@ class RunDirectory(RunFiles):
 
     def _another(self, name: str, old: Any, new: Any) -> UserError:
         return UserError(
-            f"{self.path} holds a run with --{name}={old}, not {new}: give the flags it "
+            f"{self.path} holds a run with {told(name, old, new)}: give the flags it "
             f"was started with (--flagfile={shlex.quote(str(self.flags))}) or another --run_dir."
         )
 
@@ -400,8 +400,24 @@ class RunDirectory(RunFiles):
 
 
 def as_name(rule: str) -> str:
-    """A rule as a part of a folder's name."""
+    """A rule, or other flags, as a part of a folder's name."""
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in rule)
+
+
+def told(name: str, old: Any, new: Any) -> str:
+    """A flag that differs, for an error.
+
+    Args:
+        name: The flag.
+        old: Its value in what is there.
+        new: Its value now.
+
+    Returns:
+        Words for "it holds a run with ...".
+    """
+    if name == "model_digest":
+        return f"another network than --model gives now (--model_digest={old}, not {new})"
+    return f"--{name}={old}, not {new}"
 
 
 def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tfcredit import models
 from tfcredit.analysis import feedback_layers
 from tfcredit.errors import UserError
 from tfcredit.rules import Rule
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 from tfcredit.training.checkpoints import newest
+from tfcredit.training.imports import import_own
+from tfcredit.training.own_network import load
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.rule_flags import rule_of
@@ -94,6 +95,7 @@ class Saved:
         """
         if self.file is not None:
             return self._loaded
+        import_own(self.recipe.import_)
         network = Plan.of(self.recipe).network()
         variables, stored = named({"network": network}), self.weights()
         missing = [name for name in variables if name not in stored]
@@ -138,36 +140,15 @@ class Saved:
             UserError: The file can't be loaded, or the run's flags can't be read.
         """
         if self.file is None:
+            import_own(self.recipe.import_)
             return {"": rule_of(self.recipe)}
         return {layer.name: layer.rule for layer in feedback_layers(self._loaded)}
 
     @functools.cached_property
     def _loaded(self) -> keras.Model:
+        if self.directory is not None:
+            import_own(self.recipe.import_)
         return load(self.file)
-
-
-def load(file: Path) -> keras.Model:
-    """Loads a network from a `.keras` file, not compiled.
-
-    Args:
-        file: The file.
-
-    Returns:
-        The model.
-
-    Raises:
-        UserError: The file is missing, damaged, no Keras model, or has layers that are unknown.
-    """
-    try:
-        return models.load(file, compile=False)
-    except (TypeError, ValueError, AttributeError, ImportError) as problem:
-        if isinstance(problem, UserError):
-            raise
-        told = " ".join(str(problem).split())[:200]
-        raise UserError(
-            f"{file} can't be loaded ({told}): its layers must be those of Keras and tfcredit, or "
-            "registered with keras.saving.register_keras_serializable."
-        ) from None
 
 
 def _newest(folder: Path) -> Path:

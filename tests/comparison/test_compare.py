@@ -159,6 +159,7 @@ def comparison(folder, *flags, rules=RULES, seeds=2):
 # what is asked for -> words of the refusal, none if it is taken
 OTHERS = {
     "epochs": ({"epochs": 3.0}, {}, ["--epochs=2.0, not 3.0"]),
+    "network": ({"model_digest": "b"}, {}, ["another network than --model gives now", "b"]),
     "of a start": ({"keep": 1}, {}, []),
     "more rules": ({}, {"rules": ["sign_symmetry", *RULES]}, []),
     "fewer rules": ({}, {"rules": ["backprop"]}, ["mine"]),

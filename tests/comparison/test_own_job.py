@@ -44,11 +44,11 @@ def own(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     random = np.random.default_rng(0)
     for number in range(96):
-        path = folder / "photos" / ("left", "none", "right")[number % 3] / f"{number}.JPG"
+        path = folder / "photos" / ("high", "low", "none")[number % 3] / f"{number}.JPG"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(0, 120, (20, 24, 3))
-        half = {0: slice(0, 12), 1: slice(0, 0), 2: slice(12, 24)}[number % 3]
-        pixels[:, half] += 100
+        half = {0: slice(0, 10), 1: slice(10, 20), 2: slice(0, 0)}[number % 3]  # of the height:
+        pixels[half] += 100  # augmentation flips left and right
         Image.fromarray(pixels.astype(np.uint8)).save(path, "JPEG")
     x = keras.Input((16, 16, 3))
     y = keras.layers.Conv2D(8, 3, strides=2, activation="relu", name="first")(x)

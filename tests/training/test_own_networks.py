@@ -16,6 +16,7 @@ from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.state import variables_of
+from tfcredit.training.trainer import Trainer
 
 CODE = """
 import keras
@@ -214,6 +215,17 @@ def test_a_softmax_is_left_to_the_loss(files, tmp_path):
         found = made(files, model, rule="direct_feedback_alignment")
         assert found.output_shape == (None, 2)
         assert "softmax" not in json.dumps(found.get_config(), default=str).lower()
+
+
+def test_losses_that_layers_add_count(files, tmp_path):
+    saved(flatten, lambda: keras.layers.ActivityRegularization(l2=0.01), dense(2))(tmp_path)
+    plan = Plan.of(recipe(files, tmp_path / "x.keras", rule="kolen_pollack"))
+    network = plan.network()
+    network.compile(plan.optimizer())
+    pictures = keras.random.normal((4, 8, 8, 3), seed=0)
+    terms = Trainer(network).objective(pictures, np.array([0, 1, 1, 0]))
+    added = 0.01 * np.square(pictures).sum() / 4  # Keras takes the mean over the batch
+    assert float(terms["loss"] - terms["task"] - terms["alignment"]) == pytest.approx(added, 1e-4)
 
 
 def test_flags_that_a_function_takes(files):

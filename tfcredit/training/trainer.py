@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
-from tfcredit.layers import DirectFeedback
+from tfcredit.layers import DirectFeedback, FeedbackLayer
 from tfcredit.layers.routing import without_alignment
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
@@ -73,6 +73,8 @@ class Trainer:
         }
         self._aligned = [layer for layer in feedback_layers(network) if layer.rule.learns]
         self._direct = [each for each in network.layers if isinstance(each, DirectFeedback)]
+        own = FeedbackLayer | DirectFeedback
+        self._others = [each for each in network._flatten_layers() if not isinstance(each, own)]
         self.optimizer.build(network.trainable_variables)
         for metric in (*self.metrics.values(), *self.test_metrics.values()):
             _build(metric, network.output_shape[-1])
@@ -113,7 +115,8 @@ class Trainer:
         """The losses of one batch in training mode: total, task, L2, alignment; and logits.
 
         The total is `errors`, whose gradient travels down the network, plus `kernels`, whose does
-        not: L2, and R but where a rule learns from the error that reaches its layer.
+        not: L2, and R but where a rule learns from the error that reaches its layer. What layers
+        without feedback kernels add by `add_loss` belongs to `errors`.
         """
         logits = tf.cast(self.network(images, training=True), tf.float32)
         # Not Keras' loss class, which divides by the number of replicas on its own (Keras 3.15).
@@ -130,7 +133,8 @@ class Trainer:
             (by_error if needs_scale else by_kernel).append(loss)
         by_error, by_kernel = tf.add_n(by_error), tf.add_n(by_kernel)
         rate = 1.0 if self.task_rate is None else self.task_rate(self.optimizer.iterations)
-        errors, kernels = rate * task + by_error, rate * l2 + by_kernel
+        errors = rate * tf.add_n([task, *self._added_losses()]) + by_error
+        kernels = rate * l2 + by_kernel
         return {
             "loss": errors + kernels,
             "task": task,
@@ -140,6 +144,12 @@ class Trainer:
             "kernels": kernels,
             "logits": logits,
         }
+
+    def _added_losses(self) -> Iterator[tf.Tensor]:
+        """What layers without feedback kernels have added to the loss in the call before."""
+        for layer in self._others:
+            for loss in layer._losses:
+                yield tf.cast(loss, tf.float32)
 
     def alignment_losses(self):
         """Each layer and its R of the training calls since the last step, one per call."""

@@ -179,7 +179,7 @@ ENTRIES = {
             "--l2",
             "0 for none; `--weight_decay` is the decoupled one",
         ),
-        _entry("bn_trainable", "", "not yet: batch norm learns"),
+        _entry("bn_trainable", "--bn_trainable", "false: statistics are fixed, too"),
         _entry("tf_layers", "--rule=backprop", "the same layers, without B"),
     ],
     "Data": [

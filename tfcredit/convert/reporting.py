@@ -18,18 +18,18 @@ def report(model: keras.Model) -> list[dict]:
 
     Returns:
         Records of `layer` (its path), `kind` (its class), `rule` (the name of its rule, or
-        `"backprop"`), `note` (why it can't get a feedback kernel, else empty) and `parameters`
-        (the number of its forward weights).
+        `"backprop"`; of a layer with several rules all names but that), `note` (why it can't get a
+        feedback kernel, else empty) and `parameters` (the number of its forward weights).
     """
     records = []
     for place in with_kernels(model):
-        rule = place.rule
+        rules = [rule.name for rule in place.rules]
         records.append(
             {
                 "layer": place.path,
                 "kind": type(place.layer).__name__,
-                "rule": "backprop" if rule is None else rule.name,
-                "note": "" if rule is not None else place.obstacle or "",
+                "rule": ", ".join(dict.fromkeys(rules)) or "backprop",
+                "note": "" if rules else place.obstacle or "",
                 "parameters": sum(math.prod(v.shape) for v in _weights(place)),
             }
         )

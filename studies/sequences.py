@@ -132,7 +132,7 @@ STUDY = Study(
     cases,
     measure,
     flags={
-        "steps": {"type": int, "default": 3000},
+        "steps": {"type": int, "default": 1500},
         "seeds": {"type": int, "default": 3},
         "layers": {"nargs": "+", "choices": LAYERS, "default": [*LAYERS]},
         "rules": {"nargs": "+", "choices": RULES, "default": RULES},

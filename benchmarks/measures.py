@@ -182,6 +182,13 @@ def _asking(other: subprocess.Popen, method: str):
     return run
 
 
+def sequence_times(setting: dict, rules: Sequence[str], rounds: int) -> list[dict]:
+    """Steps of a recurrent layer: `sequences.py`."""
+    from benchmarks import sequences
+
+    return sequences.sequence_times(setting, rules, rounds)
+
+
 def input_speeds(seconds: float, rounds: int) -> list[dict]:
     """Images per second of the input pipeline: `input_pipeline.py`."""
     from benchmarks import input_pipeline

@@ -9,7 +9,7 @@ from benchmarks.budgets import HEADLINE, LARGE_BATCH, LARGE_BATCH_BUDGETS, RULES
 from benchmarks.footprints import footprints
 from benchmarks.growth import growth
 from benchmarks.plan import FOLLOWED, NETWORKS, QUICK, Plan
-from benchmarks.report import LOAD, Table, title
+from benchmarks.report import LOAD, RATIO, Table, title
 from tfcredit import rules
 
 METHODS = ["backprop", "fa", "usf", "brsf"]
@@ -106,6 +106,21 @@ def baselines(plan: Plan) -> Iterator[Table]:
     yield Table("baselines", title(setting), note, columns, rows)
 
 
+def sequences(plan: Plan) -> Iterator[Table]:
+    """Step time of recurrent layers, beside Keras' layers without cuDNN's fused kernel."""
+    kinds, sizes = ["LSTM", "GRU", "SimpleRNN"], [(64, 28, 28, 64), (256, 50, 64, 32)]
+    rules, modes = ["feedback_alignment", "calibrated_mirror", "tracking_mirror"], plan.modes
+    rules += ["symmetric_alignment", "info_alignment"]
+    if plan.quick:
+        kinds, sizes, rules, modes = kinds[:1], [(4, 5, 3, 2)], FOLLOWED, ["graph"]
+    for mode, size, kind in itertools.product(modes, sizes, kinds):
+        names = ("units", "steps", "features", "batch")
+        setting = {"layer": kind} | dict(zip(names, size, strict=True)) | {"mode": mode}
+        rows = plan.call("sequence_times", setting=setting, rules=rules, rounds=plan.rounds)
+        columns = [("rule", "rule", "name"), ("ms a step", "seconds", "ms"), RATIO, LOAD]
+        yield Table("sequences", title(setting), "One layer, SGD.", columns, rows)
+
+
 def inputs(plan: Plan) -> Iterator[Table]:
     """The input pipeline."""
     rounds, seconds = (1, 0.2) if plan.quick else (3, 10.0)
@@ -121,7 +136,17 @@ def inputs(plan: Plan) -> Iterator[Table]:
 
 PARTS = {
     part.__name__: part
-    for part in (budgets, others, steps, footprints, growth, checkpoints, inputs, baselines)
+    for part in (
+        budgets,
+        others,
+        steps,
+        sequences,
+        footprints,
+        growth,
+        checkpoints,
+        inputs,
+        baselines,
+    )
 }
 """Name -> part, in the order in which they run."""
 FORMER_NAMES = {"bars": "budgets", "peers": "baselines"}

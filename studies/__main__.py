@@ -20,6 +20,7 @@ TABLES = (
     "imagenet_cost",
     "local_rules",
     "opening_figure",
+    "sequences",
     "stability",
     "thin_feedback",
     "tracking",

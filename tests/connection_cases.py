@@ -12,6 +12,7 @@ from tfcredit.connections import (
     DenseConnection,
     DepthwiseConnection,
     EinsumConnection,
+    GatedConnection,
     TransposedConnection,
 )
 
@@ -47,6 +48,15 @@ def dense_cases(draw, dtypes=("float64",)):
     inputs, units = draw(st.integers(1, 5)), draw(st.integers(1, 4))
     dtype, batch = draw(st.sampled_from(dtypes)), draw(st.integers(1, 3))
     return case(DenseConnection(), (*middle, inputs), (inputs, units), dtype, batch)
+
+
+@st.composite
+def gated_cases(draw, dtypes=("float64",)):
+    middle = draw(st.lists(st.integers(1, 3), max_size=2))
+    gates, inputs, units = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    dtype, batch = draw(st.sampled_from(dtypes)), draw(st.integers(1, 3))
+    shapes = (*middle, gates, inputs), (inputs, gates * units)
+    return case(GatedConnection(gates), *shapes, dtype, batch)
 
 
 @st.composite
@@ -129,6 +139,7 @@ def transposed_cases(draw, dtypes=("float64",)):
 
 def cases(dtypes=("float64",)):
     kinds = dense_cases, conv_cases, einsum_cases, depthwise_cases, transposed_cases
+    kinds += (gated_cases,)
     return st.one_of(*(kind(dtypes) for kind in kinds))
 
 

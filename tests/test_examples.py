@@ -12,7 +12,8 @@ from tests.pages import ROOT
 from tests.training.test_strategies import ports
 
 EXAMPLES = ROOT / "examples"
-SCRIPTS = ["own_images.sh", "fine_tune.py", "own_rule.py", "two_workers.sh", "slurm.sbatch"]
+SCRIPTS = ["own_images.sh", "fine_tune.py", "own_rule.py", "sequences.py", "two_workers.sh"]
+SCRIPTS += ["slurm.sbatch"]
 
 
 def run(name, *arguments, **environment):
@@ -63,6 +64,11 @@ def test_fine_tuning(tmp_path):
 def test_own_rule(tmp_path):
     printed = run("own_rule.py", tmp_path / "compare")
     assert "| noisy_copy(gain=0.05) | 2    |" in printed
+
+
+@pytest.mark.slow
+def test_sequences():
+    assert "lstm/lstm_cell/recurrent_kernel: " in run("sequences.py", "4")
 
 
 @pytest.mark.slow

@@ -102,7 +102,8 @@ def half():
 
 
 def recurrent():
-    parts = [L.LSTM(6), L.Dense(4), L.Dense(2)]
+    both = L.Bidirectional(L.GRU(3, return_sequences=True))
+    parts = [both, L.RNN([L.LSTMCell(3), L.SimpleRNNCell(4)]), L.Dense(2)]
     return converted(keras.Sequential([keras.Input((4, 3)), *parts]))
 
 

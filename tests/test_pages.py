@@ -215,7 +215,8 @@ def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
         exec(compile(block, f"docs/{name}.md", "exec"), names)
         printed.append(capsys.readouterr().out.splitlines()[-2:])  # after the progress bar
     if name == "convert":
-        angles, _, table_of_layers = printed
+        angles, _, table_of_layers, of_sequences = printed
+        assert of_sequences[0].endswith("/gru_cell/recurrent_kernel tracking_mirror")
         assert [line.split("_")[0].split()[0] for line in angles] == ["conv2d", "dense"]
         assert [line.split()[2] for line in table_of_layers] == ["info_alignment", "weight_mirror"]
         # Both kernels and bias of two layers, and the dense layer's step.

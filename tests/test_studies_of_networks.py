@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies import applications, architectures
+from studies import applications, architectures, sequences
 from tests.crossing import crossed
 
 QUICK = ["MobileNetV2"]
@@ -31,3 +31,10 @@ def test_other_architectures_step(network):
 def test_other_architectures_align(network):
     row = architectures.train(network, "info_alignment", seed=0, epochs=10)
     assert row["mean_angle"] < 60.0 and row["top1"] > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", sequences.LAYERS)
+def test_sums_of_sequences_are_learned(layer):
+    row = sequences.train(layer, "tracking_mirror", seed=0, steps=1500)
+    assert row["error"] < 0.01 and row["angle"] < 2 and row["recurrent_angle"] < 5

@@ -11,6 +11,7 @@ from tests.conformance.descriptors import (
     mechanism,
 )
 from tests.layers.test_composite import LAYERS as COMPOSITES
+from tests.layers.test_recurrent import KINDS as RECURRENT
 from tfcredit import layers, rules
 
 
@@ -26,8 +27,10 @@ def test_every_layer_is_listed():
     single = {cls for cls in known if issubclass(cls, layers.FeedbackLayer)}
     assert single - {layers.FeedbackLayer} == {type(layer(name, "backprop")[0]) for name in LAYERS}
     composite = {cls.__name__ for cls in known - single if issubclass(cls, layers.CompositeLayer)}
-    assert composite == {*COMPOSITES, "CompositeLayer"}
-    assert known - single == {*(getattr(layers, name) for name in composite), layers.DirectFeedback}
+    recurrent = {name for kind in RECURRENT for name in (kind, f"{kind}Cell")}
+    assert composite == {*COMPOSITES, *recurrent, "CompositeLayer"}
+    others = {layers.DirectFeedback, layers.RNN}
+    assert known - single == {getattr(layers, name) for name in composite} | others
 
 
 def test_rules_are_listed_by_what_they_do():

@@ -181,12 +181,13 @@ def test_layers_without_a_feedback_layer_are_told():
     inputs = keras.Input((4, 8))
     x = L.TimeDistributed(L.Dense(8, name="timed"), name="steps")(inputs)
     x = L.Dense(8, name="top")(Projection(name="own")(x))
-    plain = keras.Model(inputs, L.LSTM(3, name="lstm")(x))
+    x = L.ConvLSTM1D(3, 1, name="lstm")(L.Reshape((4, 4, 2))(x))
+    plain = keras.Model(inputs, x)
     with pytest.warns(UserWarning, match="own: no connection is known for Projection"):
         model = convert.to_feedback(plain)
     assert learned(model) == ["top"]
     text = convert.table(model)
-    for word in ("steps/timed", "TimeDistributed runs it", "lstm/lstm_cell", "info_alignment"):
+    for word in ("steps/timed", "TimeDistributed runs it", "lstm/conv_lstm_cell", "info_alignment"):
         assert word in text
     assert_same(plain, model)
     with pytest.raises(UserError, match="3 layers of .* can't be converted"):

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 import keras
 
 from tfcredit.layers import FeedbackLayer
-from tfcredit.layers.twins import FEEDBACK, KERAS
+from tfcredit.layers.cells import RecurrentComposite
+from tfcredit.layers.twins import FEEDBACK, parts, rules_of
+from tfcredit.rules import Rule
+
+_CELLS = keras.layers.SimpleRNNCell, keras.layers.LSTMCell, keras.layers.GRUCell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +35,15 @@ class Place:
     @property
     def has_twin(self) -> bool:
         """True for a Keras layer that has a feedback layer, and for a feedback layer."""
-        return type(self.layer) in FEEDBACK or type(self.layer) in KERAS
+        return parts(self.layer) is not None
 
     @property
-    def rule(self):
-        """The rule of a feedback layer that is not trained by backprop, else None."""
-        rule = getattr(self.layer, "rule", None) if type(self.layer) in KERAS else None
-        if isinstance(self.layer, FeedbackLayer):
-            rule = self.layer.rule
-        return None if rule is None or rule.is_backprop else rule
+    def rules(self) -> list[Rule]:
+        """The rules of a feedback layer but backprop, each once."""
+        if not self.has_twin and not isinstance(self.layer, FeedbackLayer):
+            return []  # What a composite layer of another class holds has places of its own.
+        found = dict.fromkeys(rules_of(self.layer))
+        return [rule for rule in found if not rule.is_backprop]
 
     @property
     def own_variables(self) -> list[keras.Variable]:
@@ -53,10 +57,14 @@ class Place:
         layer = self.layer
         if self.tied is not None:
             return self.tied
+        if isinstance(self.wrapper, keras.layers.RNN):
+            return f"{type(self.wrapper).__name__} holds a cell that has no feedback cell"
         if self.wrapper is not None:
             return f"{type(self.wrapper).__name__} runs it in a way that admits no added loss"
         if not self.has_twin:
             return f"no connection is known for {type(layer).__name__}"
+        if isinstance(layer, _CELLS):
+            return "it is called step by step, by what is no recurrent layer of Keras"
         if getattr(layer, "lora_enabled", False):
             return "LoRA is enabled, so that its kernel is not the one that is used"
         if isinstance(layer.dtype_policy, keras.dtype_policies.QuantizedDTypePolicy):
@@ -109,7 +117,8 @@ def _everything(owner, prefix, wrapper, seen):
         seen.add(id(layer))
         place = Place(prefix + layer.name, layer, owner, wrapper)
         if not place.has_twin:
-            runs_itself = isinstance(layer, keras.Model) or is_own_code(layer)
+            kinds = keras.Model, keras.layers.Bidirectional
+            runs_itself = isinstance(layer, kinds) or is_own_code(layer)
             inner = wrapper if runs_itself or not layer._layers else wrapper or layer
             yield from _everything(layer, f"{place.path}/", inner, seen)
         yield place
@@ -129,24 +138,25 @@ def with_one_kernel(model: keras.Model) -> list[Place]:
 
     Returns:
         The places in the order of `walk`. Layers with several kernels, such as
-        `MultiHeadAttention`, stand for the layers in them: `attention/query`.
+        `MultiHeadAttention` and `LSTM`, stand for the layers in them: `attention/query`,
+        `lstm/lstm_cell/recurrent_kernel`.
     """
-    places = []
-    for place in everything(model):
-        inner = []
-        if place.has_twin and not isinstance(place.layer, FeedbackLayer):
-            inner = [
-                dataclasses.replace(
-                    each, path=f"{place.path}/{each.path}", wrapper=place.wrapper or each.wrapper
-                )
-                for each in everything(place.layer)
-            ]
-        places += [each for each in (place, *inner) if _has_one_kernel(each.layer)]
-    return places
+    return [each for place in everything(model) for each in _one_kernel_each(place)]
+
+
+def _one_kernel_each(place: Place) -> Iterator[Place]:
+    if _has_one_kernel(place.layer):
+        yield place
+    if place.has_twin and not isinstance(place.layer, FeedbackLayer):
+        for each in everything(place.layer):
+            path, wrapper = f"{place.path}/{each.path}", place.wrapper or each.wrapper
+            yield from _one_kernel_each(dataclasses.replace(each, path=path, wrapper=wrapper))
 
 
 def _has_one_kernel(layer: keras.Layer) -> bool:
-    known = isinstance(layer, FeedbackLayer) or type(layer) in FEEDBACK
+    twin = FEEDBACK.get(type(layer))
+    known = twin is not None and not issubclass(twin, RecurrentComposite)
+    known = known or isinstance(layer, FeedbackLayer)
     return known and getattr(layer, "kernel", None) is not None
 
 

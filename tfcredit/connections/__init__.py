@@ -14,6 +14,7 @@ from tfcredit.connections.convolution import ConvConnection
 from tfcredit.connections.dense import DenseConnection
 from tfcredit.connections.depthwise import DepthwiseConnection
 from tfcredit.connections.einsum import EinsumConnection
+from tfcredit.connections.gated import GatedConnection
 from tfcredit.connections.transposed import TransposedConnection
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "DenseConnection",
     "DepthwiseConnection",
     "EinsumConnection",
+    "GatedConnection",
     "KernelAxes",
     "TransposedConnection",
 ]

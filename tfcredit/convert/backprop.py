@@ -6,7 +6,7 @@ from tfcredit.analysis.places import everything
 from tfcredit.convert.exchange import exchange
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
-from tfcredit.layers import CompositeLayer, FeedbackLayer, twins
+from tfcredit.layers import twins
 from tfcredit.models import unwire
 
 
@@ -54,9 +54,7 @@ def to_backprop(model: keras.Model) -> keras.Model:
 
 def _has_feedback(layer) -> bool:
     """True for a feedback layer that does not train by backprop."""
-    if not isinstance(layer, FeedbackLayer | CompositeLayer):
-        return False
-    return not layer.rule.is_backprop
+    return any(not rule.is_backprop for rule in twins.rules_of(layer))
 
 
 def _twin(layer):

@@ -14,6 +14,7 @@ from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
 from tfcredit.layers import CompositeLayer, twins
+from tfcredit.layers.cells import RecurrentComposite
 from tfcredit.models import wire
 from tfcredit.models.making import are_choices
 from tfcredit.patterns import LayerPatterns, accept_wildcards
@@ -26,6 +27,7 @@ def to_feedback(
     model: keras.Model,
     rule: Any = "info_alignment",
     *,
+    recurrent_rule: Any = None,
     layers: Choice = None,
     strict: bool = False,
     feedback_initializer: Any = None,
@@ -45,6 +47,8 @@ def to_feedback(
         rule: The rule of the chosen layers: anything that `tfcredit.rules.get` takes; or, as
             `tfcredit.models.get` takes it, a mapping of regular expressions to rules, in place of
             `layers`.
+        recurrent_rule: The rule of the recurrent kernels of chosen layers that have one, through
+            which errors travel back in time. Default: the layer's own.
         layers: Layers to convert: None for all; a regular expression, or several; a mapping of
             regular expressions to rules, of which the first that fits counts (its rule may be None:
             backprop); or a function of the layer that gives True for `rule`, another rule, or None
@@ -64,8 +68,9 @@ def to_feedback(
             its config, has feedback kernels
             already, has no layer to convert, two layers share a kernel, a pattern fits no layer,
             a layer has no feedback layer and `strict` is set, both `rule` and `layers` map
-            layers to rules, or the rule sends no error down and `tfcredit.models.wire` refuses the
-            model.
+            layers to rules, `recurrent_rule` is given and no chosen layer has a recurrent kernel, a
+            layer can't have its rule, or the rule sends no error down and `tfcredit.models.wire`
+            refuses the model.
 
     Example:
         >>> plain = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3, name="top")])
@@ -95,10 +100,13 @@ def to_feedback(
             raise UserError(f"{len(left)} layers of {model.name!r} can't be converted: {named}.")
         warnings.warn(f"stay on backprop in {model.name!r}: {named}.", stacklevel=2)
     chosen = _choose(free, rule, layers)
+    back_in_time = None if recurrent_rule is None else rules.get(recurrent_rule)
+    _check_rules(free, chosen, back_in_time)
     seed = default_seed() if seed is None else seed
 
     def own(path):
         arguments = {"rule": rules.serialize(chosen[path]), "seed": derive(seed, path)}
+        arguments["recurrent_rule"] = rules.serialize(back_in_time or chosen[path])
         if feedback_initializer is not None:
             initializer = keras.initializers.get(feedback_initializer)
             arguments["feedback_initializer"] = keras.initializers.serialize(initializer)
@@ -118,8 +126,9 @@ def to_feedback(
 
 def _twin(layer, arguments):
     """The config of a chosen layer's feedback layer, if it is none with the rule already."""
-    own_rule = getattr(layer, "rule", None)
-    if own_rule is not None and rules.serialize(own_rule) == arguments["rule"]:
+    found = [rules.serialize(rule) for rule in twins.rules_of(layer)]
+    wanted = [arguments["rule"], arguments["recurrent_rule"]]
+    if found and found == wanted[: len(found)] * (len(found) // 2 or 1):
         return None
     return twins.to_feedback(keras.saving.serialize_keras_object(layer), arguments)
 
@@ -141,10 +150,10 @@ def _checked(model) -> list[Place]:
         )
     places = with_kernels(model)
     for place in places:
-        if place.rule is not None:
+        if place.rules:
             raise UserError(
-                f"layer {place.path!r} has rule {place.rule.name!r} already: give the network to "
-                "to_backprop first."
+                f"layer {place.path!r} has rule {place.rules[0].name!r} already: give the "
+                "network to to_backprop first."
             )
     owners = {}
     for place in places:
@@ -187,11 +196,26 @@ def _choose(places: list[Place], rule, choice: Choice) -> dict[str, rules.Rule]:
     }
     if not chosen:
         raise UserError("layers chose none of the network's layers: let it choose at least one.")
-    for place in places:
-        twin = twins.FEEDBACK.get(type(place.layer), type(place.layer))
-        if place.path in chosen and issubclass(twin, CompositeLayer):
-            twin.check_rule(chosen[place.path])
     return chosen
+
+
+def _check_rules(
+    places: list[Place], chosen: dict[str, rules.Rule], recurrent_rule: rules.Rule | None
+) -> None:
+    """Refuse rules that chosen layers can't have."""
+    places = [place for place in places if place.path in chosen]
+    classes = [(twin, place.path) for place in places for twin in twins.twin_classes(place.layer)]
+    recurrent = [each for each in classes if issubclass(each[0], RecurrentComposite)]
+    if recurrent_rule is not None and not recurrent:
+        raise UserError(
+            f"recurrent_rule={recurrent_rule.name!r} is given, but none of the chosen layers has a "
+            "recurrent kernel: leave it out, or choose SimpleRNN, LSTM, GRU or RNN layers."
+        )
+    for twin, path in classes:
+        if issubclass(twin, CompositeLayer):
+            twin.check_rule(chosen[path])
+    for twin, path in recurrent:
+        twin.check_recurrent_rule(recurrent_rule or chosen[path])
 
 
 def _are_names(choice: Any) -> bool:

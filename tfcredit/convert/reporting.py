@@ -1,7 +1,7 @@
 """The report of a conversion: layers with feedback kernels, and layers without."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 
@@ -19,24 +19,28 @@ def report(model: keras.Model) -> list[dict]:
 
     Returns:
         Records of `layer` (its path), `kind` (its class), `rule` (the name of its rule, or
-        `"backprop"`), `spelled` (its rule as `--rule` takes it, with the arguments that differ from
-        their defaults), `note` (why it can't get a feedback kernel, else empty) and `parameters`
-        (the number of its forward weights).
+        `"backprop"`; of a layer with several rules all names but that), `spelled` (its rules as
+        `--rule` takes them, with the arguments that differ from their defaults), `note` (why it
+        can't get a feedback kernel, else empty) and `parameters` (the number of its forward
+        weights).
     """
     records = []
     for place in with_kernels(model):
-        rule = place.rule
         records.append(
             {
                 "layer": place.path,
                 "kind": type(place.layer).__name__,
-                "rule": "backprop" if rule is None else rule.name,
-                "spelled": "backprop" if rule is None else spelled(rule),
-                "note": "" if rule is not None else place.obstacle or "",
+                "rule": _joined(rule.name for rule in place.rules),
+                "spelled": _joined(spelled(rule) for rule in place.rules),
+                "note": "" if place.rules else place.obstacle or "",
                 "parameters": sum(math.prod(v.shape) for v in _weights(place)),
             }
         )
     return records
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names)) or "backprop"
 
 
 def _weights(place: Place) -> list[keras.Variable]:

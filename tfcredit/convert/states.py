@@ -16,8 +16,9 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
     """Gives a layer or network what Keras moves from layer to layer by methods, not as weights.
 
     Those are `save_own_variables` and `load_own_variables`, `save_assets` and `load_assets`,
-    `finalize_state`; and, which Keras keeps in no file, the states of random generators, and the
-    names and `trainable` of layers that a custom layer makes or whose config has none.
+    `finalize_state`; and, which Keras keeps in no file, the states of random generators and of
+    stateful recurrent layers, and the names and `trainable` of layers that a custom layer makes or
+    whose config has none.
 
     Args:
         source: What has the state.
@@ -33,6 +34,9 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
             new.trainable = old.trainable
         if type(old) is type(new) and type(old) not in FEEDBACK and type(old) not in KERAS:
             _copy_by_methods(old, new)
+        if isinstance(old, keras.layers.RNN) and old.states is not None:
+            for state, copy in zip(*map(keras.tree.flatten, (old.states, new.states)), strict=True):
+                copy.assign(keras.ops.convert_to_numpy(state))
     for old, new in zip(random_states(source), random_states(target), strict=False):
         new.assign(keras.ops.convert_to_numpy(old))
 

@@ -11,6 +11,7 @@ from tfcredit.layers.activity import add_bias
 from tfcredit.layers.convolution import Conv1D, Conv2D
 from tfcredit.layers.depthwise import DepthwiseConv1D, DepthwiseConv2D
 from tfcredit.layers.einsum import EinsumDense
+from tfcredit.layers.feedback import refuse_recurrent_rule
 from tfcredit.seeding import default_seed, derive
 
 
@@ -43,10 +44,11 @@ class CompositeLayer(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ):
+        refuse_recurrent_rule(type(self), kwargs)
         self.rule = rules.get(rule)
         self.check_rule(self.rule)
         self.feedback_initializer = keras.initializers.get(feedback_initializer)
-        seed = default_seed() if seed is None else int(seed)
+        self.seed = seed = default_seed() if seed is None else int(seed)
         super().__init__(*args, **self._keras_arguments(seed), **kwargs)
         self.seed = seed
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -23,7 +23,7 @@ from tfcredit.seeding import default_seed, derive
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reading:
+class Reading:
     """The values that a call has read of its layer's variables, each of them once.
 
     TensorFlow 2.21's graph optimizer may move a second reading past the variable's update in the
@@ -36,14 +36,14 @@ class _Reading:
     step: tf.Tensor | None = None
     memory: tf.Tensor | None = None
 
-    def with_values_of(self, other: "_Reading") -> "_Reading":
+    def with_values_of(self, other: "Reading") -> "Reading":
         """The values that an earlier call has read; gradients reach the variables read here."""
         pairs = ((getattr(other, n), getattr(self, n)) for n in ("kernel", "feedback_kernel"))
         bias = None if self.bias is None else with_value(other.bias, self.bias)
-        return _Reading(*(with_value(*pair) for pair in pairs), bias, other.step, other.memory)
+        return Reading(*(with_value(*pair) for pair in pairs), bias, other.step, other.memory)
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """Things that a call in a recomputed block keeps for its repetitions.
 
     Attributes:
@@ -52,9 +52,26 @@ class _Call(NamedTuple):
         training: Whether it is a training call.
     """
 
-    reading: _Reading
+    reading: Reading
     carrier: tf.Tensor
     training: bool
+
+
+def refuse_recurrent_rule(layer_class: type, arguments: Mapping[str, Any]) -> None:
+    """Refuse a rule for a kernel that a layer does not have.
+
+    Args:
+        layer_class: The layer's class.
+        arguments: Keyword arguments that it was given.
+
+    Raises:
+        UserError: `recurrent_rule` is among them.
+    """
+    if "recurrent_rule" in arguments:
+        raise UserError(
+            f"recurrent_rule={arguments['recurrent_rule']!r} is given, but {layer_class.__name__} "
+            "has no recurrent kernel: leave it out, or give it to SimpleRNN, LSTM or GRU."
+        )
 
 
 class FeedbackLayer(ThreadLosses, keras.layers.Layer):
@@ -102,6 +119,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         alignment_activation: Any = None,
         **kwargs: Any,
     ):
+        refuse_recurrent_rule(type(self), kwargs)
         self.rule = rules.get(rule)
         super().__init__(*args, **kwargs)
         if kwargs.get("lora_rank"):
@@ -255,7 +273,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
     def _first_feedback_kernel(self, shape, dtype=None):
         drawn = tf.convert_to_tensor(self._initial_feedback_kernel(shape, dtype))
         step = None if self._step is None else tf.convert_to_tensor(self._step)
-        reading = _Reading(tf.convert_to_tensor(self.kernel), drawn, step=step)
+        reading = Reading(tf.convert_to_tensor(self.kernel), drawn, step=step)
         return self.rule.initial(self._make_state(reading), drawn)
 
     def _initial_feedback_kernel(self, shape, dtype=None):
@@ -290,7 +308,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             with recording(run):
                 carrier = self._learn(state)
         if run is not None:
-            run.keep(self, _Call(reading, carrier, training))
+            run.keep(self, Call(reading, carrier, training))
         return self._routed(x, state, reading.bias, carrier, training)
 
     def rematerialized_call(self, layer_call, *args, **kwargs):
@@ -302,7 +320,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         again = super().rematerialized_call(call, *args, **kwargs)
         return lambda *args, **_: again(*args)
 
-    def _repeated_call(self, inputs, kept: "_Call"):
+    def _repeated_call(self, inputs, kept: "Call"):
         """A call once more, in the backward pass: errors are routed, and nothing is learned."""
         x, reading = self._activity(inputs), self._read().with_values_of(kept.reading)
         # Keras does not tell here whether it is a training call.
@@ -330,7 +348,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         return self._activated(outputs, bias)
 
     @property
-    def _acts_in_training(self) -> bool:
+    def learns_in_training(self) -> bool:
         """True if a training call does more than to route errors."""
         return self.rule.learns or self.rule.renews or self.rule.counts_steps
 
@@ -339,7 +357,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         why = None
         if self.rule.scales_errors:
             why = "needs errors without the scale of the loss, which is not known in"
-        elif run.is_cached and self._acts_in_training:
+        elif run.is_cached and self.learns_in_training:
             why = "would learn twice a step if a tf.function is inside of"
         if why is not None:
             raise UserError(
@@ -364,7 +382,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         with recording(run):
             q, p = map(tf.convert_to_tensor, self.feedback_factors)
             if training and not is_alignment_off() and (run is None or run.repeated is None):
-                # Not a regularizer, which would read the variables a second time: see `_Reading`.
+                # Not a regularizer, which would read the variables a second time: see `Reading`.
                 self.add_loss(self.rule.decay * (tf.nn.l2_loss(q) + tf.nn.l2_loss(p)))
         y = self.connection.op(tf.stop_gradient(x), tf.stop_gradient(w))
         return self._activated(
@@ -393,9 +411,9 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         """
         return self._state_of(self._activity(inputs), self._read(), perturbed)
 
-    def _read(self) -> _Reading:
+    def _read(self) -> Reading:
         """The variables' values."""
-        return _Reading(
+        return Reading(
             tf.convert_to_tensor(self.kernel),
             tf.convert_to_tensor(self.feedback_kernel),
             self._shaped_bias(),
@@ -403,7 +421,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             None if self._memory is None else tf.convert_to_tensor(self._memory),
         )
 
-    def _state_of(self, x: tf.Tensor, reading: _Reading, perturbed: bool) -> rules.LayerState:
+    def _state_of(self, x: tf.Tensor, reading: Reading, perturbed: bool) -> rules.LayerState:
         """`layer_state` of an input and what has been read."""
         state = self._make_state(reading, tf.stop_gradient(x))
         if perturbed:
@@ -418,7 +436,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         )
         return self.layer_state(inputs, perturbed)
 
-    def _make_state(self, reading: _Reading, x: tf.Tensor | None = None) -> rules.LayerState:
+    def _make_state(self, reading: Reading, x: tf.Tensor | None = None) -> rules.LayerState:
         return rules.LayerState(
             connection=self.connection,
             x=x,

@@ -103,26 +103,67 @@ def route_error(
     @tf.custom_gradient
     def route(x, w, b):
         def gradient(dy, scale=None):
-            dw = connection.hebbian(x, dy, w.shape)
-            if teach is None:
-                db = None
-            elif scale is None:
-                db = teach(dy, dw)
-                db = None if db is None else tf.cast(db, b.dtype)
-            else:
-                errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
-                db = teach(*(tf.cast(e, x.dtype) for e in errors))
-                db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), b.dtype)
-            if teach is not None and x.dtype == tf.float16:
-                # A B beyond float16 can carry no error: the step is not finite, so that it is
-                # skipped (and the run of such steps reported) before B runs away.
-                beyond = 0.0 * tf.cast(tf.cast(carrier, x.dtype), b.dtype)
-                db = beyond if db is None else db + beyond
-            # No derivative of an error reaches B: it would carry what the task asks of W.
-            through = w if are_backprop_errors() else tf.cast(tf.stop_gradient(carrier), x.dtype)
+            dw, db = kernel_gradients(connection, x, dy, w, b, carrier, teach, scale)
+            through = carrying(w, carrier, x.dtype)
             return connection.op_transpose(dy, through, tf.shape(x)), dw, db
 
         outputs = tf.stop_gradient(y)
         return (outputs, tf.zeros([])) if unscaled else outputs, gradient
 
     return route(x, kernel, feedback_kernel)
+
+
+def carry_error(
+    connection: Connection, x: tf.Tensor, y: tf.Tensor, carrier: tf.Tensor
+) -> tf.Tensor:
+    """`y` = op(x; W), already computed, whose error travels down and stays to be seen.
+
+    Args:
+        connection: The three products.
+        x: The input `[n, ...]`.
+        y: The product; it gets the error, too.
+        carrier: The kernel that errors travel through, in the dtype of `x`.
+
+    Returns:
+        `y`.
+    """
+
+    @tf.custom_gradient
+    def route(x, y):
+        return tf.identity(y), lambda dy: (connection.op_transpose(dy, carrier, tf.shape(x)), dy)
+
+    return route(x, y)
+
+
+def carrying(kernel: tf.Tensor, carrier: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """The kernel that errors travel through: the carrier, or W where a caller asks for it."""
+    # No derivative of an error reaches B: it would carry what the task asks of W.
+    return kernel if are_backprop_errors() else tf.cast(tf.stop_gradient(carrier), dtype)
+
+
+def kernel_gradients(
+    connection: Connection,
+    x: tf.Tensor,
+    dy: tf.Tensor,
+    kernel: tf.Tensor,
+    feedback_kernel: tf.Tensor,
+    carrier: tf.Tensor,
+    teach: Teach | None,
+    scale: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """DW and dB of an input and the error of its product; see `route_error`."""
+    dw = connection.hebbian(x, dy, kernel.shape)
+    dtype, db = feedback_kernel.dtype, None
+    if teach is not None and scale is None:
+        db = teach(dy, dw)
+        db = None if db is None else tf.cast(db, dtype)
+    elif teach is not None:
+        errors = (tf.math.divide_no_nan(tf.cast(e, scale.dtype), scale) for e in (dy, dw))
+        db = teach(*(tf.cast(e, x.dtype) for e in errors))
+        db = None if db is None else tf.cast(scale * tf.cast(db, scale.dtype), dtype)
+    if teach is not None and x.dtype == tf.float16:
+        # A B beyond float16 can carry no error: the step is not finite, so that it is
+        # skipped (and the run of such steps reported) before B runs away.
+        beyond = 0.0 * tf.cast(tf.cast(carrier, x.dtype), dtype)
+        db = beyond if db is None else db + beyond
+    return dw, db

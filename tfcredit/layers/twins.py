@@ -8,9 +8,17 @@ import inspect
 
 import keras
 
-from tfcredit import layers
+from tfcredit import layers, rules
+from tfcredit.layers.cells import RecurrentComposite
+from tfcredit.seeding import derive
 
-OWN_ARGUMENTS = ("rule", "feedback_initializer", "seed", "alignment_activation")
+OWN_ARGUMENTS = (
+    "rule",
+    "recurrent_rule",
+    "feedback_initializer",
+    "seed",
+    "alignment_activation",
+)
 """What feedback layers take beside the arguments of their Keras layers."""
 
 _NAMED = [(getattr(keras.layers, name, None), getattr(layers, name)) for name in layers.__all__]
@@ -20,6 +28,46 @@ KERAS = {own: keras_class for keras_class, own in FEEDBACK.items()}
 """Feedback class -> Keras class."""
 
 
+def parts(layer: keras.Layer) -> list[keras.Layer] | None:
+    """What of a layer has classes in `FEEDBACK` or `KERAS`.
+
+    Args:
+        layer: Any layer.
+
+    Returns:
+        The layer; of a `RNN` its cells, from the bottom up; None for one without such a class, and
+        for a `RNN` that holds such a cell.
+    """
+    if type(layer) in (keras.layers.RNN, layers.RNN):
+        found = list(getattr(layer.cell, "cells", [layer.cell]))
+    else:
+        found = [layer]
+    return found if all(type(each) in FEEDBACK or type(each) in KERAS for each in found) else None
+
+
+def twin_classes(layer: keras.Layer) -> list[type]:
+    """The feedback classes of `parts`; none for a layer that has no such parts."""
+    return [FEEDBACK.get(type(each), type(each)) for each in parts(layer) or ()]
+
+
+def rules_of(layer: keras.Layer) -> list[rules.Rule]:
+    """The rules of a feedback layer's kernels, `Backprop` among them.
+
+    Args:
+        layer: Any layer.
+
+    Returns:
+        Its rule; two for each recurrent cell, of the input kernel and of the recurrent one; none
+        for a layer that is no feedback layer.
+    """
+    if isinstance(layer, layers.RNN):
+        return [rule for cell in layer.feedback_cells for rule in rules_of(cell)]
+    if isinstance(layer, RecurrentComposite):
+        return [layer.rule, layer.recurrent_rule]
+    is_own = isinstance(layer, layers.FeedbackLayer | layers.CompositeLayer)
+    return [layer.rule] if is_own else []
+
+
 def layer_class(config: dict) -> type | None:
     """The class in `FEEDBACK` or `KERAS` that a config is of.
 
@@ -27,14 +75,35 @@ def layer_class(config: dict) -> type | None:
         config: A serialised object.
 
     Returns:
-        The class, or None for all others.
+        The class, or None for all others, and for a `RNN` of a cell without one.
     """
     name, registered = config.get("class_name"), config.get("registered_name")
     if registered == f"tfcredit>{name}":
         found = getattr(layers, name, None)
-        return found if found in KERAS else None
-    found = getattr(keras.layers, name, None) if config.get("module") == "keras.layers" else None
-    return found if found in FEEDBACK else None
+        found = found if found in KERAS else None
+    else:
+        module = config.get("module")
+        found = getattr(keras.layers, name, None) if module == "keras.layers" else None
+        found = found if found in FEEDBACK else None
+    if found in (keras.layers.RNN, layers.RNN):
+        return found if all(map(layer_class, _cells(config))) else None
+    return found
+
+
+def _cells(config: dict) -> list[dict]:
+    """The configs of the cells of a `RNN`'s config."""
+    cell = config["config"]["cell"]
+    return cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]
+
+
+def _with_cells(config: dict, cells: list[dict]) -> dict:
+    """The config of a `RNN` with other cells."""
+    cell = config["config"]["cell"]
+    if cell["class_name"] == "StackedRNNCells":
+        cell = cell | {"config": cell["config"] | {"cells": cells}}
+    else:
+        (cell,) = cells
+    return config | {"config": config["config"] | {"cell": cell}}
 
 
 def to_feedback(config: dict, own: dict) -> dict:
@@ -49,6 +118,12 @@ def to_feedback(config: dict, own: dict) -> dict:
     """
     cls = layer_class(config)
     cls = FEEDBACK.get(cls, cls)
+    if cls is layers.RNN:
+        own_seeds = [own | {"seed": derive(own["seed"], i)} for i in range(len(_cells(config)))]
+        cells = map(to_feedback, _cells(config), own_seeds)
+        config, own = _with_cells(config, list(cells)), {}
+    elif not issubclass(cls, RecurrentComposite):
+        own = {name: value for name, value in own.items() if name != "recurrent_rule"}
     return config | {
         "module": cls.__module__,
         "registered_name": f"tfcredit>{cls.__name__}",
@@ -66,6 +141,8 @@ def to_keras(config: dict) -> dict:
         A new config.
     """
     cls = KERAS[layer_class(config)]
+    if cls is keras.layers.RNN:
+        config = _with_cells(config, [to_keras(cell) for cell in _cells(config)])
     known = inspect.signature(cls.__init__).parameters
     kept = {k: v for k, v in config["config"].items() if k not in OWN_ARGUMENTS or k in known}
     return config | {"module": "keras.layers", "registered_name": None, "config": kept}

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from tfcredit.errors import UserError
-from tfcredit.layers import DirectFeedback, FeedbackLayer
+from tfcredit.layers import CompositeLayer, DirectFeedback, FeedbackLayer
+from tfcredit.layers.cells import RecurrentComposite
 from tfcredit.models.perturbation import PerturbedNetwork
 from tfcredit.rules import NodePerturbation
 
@@ -50,8 +51,11 @@ def wire(
     inner = model._flatten_layers(include_self=False)
     fed_back = [layer for layer in inner if isinstance(layer, FeedbackLayer)]
     count = sum(layer.rule.has_feedback_kernel for layer in fed_back)
-    for layer in fed_back:
-        layer.rule = layer.rule.in_network(count)
+    for layer in inner:
+        if isinstance(layer, FeedbackLayer | CompositeLayer):
+            layer.rule = layer.rule.in_network(count)
+        if isinstance(layer, RecurrentComposite):
+            layer.recurrent_rule = layer.recurrent_rule.in_network(count)
     if not all(layer.rule.trains_kernel for layer in fed_back):
         for top in _top_layers(model):
             top.thaw()

@@ -58,7 +58,7 @@ MISTAKES = {
     "--strategy=mirrored --tpu=local": ["--strategy=mirrored", "--tpu=local", "contradict"],
     "--strategy=multi_worker": ["--workers", "TF_CONFIG"],
     "--workers=a:1,b:2": ["--worker,", "--workers=a:1,b:2"],
-    "--workers=a:1,b:2 --worker=2": ["TF_CONFIG", "index below the number of workers"],
+    "--workers=a:1,b:2 --worker=2": ["--worker=2", "an index below the number of workers"],
     "--worker=1": ["--strategy=auto", "--worker", "contradict"],
     "--batch_size=64 --accumulation_steps=3": ["--batch_size=64", "--accumulation_steps=3"],
     "--mode=export": ["no run to export", "--run_dir"],

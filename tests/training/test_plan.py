@@ -109,7 +109,7 @@ def test_each_flag_says_what_it_belongs_to():
     start = {"data_dir", "max_corrupt_records", "keep", "histograms", "strategy", "num_replicas"}
     start |= {"checkpoint_every_steps", "checkpoint_every_minutes", "tpu", "steps_per_execution"}
     start |= {"import_", "measures", "measure_every_steps", "log_every_steps"}
-    start |= {"evaluation_batch_size", "evaluate_first"}
+    start |= {"evaluation_batch_size", "evaluate_first", "wait_for_workers"}
     assert set(of_scope(Recipe, "start")) == start
     names = {field.name for field in dataclasses.fields(Recipe)}
     assert set(of_scope(Recipe, "run")) == names - start - set(once)

@@ -96,7 +96,8 @@ def test_one_task_is_no_cluster(monkeypatch):
 
 
 WAITING = """
-import sys, time, ctypes
+import ctypes, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored
 from tfcredit.training import workers
 with workers.awaited(["here:1", *sys.argv[2:]], 0, float(sys.argv[1])):
     print("waiting", flush=True)

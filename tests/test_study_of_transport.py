@@ -34,6 +34,7 @@ def test_bits_of_an_estimate_are_those_of_its_responses():
     assert study.bits_per_weight(network(rule), 7) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_a_row_a_table_and_a_figure(tmp_path):
     rows = []
     for rule in ("backprop", "frozen_backprop(every=3)", "tracking_mirror", "frozen"):

@@ -65,7 +65,8 @@ def test_network_trains_as_in_float32(rule, policy):
             error = np.linalg.norm(change - expected) / np.linalg.norm(expected)
             assert error < 0.15, other.path
     if rule in LEARN:
-        assert all(each.feedback_kernel.dtype == "float32" for each in feedback_layers(half))
+        learned = [v for each in feedback_layers(half) for v in each.trainable_weights]
+        assert all(variable.dtype == "float32" for variable in learned)
 
 
 def test_loss_scaling_is_automatic_under_the_global_policy():

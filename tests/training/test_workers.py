@@ -14,7 +14,7 @@ import pytest
 from tests.pages import ROOT
 from tests.training.test_strategies import ports
 from tfcredit.errors import UserError
-from tfcredit.training import workers
+from tfcredit.training import processes, workers
 from tfcredit.training.recipe import Recipe
 
 STEP = {
@@ -95,6 +95,16 @@ def test_one_task_is_no_cluster(monkeypatch):
         workers.find(Recipe())
 
 
+def test_runs_of_a_comparison_are_no_workers_of_one_run(monkeypatch, tmp_path):
+    in_a_step(monkeypatch)
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["x:1", "y:1"]}}))
+    recipe = Recipe(model="fc", dataset="embedded", steps=1, wait_for_workers=1.0)
+    assert processes._check([recipe])["dataset"] == "embedded"
+    assert not workers.are_told(recipe)
+    with pytest.raises(UserError, match="--strategy=multi_worker is for a single run"):
+        processes.check([Recipe(strategy="multi_worker")])
+
+
 WAITING = """
 import ctypes, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has ignored
@@ -166,6 +176,26 @@ def test_a_run_names_the_worker_that_is_missing(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert f"localhost:{missing} does not answer" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.multi_device
+def test_tasks_with_flags_of_their_own_are_no_workers_of_one_run(tmp_path):
+    addresses = ",".join(f"localhost:{port}" for port in ports(2))
+    tasks = [
+        subprocess.Popen(
+            command(f"--seed={i}", f"--run_dir={tmp_path}/{i}", f"--workers={addresses}")
+            + [f"--worker={i}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    for i, task in enumerate(tasks):
+        error = task.communicate(timeout=120)[1]
+        assert task.returncode == 2 and f"worker {i} has other flags or" in error, error
+        assert not (tmp_path / str(i) / "flags.txt").exists()
 
 
 @pytest.mark.slow

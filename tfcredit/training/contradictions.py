@@ -23,6 +23,7 @@ def check(recipe: Any) -> None:
 
 def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
     """True if two flags contradict each other, the flags, and what to do about it."""
+    constant = recipe.coefficient_change == "none" and not recipe.coefficient_schedules
     return [
         (
             recipe.epochs is not None and recipe.steps is not None,
@@ -63,6 +64,19 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
             recipe.noise == "none" and recipe.noise_variance > 0,
             *("noise", "noise_variance"),
             "choose --noise=normal or uniform",
+        ),
+        (
+            recipe.noise != "none" and recipe.noise_variance == 0,
+            *("noise", "noise_variance"),
+            "state the variance of the noise, above 0",
+        ),
+        *(
+            (
+                bool(getattr(recipe, flag)) and constant,
+                *("coefficient_change", flag),
+                "choose --coefficient_change=linear or exponential",
+            )
+            for flag in ("coefficient_rate", "coefficient_cycle")
         ),
         (
             recipe.coefficient_start >= recipe.coefficient_stop,

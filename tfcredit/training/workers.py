@@ -24,6 +24,16 @@ def are_told(recipe: Recipe) -> bool:
     return bool(recipe.workers) or len(_of_tf_config()[0]) > 1 or _slurm_tasks() > 1
 
 
+def leave() -> None:
+    """Make this process no worker of those that TF_CONFIG or a SLURM step tells of.
+
+    For runs that are one of many: the tasks of a step that compares or searches are no workers of
+    one run.
+    """
+    for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS"):
+        os.environ.pop(name, None)
+
+
 def find(recipe: Recipe) -> tuple[list[str], int]:
     """The addresses of all workers, and this one's place among them.
 

@@ -83,6 +83,8 @@ def _saved(
     images = load_images(recipe, evaluated_only=recipe.validation_examples is None)
     if saved.directory is not None:
         saved.directory.check_classes(images.class_names)
+        if recipe.validation_examples is not None:  # else others than its own, or test images
+            saved.directory.check_numbers(images)
     if images.classes != classes:
         raise UserError(
             f"{path} tells {classes} classes apart, but the images of {images.name!r} have "

@@ -144,7 +144,7 @@ class Run:
         self._check_alike()
         if self.cluster.is_chief:
             self.directory.prepare(self.recipe)
-            self.directory.keep_classes(self.plan.images.class_names)
+            self.directory.keep_images(self.plan.images)
         self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
         restored = checkpoints.restore()

@@ -23,7 +23,6 @@ def check(recipe: Any) -> None:
 
 def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
     """True if two flags contradict each other, the flags, and what to do about it."""
-    constant = recipe.coefficient_change == "none" and not recipe.coefficient_schedules
     return [
         (
             recipe.epochs is not None and recipe.steps is not None,
@@ -60,29 +59,7 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
             *("alignment_every", "alternate_steps"),
             "both choose the steps of the alignment",
         ),
-        (
-            recipe.noise == "none" and recipe.noise_variance > 0,
-            *("noise", "noise_variance"),
-            "choose --noise=normal or uniform",
-        ),
-        (
-            recipe.noise != "none" and recipe.noise_variance == 0,
-            *("noise", "noise_variance"),
-            "state the variance of the noise, above 0",
-        ),
-        *(
-            (
-                bool(getattr(recipe, flag)) and constant,
-                *("coefficient_change", flag),
-                "choose --coefficient_change=linear or exponential",
-            )
-            for flag in ("coefficient_rate", "coefficient_cycle")
-        ),
-        (
-            recipe.coefficient_start >= recipe.coefficient_stop,
-            *("coefficient_start", "coefficient_stop"),
-            "the start must come before the stop",
-        ),
+        *_of_coefficients(recipe),
         *_of_the_step(recipe),
         (
             recipe.early_stopping is not None and recipe.mode == "train",
@@ -97,12 +74,42 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
     ]
 
 
+def _of_coefficients(recipe: Any) -> list[tuple[bool, str, str, str]]:
+    """As `_contradictions`, of the flags that say how coefficients change."""
+    constant = recipe.coefficient_change == "none" and not recipe.coefficient_schedules
+    return [
+        *(
+            (
+                bool(getattr(recipe, flag)) and constant,
+                *("coefficient_change", flag),
+                "choose --coefficient_change=linear or exponential",
+            )
+            for flag in ("coefficient_rate", "coefficient_cycle")
+        ),
+        (
+            recipe.coefficient_start >= recipe.coefficient_stop,
+            *("coefficient_start", "coefficient_stop"),
+            "the start must come before the stop",
+        ),
+    ]
+
+
 def _of_the_step(recipe: Any) -> list[tuple[bool, str, str, str]]:
     """As `_contradictions`, of the flags that say how gradients become steps."""
     bounds = ("clipnorm", "global_clipnorm", "clipvalue")
     given = [name for name in bounds if getattr(recipe, name) is not None]
     own = recipe.feedback_noise not in (None, "none")
     return [
+        (
+            recipe.noise == "none" and recipe.noise_variance > 0,
+            *("noise", "noise_variance"),
+            "choose --noise=normal or uniform",
+        ),
+        (
+            recipe.noise != "none" and recipe.noise_variance == 0,
+            *("noise", "noise_variance"),
+            "state the variance of the noise, above 0",
+        ),
         (
             len(given) > 1,
             *(given if len(given) > 1 else bounds)[:2],

@@ -47,6 +47,7 @@ BAD = {
     "--feedback_warmup_epochs=-1": "must be at least 0",
     "--feedback_noise_variance=0.1": "choose --feedback_noise=normal or uniform",
     "--feedback_noise=normal": "state the variance of the noise",
+    "--optimizer=sgd --momentum=0.5": "only --optimizer=momentum takes it",
     "--noise=normal": "--noise=normal and --noise_variance=0.0 contradict.*state the variance",
     "--coefficient_rate=0.1": "--coefficient_change=none and --coefficient_rate=0.1 contradict",
     "--coefficient_cycle=2": "choose --coefficient_change=linear or exponential",

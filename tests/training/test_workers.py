@@ -60,8 +60,11 @@ def test_addresses_of_flags(text, expected):
 def test_tasks_of_a_step_are_workers_in_the_order_of_their_ranks(monkeypatch):
     assert not workers.are_told(Recipe())
     in_a_step(monkeypatch)
-    expected = [f"node{node}:{12007 + place}" for node in (1, 2) for place in (0, 1)]
+    expected = [f"node{node}:{12014 + place}" for node in (1, 2) for place in (0, 1)]
     assert workers.are_told(Recipe()) and workers.find(Recipe()) == (expected, 2)
+    in_a_step(monkeypatch, SLURM_JOB_ID="20008")  # the next job has none of these ports
+    assert not set(workers.find(Recipe())[0]) & set(expected)
+    in_a_step(monkeypatch)
     nodes = {"SLURM_STEP_NODELIST": "node[1-10]", "SLURM_STEP_TASKS_PER_NODE": "1(x10)"}
     in_a_step(monkeypatch, SLURM_STEP_NUM_TASKS="10", SLURMD_NODENAME="node3", **nodes)
     found, index = workers.find(Recipe())

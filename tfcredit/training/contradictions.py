@@ -98,8 +98,14 @@ def _of_the_step(recipe: Any) -> list[tuple[bool, str, str, str]]:
     """As `_contradictions`, of the flags that say how gradients become steps."""
     bounds = ("clipnorm", "global_clipnorm", "clipvalue")
     given = [name for name in bounds if getattr(recipe, name) is not None]
+    default = type(recipe).momentum
     own = recipe.feedback_noise not in (None, "none")
     return [
+        (
+            recipe.optimizer.lower() != "momentum" and recipe.momentum not in (0.0, default),
+            *("momentum", "optimizer"),
+            "only --optimizer=momentum takes it; leave it out",
+        ),
         (
             recipe.noise == "none" and recipe.noise_variance > 0,
             *("noise", "noise_variance"),

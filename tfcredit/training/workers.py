@@ -16,6 +16,8 @@ from tfcredit.training.recipe import Recipe
 
 PORTS = 12000
 """The first port that workers of a SLURM job may take; TensorFlow's own is 8888 for all jobs."""
+RANGE = 20000
+"""The number of these ports."""
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -118,7 +120,9 @@ def _of_slurm() -> tuple[list[str], int]:
         hosts = slurm.expand_hostlist(nodes)
         tasks = slurm.expand_tasks_per_node(counts)
         pairs = list(zip(hosts, tasks, strict=True))
-        index, first = int(rank), PORTS + int(job) % 20000
+        index, most = int(rank), max(tasks)
+        # Jobs that follow each other, such as those of an array, may share a node.
+        first = PORTS + int(job) % (RANGE // most) * most
     except ValueError:
         raise UserError(
             f"SLURM_STEP_NODELIST={nodes}, SLURM_STEP_TASKS_PER_NODE={counts}, SLURM_PROCID={rank} "

@@ -135,6 +135,10 @@ def test_what_does_not_decay_is_in_the_config(name):
     again = type(optimizer).from_config(optimizer.get_config())
     kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
     assert again._use_weight_decay(kernel) and not again._use_weight_decay(bias)
+    wide = keras.layers.GRU(2)  # whose bias has two rows
+    wide.build((None, 3, 2))
+    kernels = [v for v in wide.trainable_variables if again._use_weight_decay(v.value)]
+    assert [v.name for v in kernels] == ["kernel", "recurrent_kernel"]
     plain = optimizers.get(name, 0.1, weight_decay=0.5)
     assert plain._use_weight_decay(bias) and "decay_vectors" not in plain.get_config()
 

@@ -195,10 +195,10 @@ def test_tasks_with_flags_of_their_own_are_no_workers_of_one_run(tmp_path):
         )
         for i in range(2)
     ]
-    for i, task in enumerate(tasks):
-        error = task.communicate(timeout=120)[1]
-        assert task.returncode == 2 and f"worker {i} has other flags or" in error, error
-        assert not (tmp_path / str(i) / "flags.txt").exists()
+    errors = [task.communicate(timeout=120)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [2, 2], errors
+    assert any("has other flags or" in error for error in errors), errors  # one may lose the other
+    assert not list(tmp_path.glob("*/flags.txt"))
 
 
 @pytest.mark.slow

@@ -67,6 +67,8 @@ def test_names_of_classes_are_kept(trained, tmp_path, capsys):
     other = make_tree(tmp_path / "other", ("dark", "bright"))
     assert train(other, run, "--validation_examples=8", "--resume=must") == 2
     assert "differ in 'bright': give the images" in capsys.readouterr().err
+    assert cli.train_main(["--mode=evaluate", f"--run_dir={run}", f"--data_dir={other}"]) == 2
+    assert "differ in 'bright': give the images" in capsys.readouterr().err
 
 
 def test_a_run_does_not_go_on_with_more_images(tmp_path, capsys):

@@ -276,8 +276,11 @@ class Run:
             Test top-1, top-5, loss and the step of a checkpoint.
 
         Raises:
-            UserError: There is no checkpoint.
+            UserError: There is no checkpoint, or the images are not of the run's classes.
         """
+        self.directory.check_classes(self.plan.images.class_names)
+        if not self.plan.images.test_examples:  # else others than the run's would be held out
+            self.directory.check_numbers(self.plan.images)
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
         seen, done = {}, None

@@ -14,7 +14,7 @@ tfcredit compare --rules=backprop,tracking_mirror,info_alignment --seeds="${SEED
   --dataset=folder --data_dir="$pictures" --validation_examples="${HELD_OUT:-25}" \
   --image_size=32 --model=conv --batch_size=8 --epochs="${EPOCHS:-10}" --compare_dir="$work/compare"
 
-# The best-known network of the first seed, on all images, those it learned from among them.
+# One of the trained networks, on the images that were held out.
 tfcredit evaluate --model="$work/compare/runs/tracking_mirror/seed0" --output="$work/seed0.json"
 echo "Table: $work/compare/compare.md"
 echo "Page:  $work/compare/report.html"

@@ -155,6 +155,15 @@ def test_images_are_prepared_as_the_network_needs_them():
     assert (again.dataset, again.data_dir, again.image_size) == ("imagenet", "E", None)
 
 
+def test_images_that_a_run_has_learned_are_left_out_where_its_own_folder_is_given(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    run = Recipe(dataset="folder", data_dir=str(tmp_path), validation_examples=8)
+    for own in (tmp_path, f"{tmp_path}/", tmp_path / "link"):
+        assert of_images(run, {"data_dir": str(own)}, (8, 8, 3)).validation_examples == 8
+    found = of_images(run, {"data_dir": str(tmp_path / "others")}, (8, 8, 3))
+    assert found.validation_examples is None
+
+
 SAVE = """
 import sys
 

@@ -130,9 +130,9 @@ class RunFiles(Directory):
     """Names of the files of one run.
 
     `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
-    also `measures.csv`, with `--log_every_steps` `steps.csv`, and `classes.json` where classes have
-    names. Until it ends, `progress.json` holds its times. One that diverged has `diverged.txt`
-    instead of a summary.
+    also `measures.csv`, with `--log_every_steps` `steps.csv`, and where classes have names
+    `classes.json` and `images.json`, the numbers of images. Until it ends, `progress.json` holds
+    its times. One that diverged has `diverged.txt` instead of a summary.
 
     Args:
         path: The folder.
@@ -152,6 +152,7 @@ class RunFiles(Directory):
         self.exported = self.path / "export"
         self.progress = self.path / "progress.json"
         self.classes = self.path / "classes.json"
+        self.images = self.path / "images.json"
 
     def holds_run(self) -> bool:
         """True if a run was started here."""

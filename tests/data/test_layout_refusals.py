@@ -51,6 +51,15 @@ def test_folders(tmp_path, old, new, told):
         build(root)
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_images_that_are_not_sorted_into_folders_yet(tmp_path, part):
+    root = write("folders", tmp_path / "set")
+    first = min((root / part).glob("*/*.JPEG"))
+    os.rename(first, root / part / first.name)
+    with pytest.raises(UserError, match=f"{first.name}' beside the folders of synsets, 1 such"):
+        build(root)
+
+
 def test_flat_validation_images_without_labels(tmp_path):
     root = write("flat", tmp_path / "set")
     move(root, f"val/{validation_pictures()[0].name}", "val/photograph.jpg")

@@ -234,6 +234,7 @@ def test_a_zip_is_read_as_zipfile_reads_it(samples, tmp_path, packed, monkeypatc
             info = zipfile.ZipInfo(name)
             info.extra = b"UT\x05\x00\x03abcd" + b"xx\x58\x02" + bytes(600)
             archive.writestr(info, content, packed)
+        archive.writestr(f"__MACOSX/train/{SYNSETS[0]}/._{SYNSETS[0]}_1.JPEG", b"of a Mac's zip")
     for part, images in find(path).index().items():
         assert len(images) == {"train": 15, "validation": 6}[part]
         read = images.read(np.arange(len(images)))

@@ -67,6 +67,25 @@ def test_names_of_classes_are_kept(trained, tmp_path, capsys):
     other = make_tree(tmp_path / "other", ("dark", "bright"))
     assert train(other, run, "--validation_examples=8", "--resume=must") == 2
     assert "differ in 'bright': give the images" in capsys.readouterr().err
+    assert cli.train_main(["--mode=evaluate", f"--run_dir={run}", f"--data_dir={other}"]) == 2
+    assert "differ in 'bright': give the images" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_more_images(tmp_path, capsys):
+    tree, run = make_tree(tmp_path / "images"), tmp_path / "run"
+    flags = ["--validation_examples=8", "--resume=auto"]
+    assert train(tree, run, *flags) == train(tree, run, *flags) == 0
+    numbers = json.loads((run / "images.json").read_text())
+    assert numbers == {"training": 16, "validation": 8, "test": 10}
+    capsys.readouterr()
+    picture(tree / "train" / "dark" / "more.png", 0, 99)
+    assert train(tree, run, *flags) == 2
+    told = capsys.readouterr().err
+    assert "a run with 16 training images, but there are 17 now" in told
+    # Those that are held out now are others: some of them were learned.
+    assert cli.main(["evaluate", f"--model={run}", f"--data_dir={tree}"]) == 2
+    assert "there are 17 now" in capsys.readouterr().err
+    assert cli.main(["evaluate", f"--model={run}", f"--data_dir={tree / 'test'}"]) == 0
 
 
 def test_one_tree_needs_held_out_images(trained, tmp_path, capsys):

@@ -47,6 +47,10 @@ BAD = {
     "--feedback_warmup_epochs=-1": "must be at least 0",
     "--feedback_noise_variance=0.1": "choose --feedback_noise=normal or uniform",
     "--feedback_noise=normal": "state the variance of the noise",
+    "--optimizer=sgd --momentum=0.5": "only --optimizer=momentum takes it",
+    "--noise=normal": "--noise=normal and --noise_variance=0.0 contradict.*state the variance",
+    "--coefficient_rate=0.1": "--coefficient_change=none and --coefficient_rate=0.1 contradict",
+    "--coefficient_cycle=2": "choose --coefficient_change=linear or exponential",
     "--feedback_noise=none --noise_variables=feedback": "contradict each other",
 }
 
@@ -131,6 +135,10 @@ def test_what_does_not_decay_is_in_the_config(name):
     again = type(optimizer).from_config(optimizer.get_config())
     kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
     assert again._use_weight_decay(kernel) and not again._use_weight_decay(bias)
+    wide = keras.layers.GRU(2)  # whose bias has two rows
+    wide.build((None, 3, 2))
+    kernels = [v for v in wide.trainable_variables if again._use_weight_decay(v.value)]
+    assert [v.name for v in kernels] == ["kernel", "recurrent_kernel"]
     plain = optimizers.get(name, 0.1, weight_decay=0.5)
     assert plain._use_weight_decay(bias) and "decay_vectors" not in plain.get_config()
 

@@ -14,7 +14,7 @@ import pytest
 from tests.pages import ROOT
 from tests.training.test_strategies import ports
 from tfcredit.errors import UserError
-from tfcredit.training import workers
+from tfcredit.training import processes, workers
 from tfcredit.training.recipe import Recipe
 
 STEP = {
@@ -60,8 +60,11 @@ def test_addresses_of_flags(text, expected):
 def test_tasks_of_a_step_are_workers_in_the_order_of_their_ranks(monkeypatch):
     assert not workers.are_told(Recipe())
     in_a_step(monkeypatch)
-    expected = [f"node{node}:{12007 + place}" for node in (1, 2) for place in (0, 1)]
+    expected = [f"node{node}:{12014 + place}" for node in (1, 2) for place in (0, 1)]
     assert workers.are_told(Recipe()) and workers.find(Recipe()) == (expected, 2)
+    in_a_step(monkeypatch, SLURM_JOB_ID="20008")  # the next job has none of these ports
+    assert not set(workers.find(Recipe())[0]) & set(expected)
+    in_a_step(monkeypatch)
     nodes = {"SLURM_STEP_NODELIST": "node[1-10]", "SLURM_STEP_TASKS_PER_NODE": "1(x10)"}
     in_a_step(monkeypatch, SLURM_STEP_NUM_TASKS="10", SLURMD_NODENAME="node3", **nodes)
     found, index = workers.find(Recipe())
@@ -93,6 +96,16 @@ def test_one_task_is_no_cluster(monkeypatch):
     assert not workers.are_told(Recipe())
     with pytest.raises(UserError, match="nor a SLURM step of several tasks"):
         workers.find(Recipe())
+
+
+def test_runs_of_a_comparison_are_no_workers_of_one_run(monkeypatch, tmp_path):
+    in_a_step(monkeypatch)
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["x:1", "y:1"]}}))
+    recipe = Recipe(model="fc", dataset="embedded", steps=1, wait_for_workers=1.0)
+    assert processes._check([recipe])["dataset"] == "embedded"
+    assert not workers.are_told(recipe)
+    with pytest.raises(UserError, match="--strategy=multi_worker is for a single run"):
+        processes.check([Recipe(strategy="multi_worker")])
 
 
 WAITING = """
@@ -166,6 +179,26 @@ def test_a_run_names_the_worker_that_is_missing(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert f"localhost:{missing} does not answer" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.multi_device
+def test_tasks_with_flags_of_their_own_are_no_workers_of_one_run(tmp_path):
+    addresses = ",".join(f"localhost:{port}" for port in ports(2))
+    tasks = [
+        subprocess.Popen(
+            command(f"--seed={i}", f"--run_dir={tmp_path}/{i}", f"--workers={addresses}")
+            + [f"--worker={i}"],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    errors = [task.communicate(timeout=120)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [2, 2], errors
+    assert any("has other flags or" in error for error in errors), errors  # one may lose the other
+    assert not list(tmp_path.glob("*/flags.txt"))
 
 
 @pytest.mark.slow

@@ -56,6 +56,7 @@ class Tree:
 
     def __init__(self, root: Path):
         self.root = root
+        self._started = time.time_ns()
         self._known = _read(root)
         self._listed: dict[str, Listing] = {}
         self._images = 0
@@ -125,9 +126,9 @@ class Tree:
         """Writes the index of a large tree to a file, where one can be written."""
         if self._images < LARGE or not self._fresh:
             return
-        now = time.time_ns()
-        # The time of a folder that is changed while it is listed may not tell of it.
-        settled = {k: v for k, v in self._listed.items() if now - v.stamp[1] > SETTLED}
+        # The time of a folder that was changed shortly before it was listed may not tell of a
+        # change shortly after.
+        settled = {k: v for k, v in self._listed.items() if self._started - v.stamp[1] > SETTLED}
         content = {
             "version": VERSION,
             "folders": {folder: dataclasses.astuple(one) for folder, one in settled.items()},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -82,6 +83,8 @@ def _saved(
     images = load_images(recipe, evaluated_only=recipe.validation_examples is None)
     if saved.directory is not None:
         saved.directory.check_classes(images.class_names)
+        if recipe.validation_examples is not None:  # else others than its own, or test images
+            saved.directory.check_numbers(images)
     if images.classes != classes:
         raise UserError(
             f"{path} tells {classes} classes apart, but the images of {images.name!r} have "
@@ -107,12 +110,17 @@ def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
     if given.get("dataset", recipe.dataset) != recipe.dataset:
         recipe = Recipe(model=recipe.model, preprocessing=recipe.preprocessing)
     changes = dict(given)
-    if "data_dir" in given:  # images that the run has not seen: all of them
-        changes["validation_examples"] = None
+    if "data_dir" in given and not _is_same(given["data_dir"], recipe.data_dir):
+        changes["validation_examples"] = None  # images that the run has not seen: all of them
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.image_size is None:
         recipe = dataclasses.replace(recipe, image_size=size_for(recipe, shape))
     return recipe
+
+
+def _is_same(folder: str, own: str | None) -> bool:
+    """True for the folder of a run's own images, however it is written."""
+    return own is not None and os.path.realpath(folder) == os.path.realpath(own)
 
 
 def evaluate(

@@ -1,5 +1,6 @@
 """Updates that are right beside the reads of their own step, and on several replicas."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,6 +8,9 @@ import keras
 import tensorflow as tf
 
 from tfcredit.errors import UserError
+
+OFFSET = re.compile(r"(^|/)(bias|beta|gamma)(/replica_\d+)?(:\d+)?$")
+"""Finds the names of biases, and of scales and offsets of normalisation."""
 
 
 def all_at_once(gradients: list[Any]) -> list[Any]:
@@ -45,9 +49,9 @@ class SumClipping:
 
     Args:
         *args: Positional arguments of the Keras class.
-        decay_vectors: False to keep `weight_decay` off variables of one dimension: biases, and the
-            scales and offsets of normalisation. What Keras' `exclude_from_weight_decay` excludes is
-            not in an optimizer's config; this is.
+        decay_vectors: False to keep `weight_decay` off variables of one dimension, and off biases,
+            scales and offsets of normalisation of more: GRUs and attention have such. What Keras'
+            `exclude_from_weight_decay` excludes is not in an optimizer's config; this is.
         **kwargs: Keyword arguments of the Keras class.
     """
 
@@ -61,7 +65,7 @@ class SumClipping:
         return config if self.decay_vectors else {**config, "decay_vectors": False}
 
     def _use_weight_decay(self, variable: Any) -> bool:
-        if not self.decay_vectors and len(variable.shape) < 2:
+        if not self.decay_vectors and (len(variable.shape) < 2 or OFFSET.search(variable.name)):
             return False
         return super()._use_weight_decay(variable)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -78,7 +79,7 @@ def _prepare(options: argparse.Namespace, output: Path) -> None:
         write_plan(output, plan, {part: len(images) for part, images in parts.items()})
         names = [name for part in shards for name in shard_names(part, shards[part])]
         write_sums(output, names, _Progress("checksums", "shards"))
-    print(f"Done: python run_imagenet.py --dataset=imagenet --data_dir={output}")
+    print(f"Done: tfcredit train --dataset=imagenet --data_dir={shlex.quote(str(output))}")
 
 
 def _layout(source: Path, options: argparse.Namespace) -> Layout:

@@ -59,16 +59,7 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
             *("alignment_every", "alternate_steps"),
             "both choose the steps of the alignment",
         ),
-        (
-            recipe.noise == "none" and recipe.noise_variance > 0,
-            *("noise", "noise_variance"),
-            "choose --noise=normal or uniform",
-        ),
-        (
-            recipe.coefficient_start >= recipe.coefficient_stop,
-            *("coefficient_start", "coefficient_stop"),
-            "the start must come before the stop",
-        ),
+        *_of_coefficients(recipe),
         *_of_the_step(recipe),
         (
             recipe.early_stopping is not None and recipe.mode == "train",
@@ -83,12 +74,48 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
     ]
 
 
+def _of_coefficients(recipe: Any) -> list[tuple[bool, str, str, str]]:
+    """As `_contradictions`, of the flags that say how coefficients change."""
+    constant = recipe.coefficient_change == "none" and not recipe.coefficient_schedules
+    return [
+        *(
+            (
+                bool(getattr(recipe, flag)) and constant,
+                *("coefficient_change", flag),
+                "choose --coefficient_change=linear or exponential",
+            )
+            for flag in ("coefficient_rate", "coefficient_cycle")
+        ),
+        (
+            recipe.coefficient_start >= recipe.coefficient_stop,
+            *("coefficient_start", "coefficient_stop"),
+            "the start must come before the stop",
+        ),
+    ]
+
+
 def _of_the_step(recipe: Any) -> list[tuple[bool, str, str, str]]:
     """As `_contradictions`, of the flags that say how gradients become steps."""
     bounds = ("clipnorm", "global_clipnorm", "clipvalue")
     given = [name for name in bounds if getattr(recipe, name) is not None]
+    default = type(recipe).momentum
     own = recipe.feedback_noise not in (None, "none")
     return [
+        (
+            recipe.optimizer.lower() != "momentum" and recipe.momentum not in (0.0, default),
+            *("momentum", "optimizer"),
+            "only --optimizer=momentum takes it; leave it out",
+        ),
+        (
+            recipe.noise == "none" and recipe.noise_variance > 0,
+            *("noise", "noise_variance"),
+            "choose --noise=normal or uniform",
+        ),
+        (
+            recipe.noise != "none" and recipe.noise_variance == 0,
+            *("noise", "noise_variance"),
+            "state the variance of the noise, above 0",
+        ),
         (
             len(given) > 1,
             *(given if len(given) > 1 else bounds)[:2],

@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.training import workers
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
 
@@ -39,11 +40,18 @@ def check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
     Raises:
         UserError: One can't.
     """
+    for recipe in recipes:
+        if recipe.strategy == "multi_worker":
+            raise UserError(
+                f"--strategy={recipe.strategy} is for a single run: leave it out; each run has "
+                "this machine, or with --jobs a part of it."
+            )
     with _no_main(), ProcessPoolExecutor(1, CONTEXT) as pool:
         return pool.submit(_check, recipes).result()
 
 
 def _check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
+    workers.leave()
     for recipe in recipes:
         run = Run(recipe)
         run.check()
@@ -143,6 +151,7 @@ def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connec
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
+    workers.leave()
     if places > 1:
         _take_share(place, places)
     try:

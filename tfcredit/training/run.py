@@ -18,6 +18,7 @@ from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import freezing, strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints, newest
+from tfcredit.training.flags import of_scope
 from tfcredit.training.imports import import_own
 from tfcredit.training.initial import start_from
 from tfcredit.training.interrupt import StopSignal
@@ -127,15 +128,28 @@ class Run:
                 raise
             raise known from None
 
+    def _check_alike(self) -> None:
+        """Refuse workers that have other flags or images than the others."""
+        recipe, images = self.recipe, self.plan.images
+        flags = {name: getattr(recipe, name) for name in of_scope(recipe, "run")}
+        found = images.train_examples, images.test_examples, images.validation_examples
+        if not self.cluster.agree(repr((flags, found, images.class_names))):
+            raise UserError(
+                f"worker {self.cluster.index} has other flags or other numbers of images than the "
+                "other workers: give all of them the same command and the same images, or "
+                "--strategy=one_device to tasks that are runs of their own."
+            )
+
     def _train(self, trainer: Trainer, stop: StopSignal) -> dict | None:
+        self._check_alike()
         if self.cluster.is_chief:
             self.directory.prepare(self.recipe)
-            self.directory.keep_classes(self.plan.images.class_names)
+            self.directory.keep_images(self.plan.images)
         self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
         restored = checkpoints.restore()
         step = restored or 0
-        if self.cluster.total(float(step)) != step * self.cluster.replicas:
+        if not self.cluster.agree(f"step {step}"):
             raise UserError(
                 f"worker {self.cluster.index} finds step {step} in {self.directory.path}, others "
                 "find another one: give a --run_dir that all workers share."
@@ -262,8 +276,11 @@ class Run:
             Test top-1, top-5, loss and the step of a checkpoint.
 
         Raises:
-            UserError: There is no checkpoint.
+            UserError: There is no checkpoint, or the images are not of the run's classes.
         """
+        self.directory.check_classes(self.plan.images.class_names)
+        if not self.plan.images.test_examples:  # else others than the run's would be held out
+            self.directory.check_numbers(self.plan.images)
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
         seen, done = {}, None

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from tfcredit.convert import to_backprop
+from tfcredit.data import ImageData
 from tfcredit.directories import RunFiles
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
@@ -243,18 +244,50 @@ class RunDirectory(RunFiles):
                 f"in {odd[0]!r}: give the images that the run was started with as --data_dir."
             )
 
-    def keep_classes(self, names: Collection[str]) -> None:
-        """Write the names of the classes, or check that they are those that are there.
+    def check_numbers(self, images: ImageData) -> None:
+        """Check that there are as many images as when the run was started.
+
+        Else an epoch has other steps, and images that the run has learned are held out.
 
         Args:
-            names: Names of the images' classes; none if they have none.
+            images: The images.
 
         Raises:
-            UserError: As `check_classes`, or the directory can't be written.
+            UserError: There are more or less, or their numbers can't be read.
         """
+        if not self.images.exists():  # of classes without names, or of an earlier version
+            return
+        try:
+            own = dict(json.loads(self.images.read_text()))
+        except (OSError, ValueError, TypeError) as problem:
+            raise UserError(
+                f"{self.images} can't be read as the numbers of the run's images ({problem}): put "
+                "a copy of it back."
+            ) from None
+        for part, number in _numbers(images).items():
+            if own.get(part) != number:
+                raise UserError(
+                    f"{self.path} holds a run with {own.get(part)} {part} images, but there are "
+                    f"{number} now: put the images back that the run was started with, or start "
+                    f"another one from its weights (--initial_weights={self.path})."
+                )
+
+    def keep_images(self, images: ImageData) -> None:
+        """Write names of the classes and numbers of images, or check those that are there.
+
+        Args:
+            images: The images; of classes without names nothing is kept.
+
+        Raises:
+            UserError: As `check_classes` and `check_numbers`, or the directory can't be written.
+        """
+        names = images.class_names
         self.check_classes(names)
+        self.check_numbers(images)
         if names and not self.classes.exists():
             self.write(self.classes, json.dumps(list(names), indent=1) + "\n")
+        if names and not self.images.exists():
+            self.write_json(self.images, _numbers(images))
 
     def finished(self, step: int) -> dict | None:
         """The summary of a run that ended at a step; `None` if it has not ended there."""
@@ -397,6 +430,14 @@ class RunDirectory(RunFiles):
         once = {name: getattr(recipe, name) for name in of_scope(recipe, "once")}
         start = {n: getattr(recipe, n) for n in of_scope(recipe, "start") if n in given}
         return replace(stored, **once, **start)
+
+
+def _numbers(images: ImageData) -> dict[str, int]:
+    return {
+        "training": images.train_examples,
+        "validation": images.validation_examples,
+        "test": images.test_examples,
+    }
 
 
 def as_name(rule: str) -> str:

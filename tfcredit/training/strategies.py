@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -189,6 +190,21 @@ class Cluster:
             return self.strategy.reduce("SUM", per_replica, axis=None)
 
         return float(summed())
+
+    def agree(self, text: str) -> bool:
+        """Compare a text of the workers by a checksum; all workers must call it.
+
+        Args:
+            text: This worker's.
+
+        Returns:
+            False if another worker has another text. At least one worker finds it out.
+        """
+        checksum = zlib.crc32(text.encode())
+        # Parts so small that float32 has their sums over thousands of replicas exactly.
+        parts = [float(checksum >> shift & 0x7FF) for shift in (0, 11, 22)]
+        sums = [self.total(part) for part in parts]
+        return sums == [part * self.replicas for part in parts]
 
     def distribute(self, dataset_of: Callable) -> object:
         """Distribute the batches of a dataset.

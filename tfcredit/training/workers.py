@@ -16,12 +16,24 @@ from tfcredit.training.recipe import Recipe
 
 PORTS = 12000
 """The first port that workers of a SLURM job may take; TensorFlow's own is 8888 for all jobs."""
+RANGE = 20000
+"""The number of these ports."""
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
 def are_told(recipe: Recipe) -> bool:
     """True if --workers, TF_CONFIG or a SLURM step of several tasks tells of workers."""
     return bool(recipe.workers) or len(_of_tf_config()[0]) > 1 or _slurm_tasks() > 1
+
+
+def leave() -> None:
+    """Make this process no worker of those that TF_CONFIG or a SLURM step tells of.
+
+    For runs that are one of many: the tasks of a step that compares or searches are no workers of
+    one run.
+    """
+    for name in ("TF_CONFIG", "SLURM_STEP_NUM_TASKS"):
+        os.environ.pop(name, None)
 
 
 def find(recipe: Recipe) -> tuple[list[str], int]:
@@ -108,7 +120,9 @@ def _of_slurm() -> tuple[list[str], int]:
         hosts = slurm.expand_hostlist(nodes)
         tasks = slurm.expand_tasks_per_node(counts)
         pairs = list(zip(hosts, tasks, strict=True))
-        index, first = int(rank), PORTS + int(job) % 20000
+        index, most = int(rank), max(tasks)
+        # Jobs that follow each other, such as those of an array, may share a node.
+        first = PORTS + int(job) % (RANGE // most) * most
     except ValueError:
         raise UserError(
             f"SLURM_STEP_NODELIST={nodes}, SLURM_STEP_TASKS_PER_NODE={counts}, SLURM_PROCID={rank} "

@@ -92,9 +92,15 @@ def by_synset(root: Path, folders: list[Path]) -> Images:
         The images.
 
     Raises:
-        UserError: If a folder is no synset of ILSVRC2012, or an image is named as of another.
+        UserError: If a folder is no synset of ILSVRC2012, an image is named as of another, or lies
+            beside the folders.
         OSError: If a folder can't be read.
     """
+    if loose := _images(root):
+        raise UserError(
+            f"{root} holds {os.fsdecode(min(loose))!r} beside the folders of synsets, {len(loose)} "
+            "such images in all: move each into the folder of its synset, or away."
+        )
     names, labels, files, official_names = [], [], [], []
     for number, folder in enumerate(folders):
         label = official.class_of(os.fsencode(folder.name), str(root))

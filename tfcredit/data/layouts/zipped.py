@@ -20,7 +20,7 @@ from tfcredit.data.layouts.readers import ZIP_MEMBERS
 from tfcredit.errors import UserError
 
 NAME = "imagenet-object-localization-challenge.zip"
-IMAGE = re.compile(rb"(?:.*/)?(train/([^/]+)|val)/([^/]+\.(?:jpe?g|png))", re.IGNORECASE)
+IMAGE = re.compile(rb"(?:.*/)?(train/([^/]+)|val)/([^/.][^/]*\.(?:jpe?g|png))", re.IGNORECASE)
 ENTRY = struct.Struct("<4s6xH8x2I3H8xI")
 """Of the list of entries: mark, method, packed and unpacked size, lengths of name, extra field and
 comment, and the place of the local header."""

@@ -85,12 +85,11 @@ def test_a_rule_that_states_its_angle_takes_no_kernel_of_another(tmp_path):
 
 def test_kernels_of_recurrent_layers_are_told_apart(tmp_path):
     def made():
-        options = [("low", 30, True), ("high", 60, False)]
-        stack = [
-            layers.SimpleRNN(3, rule=f"soft_alignment(angle={a})", return_sequences=r, name=name)
-            for name, a, r in options
-        ]
-        return keras.Sequential([keras.Input((4, 3)), *stack])
+        x = inputs = keras.Input((4, 3))
+        for name, angle, whole in (("low", 30, True), ("high", 60, False)):
+            rule = f"soft_alignment(angle={angle})"
+            x = layers.SimpleRNN(3, rule=rule, return_sequences=whole, name=name)(x)
+        return keras.Model(inputs, x)
 
     made().save(tmp_path / "x.keras")
     told = start_from(made(), tmp_path / "x.keras", False, made)

@@ -31,7 +31,7 @@ def _suspicion(trainer: Trainer, images: tf.Tensor, labels: tf.Tensor) -> tuple[
         if any(not _is_finite(weight) for weight in layer.weights):
             return True, f"a weight of layer {layer.name!r} is not finite"
     made = _outputs(network)
-    outputs = keras.Model(network.inputs, [tensor for _, tensor in made])(images)
+    outputs = keras.Model(network.inputs[0], [tensor for _, tensor in made])(images)
     for (name, _), output in zip(made, tf.nest.flatten(outputs), strict=True):
         if not _is_finite(output):
             return True, f"the output of layer {name!r} is not finite"
@@ -59,7 +59,7 @@ def _suspicion(trainer: Trainer, images: tf.Tensor, labels: tf.Tensor) -> tuple[
 
 def _outputs(network: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
     """Names of layers and what they give, of each call: a layer may give several tensors."""
-    graph = keras.Model(network.inputs, network.outputs)  # of a sequential model too
+    graph = keras.Model(network.inputs[0], network.outputs)  # of a sequential model too
     nodes = graph._nodes_by_depth
     calls = [call for depth in sorted(nodes, reverse=True) for call in nodes[depth]]
     return [(call.operation.name, tensor) for call in calls for tensor in call.output_tensors]

@@ -262,6 +262,18 @@ def test_layers_of_one_name_are_told_apart():
     assert all(np.isfinite(record["gradient_norm_ratio"]) for record in records)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_states_of_recurrent_layers_stay(training):
+    recurrent = layers.GRU(3, stateful=True, rule="feedback_alignment")
+    model = keras.Sequential([keras.Input(batch_shape=(5, 4, 2)), recurrent, layers.Dense(2)])
+    x, labels = RANDOM.normal(size=(5, 4, 2)).astype("float32"), np.zeros((5, 2), "float32")
+    model(x)
+    before = recurrent.states[0].numpy()
+    assert before.any()
+    analysis.ErrorAngles(x, labels, "mse", training)(model)
+    np.testing.assert_array_equal(recurrent.states[0], before)
+
+
 def test_layers_inside_of_loops_are_left_out():
     cell = keras.layers.RNN(keras.layers.SimpleRNNCell(3))
     model = keras.Sequential([keras.Input((4, 2)), cell, layers.Dense(2, rule="brsf", name="top")])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfcredit import analysis, layers
+from tfcredit import analysis, layers, models
 
 X = np.random.RandomState(0).normal(size=(5, 4)).astype("float32")
 
@@ -46,6 +46,21 @@ def test_statistics_of_a_layer(rule):
     third = np.sort(outputs, 1)[:, 2:4]
     skews = 3 * (outputs.mean(1)[:, None] - third) / outputs.std(1)[:, None]
     assert skews.min(1).mean() - 1e-5 <= records[0]["actraw_skew"] <= skews.max(1).mean() + 1e-5
+
+
+def test_layers_that_send_no_error_down_change_nothing_there():
+    model = models.wire(network("direct_feedback_alignment"), seed=1)
+    records = analysis.Observables(X)(model)
+    assert [record["gradavgabs_id"] for record in records] == [0.0, 0.0]
+    assert all(record["actabs_mean"] > 0 for record in records)
+
+
+def test_kernels_of_recurrent_layers_are_left_out():
+    model = keras.Sequential([keras.Input((4, 3)), layers.LSTM(4, rule="feedback_alignment")])
+    model.add(layers.Dense(2, rule="feedback_alignment", name="top"))
+    x = np.random.RandomState(0).normal(size=(5, 4, 3)).astype("float32")
+    (record,) = analysis.Observables(x)(model)
+    assert record["layer"] == "top" and len(record) == 2 + 45
 
 
 def test_constant_weights_have_no_skew():

@@ -129,6 +129,43 @@ def test_cells_that_are_not_known_stay_on_backprop():
     np.testing.assert_array_equal(model(batch()[0]), plain(batch()[0]))
 
 
+@keras.saving.register_keras_serializable("tests")
+class CellOfLayers(keras.layers.Layer):
+    state_size = 4
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = L.Dense(4, "tanh", name="inner")
+
+    def build(self, input_shape):
+        self.inner.build((None, input_shape[-1] + 4))
+
+    def call(self, x, states):
+        new = self.inner(keras.ops.concatenate([x, states[0]], -1))
+        return new, [new]
+
+
+def test_layers_frozen_in_cells_that_are_not_known_stay_frozen():
+    plain = keras.Sequential([keras.Input((6, 3)), L.RNN(CellOfLayers(), name="rnn"), L.Dense(2)])
+    plain.get_layer("rnn").cell.inner.trainable = False
+    with pytest.warns(UserWarning, match="RNN holds a cell that has no feedback cell"):
+        model = convert.to_feedback(plain, "usf")
+    assert not model.get_layer("rnn").cell.inner.trainable
+    np.testing.assert_array_equal(model(batch()[0]), plain(batch()[0]))
+
+
+def test_feedback_cells_in_a_layer_of_keras_are_told_and_come_back():
+    cells = [layers.GRUCell(4, rule="feedback_alignment", seed=1), L.LSTMCell(5)]
+    model = keras.Sequential([keras.Input((6, 3)), L.RNN(cells, name="rnn"), L.Dense(2)])
+    told = [record["rule"] for record in convert.report(model)]
+    assert told == ["feedback_alignment", "backprop"]
+    with pytest.raises(UserError, match="'rnn' has rule 'feedback_alignment' already"):
+        convert.to_feedback(model, "usf")
+    back = convert.to_backprop(model)
+    assert [type(cell) for cell in back.get_layer("rnn").cell.cells] == [L.GRUCell, L.LSTMCell]
+    np.testing.assert_allclose(back(batch()[0]), model(batch()[0]), rtol=0, atol=1e-6)
+
+
 def test_recurrent_rules_are_refused_where_they_have_no_place():
     dense = keras.Sequential([keras.Input((3,)), L.Dense(2)])
     with pytest.raises(UserError, match="recurrent_rule='usf' is given, but none of the chosen"):

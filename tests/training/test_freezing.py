@@ -56,6 +56,12 @@ def test_batch_norms_train_whatever_the_pattern():
     }
 
 
+def test_direct_feedback_learns_whatever_the_pattern():
+    network = frozen("fc", "direct_kolen_pollack", trainable="dense_output")
+    assert {path.split("/")[0] for path in trained(network)} == {"dense_output", "direct_feedback"}
+    assert told(network) == "Trainable: 1 of 4 layers with weights; the others are frozen."
+
+
 def test_a_frozen_nested_model_is_thawed_where_the_pattern_fits():
     inner = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="b")],

@@ -11,11 +11,13 @@ import pytest
 
 from tests.convert.reference_writer import authors_values, write_checkpoint
 from tests.training.test_own_images import make_tree, train
-from tfcredit import models
+from tfcredit import layers, models, rules
 from tfcredit.analysis import alignment
 from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
 from tfcredit.training.initial import start_from
+from tfcredit.training.recipe import Recipe
+from tfcredit.training.saved import Saved
 
 
 def fc(rule="info_alignment", seed=0, classes=3, **options):
@@ -79,6 +81,26 @@ def test_a_rule_that_states_its_angle_takes_no_kernel_of_another(tmp_path):
     assert all(record["angle"] == pytest.approx(60, abs=0.1) for record in alignment(found))
     _, told = started(tmp_path / "x.keras", rule="soft_alignment(angle=30)")
     assert "3 of 3 feedback kernels" in told
+
+
+def test_kernels_of_recurrent_layers_are_told_apart(tmp_path):
+    def made():
+        x = inputs = keras.Input((4, 3))
+        for name, angle, whole in (("low", 30, True), ("high", 60, False)):
+            rule = f"soft_alignment(angle={angle})"
+            x = layers.SimpleRNN(3, rule=rule, return_sequences=whole, name=name)(x)
+        return keras.Model(inputs, x)
+
+    made().save(tmp_path / "x.keras")
+    told = start_from(made(), tmp_path / "x.keras", False, made)
+    assert "2 of 2 layers; 4 of 4 feedback kernels" in told
+
+
+def test_a_checkpoint_of_rules_by_layer_tells_the_rule_of_each(monkeypatch):
+    recipe = Recipe(rule="dense0: soft_alignment(angle=30); dense1: usf")
+    monkeypatch.setattr(Saved, "recipe", recipe)
+    found = [Saved(Path("run")).rule_of(name, name) for name in ("dense0", "dense1", "other")]
+    assert found == [rules.get("soft_alignment(angle=30)"), rules.get("usf"), None]
 
 
 def test_a_tracking_rule_aligns_with_the_new_weights(files):

@@ -34,8 +34,9 @@ class BatchMeasure:
     """A measure on a fixed batch: call it with a model and it gives records, one per layer.
 
     The first call with a model traces a graph, further ones with the same model run it. Whatever a
-    training call changes (batch statistics, steps, random states, feedback kernels that it renews)
-    is put back. Layers inside of loops, as in `keras.layers.RNN`, are not seen.
+    call changes (batch statistics, steps, random states, feedback kernels that it renews, states of
+    stateful recurrent layers) is put back. Layers inside of loops, as in `keras.layers.RNN`, are
+    not seen.
 
     Args:
         x: The model's inputs, arrays or tensors with `n` samples each.
@@ -94,9 +95,9 @@ class BatchMeasure:
                 )
             self._labels = labels(model)
             self._run, self._of = self._traced(model), model
-        # An evaluation changes nothing; statistics that differ between replicas stay as they are.
-        kept = _unchanged(model, self._layers) if self.training else contextlib.nullcontext()
-        with kept:
+        # An evaluation changes states only; statistics that differ between replicas stay.
+        changing = _changing_in_training(model, self._layers) if self.training else []
+        with _unchanged([*changing, *_states(model)]):
             found = tf.nest.map_structure(np.asarray, self._run(self.x, self.y))
         return [
             record
@@ -230,12 +231,25 @@ def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None
         vars(layer)["activation"] = watched_activation
 
 
-@contextlib.contextmanager
-def _unchanged(model: keras.Model, layers: Sequence[keras.Layer]) -> Iterator[None]:
-    """Puts back what a training call changes without an optimizer."""
+def _changing_in_training(
+    model: keras.Model, layers: Sequence[keras.Layer]
+) -> list[keras.Variable]:
+    """What a training call changes without an optimizer."""
     feedback = [getattr(layer, "feedback_kernel", None) for layer in layers]
     variables = [v for v in model.variables if not v.trainable]
-    variables += [v for v in feedback if v is not None and v.trainable]
+    return variables + [v for v in feedback if v is not None and v.trainable]
+
+
+def _states(model: keras.Model) -> list[keras.Variable]:
+    """What every call of stateful recurrent layers changes; Keras counts it among no variables."""
+    recurrent = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
+    kept = [layer.states for layer in recurrent if layer.states is not None]
+    return keras.tree.flatten(kept)
+
+
+@contextlib.contextmanager
+def _unchanged(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Puts back the values of variables."""
     values = [tf.identity(v.value) for v in variables]
     try:
         yield

@@ -4,8 +4,10 @@ import warnings
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfcredit.analysis.batch import BatchMeasure
+from tfcredit.layers.lent_kernel import LentKernel
 
 FUNCTIONS = {"raw": lambda v: v, "sq": np.square, "abs": np.abs}
 """Functions of a quantity, whose statistics are taken."""
@@ -22,7 +24,9 @@ class Observables(BatchMeasure):
     median) / standard deviation) and `kurtosis` (fourth central moment / variance^2), such as
     `weightabs_mean`; and the layer-wise activity change `gradavgraw_id`, `gradavgsq_id`,
     `gradavgabs_id`: the derivatives of all outputs in all inputs of a layer, summed, over the
-    number of outputs. As in their code that derivative is taken as errors travel, so through B.
+    number of outputs. As in their code that derivative is taken as errors travel, so through B; it
+    is 0 where a layer sends no error down. The kernels of recurrent layers have no records, as what
+    a cell gives is of both.
 
     Ours are: the mean over samples, where a statistic belongs to a sample (all of `act` and
     `gradavg`), so that a table has one number per layer and time; the norm of W as a whole.
@@ -39,11 +43,14 @@ class Observables(BatchMeasure):
         super().__init__(x, training=training)
 
     def _graph(self, tape, loss, calls):
+        zero = tf.UnconnectedGradients.ZERO  # where the layer sends no error down
         return [
-            {
+            {}
+            if isinstance(call.layer, LentKernel)
+            else {
                 "weight": call.layer.kernel.value,
                 "act": call.outputs,
-                "gradavg": tape.gradient(call.outputs, call.x),
+                "gradavg": tape.gradient(call.outputs, call.x, unconnected_gradients=zero),
             }
             for call in calls
         ]

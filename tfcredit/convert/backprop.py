@@ -35,12 +35,7 @@ def to_backprop(model: keras.Model) -> keras.Model:
     if not isinstance(model, keras.Model):
         raise UserError(f"{model!r} is a {type(model).__name__}, but a keras.Model was expected.")
     model = unwire(model)
-    made = rebuild(
-        model,
-        lambda _, config: (
-            twins.to_keras(config) if twins.layer_class(config) in twins.KERAS else config
-        ),
-    )
+    made = rebuild(model, lambda _, config: twins.to_keras(config))
     exchange(model, made, lambda _, layer: _twin(layer))
     left = [place for place in everything(made) if _has_feedback(place.layer)]
     if left:
@@ -59,6 +54,6 @@ def _has_feedback(layer) -> bool:
 
 def _twin(layer):
     """The config of a feedback layer's Keras layer."""
-    if type(layer) not in twins.KERAS:
+    if twins.parts(layer) is None or not twins.rules_of(layer):
         return None
     return twins.to_keras(keras.saving.serialize_keras_object(layer))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfcredit.errors import UserError
-from tfcredit.layers.twins import FEEDBACK, KERAS
+from tfcredit.layers.twins import parts
 
 
 def copy_states(source: keras.Layer, target: keras.Layer) -> None:
@@ -32,7 +32,7 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
             new.name = old.name
         if new.trainable != old.trainable:
             new.trainable = old.trainable
-        if type(old) is type(new) and type(old) not in FEEDBACK and type(old) not in KERAS:
+        if type(old) is type(new) and parts(old) is None:
             _copy_by_methods(old, new)
         if isinstance(old, keras.layers.RNN) and old.states is not None:
             for state, copy in zip(*map(keras.tree.flatten, (old.states, new.states)), strict=True):
@@ -44,7 +44,7 @@ def copy_states(source: keras.Layer, target: keras.Layer) -> None:
 def _pairs(source, target) -> Iterator[tuple[keras.Layer, keras.Layer]]:
     """The layers of both, what is inside of those with a feedback twin left out."""
     yield source, target
-    if type(source) in FEEDBACK or type(source) in KERAS:
+    if parts(source) is not None:
         return
     inner = [x._flatten_layers(include_self=False, recursive=False) for x in (source, target)]
     for old, new in zip(*inner, strict=False):

@@ -70,13 +70,14 @@ class RecurrentComposite(CompositeLayer):
             raise UserError(
                 f"the recurrent kernel of {cls.__name__} can't have rule {rule.name!r}, whose two "
                 "thin factors stand in no loop: give another recurrent_rule=, such as "
-                "'calibrated_mirror' or 'backprop'."
+                "'calibrated_mirror' or 'backprop', or the layer another rule."
             )
         if rule.perturbs:
             raise UserError(
                 f"the recurrent kernel of {cls.__name__} can't have rule {rule.name!r}, whose "
                 "noise is sized by all of a sequence's activity, of which one step knows the past "
-                "only: give another recurrent_rule=, such as 'calibrated_mirror' or 'backprop'."
+                "only: give another recurrent_rule=, such as 'calibrated_mirror' or 'backprop', or "
+                "the layer another rule."
             )
 
     @property

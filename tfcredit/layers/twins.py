@@ -28,6 +28,18 @@ KERAS = {own: keras_class for keras_class, own in FEEDBACK.items()}
 """Feedback class -> Keras class."""
 
 
+def cells(layer: keras.layers.RNN) -> list[keras.Layer]:
+    """The cells of a recurrent layer.
+
+    Args:
+        layer: The layer.
+
+    Returns:
+        Its cell, or those of its stack from the bottom up.
+    """
+    return list(getattr(layer.cell, "cells", [layer.cell]))
+
+
 def parts(layer: keras.Layer) -> list[keras.Layer] | None:
     """What of a layer has classes in `FEEDBACK` or `KERAS`.
 
@@ -38,10 +50,7 @@ def parts(layer: keras.Layer) -> list[keras.Layer] | None:
         The layer; of a `RNN` its cells, from the bottom up; None for one without such a class, and
         for a `RNN` that holds such a cell.
     """
-    if type(layer) in (keras.layers.RNN, layers.RNN):
-        found = list(getattr(layer.cell, "cells", [layer.cell]))
-    else:
-        found = [layer]
+    found = cells(layer) if type(layer) in (keras.layers.RNN, layers.RNN) else [layer]
     return found if all(type(each) in FEEDBACK or type(each) in KERAS for each in found) else None
 
 
@@ -57,13 +66,13 @@ def rules_of(layer: keras.Layer) -> list[rules.Rule]:
         layer: Any layer.
 
     Returns:
-        Its rule; two for each recurrent cell, of the input kernel and of the recurrent one; none
-        for a layer that is no feedback layer.
+        Its rule; two for each recurrent cell, of the input kernel and of the recurrent one, also
+        for cells in `keras.layers.RNN`; none for a layer that is no feedback layer.
     """
-    if isinstance(layer, layers.RNN):
-        return [rule for cell in layer.feedback_cells for rule in rules_of(cell)]
     if isinstance(layer, RecurrentComposite):
         return [layer.rule, layer.recurrent_rule]
+    if isinstance(layer, keras.layers.RNN):
+        return [rule for cell in cells(layer) for rule in rules_of(cell)]
     is_own = isinstance(layer, layers.FeedbackLayer | layers.CompositeLayer)
     return [layer.rule] if is_own else []
 
@@ -96,13 +105,13 @@ def _cells(config: dict) -> list[dict]:
     return cell["config"]["cells"] if cell["class_name"] == "StackedRNNCells" else [cell]
 
 
-def _with_cells(config: dict, cells: list[dict]) -> dict:
+def _with_cells(config: dict, others: list[dict]) -> dict:
     """The config of a `RNN` with other cells."""
     cell = config["config"]["cell"]
     if cell["class_name"] == "StackedRNNCells":
-        cell = cell | {"config": cell["config"] | {"cells": cells}}
+        cell = cell | {"config": cell["config"] | {"cells": others}}
     else:
-        (cell,) = cells
+        (cell,) = others
     return config | {"config": config["config"] | {"cell": cell}}
 
 
@@ -120,8 +129,8 @@ def to_feedback(config: dict, own: dict) -> dict:
     cls = FEEDBACK.get(cls, cls)
     if cls is layers.RNN:
         own_seeds = [own | {"seed": derive(own["seed"], i)} for i in range(len(_cells(config)))]
-        cells = map(to_feedback, _cells(config), own_seeds)
-        config, own = _with_cells(config, list(cells)), {}
+        made = map(to_feedback, _cells(config), own_seeds)
+        config, own = _with_cells(config, list(made)), {}
     elif not issubclass(cls, RecurrentComposite):
         own = {name: value for name, value in own.items() if name != "recurrent_rule"}
     return config | {
@@ -135,12 +144,13 @@ def to_keras(config: dict) -> dict:
     """The config of the Keras layer.
 
     Args:
-        config: That of a feedback layer.
+        config: That of a feedback layer, or of a Keras layer, which may hold feedback cells.
 
     Returns:
         A new config.
     """
-    cls = KERAS[layer_class(config)]
+    cls = layer_class(config)
+    cls = KERAS.get(cls, cls)
     if cls is keras.layers.RNN:
         config = _with_cells(config, [to_keras(cell) for cell in _cells(config)])
     known = inspect.signature(cls.__init__).parameters

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfcredit.analysis.alignment import labels as labels_of
 from tfcredit.training.trainer import Trainer
 
 
@@ -29,16 +30,19 @@ def _suspicion(trainer: Trainer, images: tf.Tensor, labels: tf.Tensor) -> tuple[
     for layer in network.layers:
         if any(not _is_finite(weight) for weight in layer.weights):
             return True, f"a weight of layer {layer.name!r} is not finite"
-    outputs = keras.Model(network.inputs, [layer.output for layer in network.layers])(images)
-    for layer, output in zip(network.layers, tf.nest.flatten(outputs), strict=True):
+    made = _outputs(network)
+    outputs = keras.Model(network.inputs[0], [tensor for _, tensor in made])(images)
+    for (name, _), output in zip(made, tf.nest.flatten(outputs), strict=True):
         if not _is_finite(output):
-            return True, f"the output of layer {layer.name!r} is not finite"
+            return True, f"the output of layer {name!r} is not finite"
     variables = network.trainable_variables
     with tf.GradientTape() as tape:
         total = trainer.objective(images, labels)["loss"]
+    label = labels_of(network)
     for layer, loss in trainer.alignment_losses():
         if not _is_finite(loss):
-            return True, f"the alignment loss of layer {layer.name!r} is not finite"
+            name = label.get(id(layer), {"layer": layer.name})["layer"]
+            return True, f"the alignment loss of layer {name!r} is not finite"
     gradients = tape.gradient(total, variables)
     # Errors travel down, so the topmost layer is the one where they went wrong first.
     for variable, gradient in reversed(list(zip(variables, gradients, strict=True))):
@@ -51,6 +55,14 @@ def _suspicion(trainer: Trainer, images: tf.Tensor, labels: tf.Tensor) -> tuple[
         f"the gradient of {variables[largest].path!r} reaches {sizes[largest]:.1e}, so that "
         "the norm of all gradients overflows",
     )
+
+
+def _outputs(network: keras.Model) -> list[tuple[str, keras.KerasTensor]]:
+    """Names of layers and what they give, of each call: a layer may give several tensors."""
+    graph = keras.Model(network.inputs[0], network.outputs)  # of a sequential model too
+    nodes = graph._nodes_by_depth
+    calls = [call for depth in sorted(nodes, reverse=True) for call in nodes[depth]]
+    return [(call.operation.name, tensor) for call in calls for tensor in call.output_tensors]
 
 
 def _is_finite(tensor) -> bool:

@@ -3,6 +3,7 @@
 import keras
 
 from tfcredit.analysis.places import Place, walk
+from tfcredit.layers import DirectFeedback
 from tfcredit.patterns import LayerPatterns
 from tfcredit.training.recipe import Recipe
 
@@ -11,7 +12,8 @@ def freeze(network: keras.Model, recipe: Recipe) -> None:
     """Freeze the layers of a network that flags leave out of the training.
 
     A frozen layer sends errors on through its feedback kernel, which rests with the forward one.
-    Frozen batch norms normalize by their moving statistics, as Keras has it.
+    Frozen batch norms normalize by their moving statistics, as Keras has it. The feedback kernels
+    of direct feedback belong to no layer that a pattern could mean, and learn on.
 
     Args:
         network: The network, not compiled.
@@ -55,4 +57,8 @@ def told(network: keras.Model) -> str:
 
 
 def _with_weights(network: keras.Model) -> list[Place]:
-    return [place for place in walk(network) if place.layer.weights]
+    return [
+        place
+        for place in walk(network)
+        if place.layer.weights and not isinstance(place.layer, DirectFeedback)
+    ]

@@ -13,10 +13,10 @@ import numpy as np
 
 from tfcredit import models
 from tfcredit.analysis import feedback_layers
+from tfcredit.analysis.alignment import labels
 from tfcredit.convert import load_reference_checkpoint, reference_network, to_backprop
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
-from tfcredit.rules import Rule, serialize
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.saved import NETWORK, Saved
 from tfcredit.training.state import variables_of
@@ -52,20 +52,21 @@ def start_from(
     forward = [name for name, variable in targets.items() if _is_forward(name, variable)]
     dropped = _layer(forward[-1]) if drop_head else None
     wanted = [name for name in forward if _layer(name) != dropped]
-    rules, how = {}, ""
+    saved, how = None, ""
     if path.suffix in HDF5:
         source, how = _of_weights_file(path, wanted, make)
     elif _is_reference(path):
         source, how = _of_reference(path, network.name)
     else:
         saved = Saved.at(path)
-        source, rules = _without_owner(saved.weights()), saved.rules()
+        source = _without_owner(saved.weights())
     _check(path, source, targets, wanted, dropped)
     for name in wanted:
         targets[name].assign(source[name])
-    taken, layers = 0, feedback_layers(network)
+    taken, layers, label = 0, feedback_layers(network), labels(network)
     for layer in layers:
-        taken += layer.name != dropped and _give_feedback(layer, source, rules)
+        there = label[id(layer)]["layer"]
+        taken += layer.name != dropped and _give_feedback(layer, there, source, saved)
     for name, variable in targets.items():  # what errors travel through beside layers
         direct = "/feedback_kernel_" in name and name in source
         if direct and source[name].shape == tuple(variable.shape):
@@ -80,17 +81,16 @@ def start_from(
 
 
 def _give_feedback(
-    layer: FeedbackLayer, source: Mapping[str, np.ndarray], rules: Mapping[str, Rule]
+    layer: FeedbackLayer, there: str, source: Mapping[str, np.ndarray], saved: Saved | None
 ) -> bool:
-    """Give a layer the feedback kernel and the memory of its rule, or start them anew."""
+    """Give a layer of a path its feedback kernel and the memory of its rule, or start them anew."""
     kept = layer.feedback_kernel, layer.rule_memory, *layer.feedback_factors
     own = {v.path: v for v in kept if v is not None}
     if not own:
         return False
     fits = all(name in source and source[name].shape == tuple(v.shape) for name, v in own.items())
     if fits and layer.rule.start_angle is not None:
-        rule = rules.get(layer.name, rules.get(""))
-        fits = rule is not None and serialize(rule) == serialize(layer.rule)
+        fits = saved is not None and saved.rule_of(there, layer.name) == layer.rule
     if not fits:
         layer.renew_feedback_kernel()
         return False

@@ -8,7 +8,9 @@ import keras
 import numpy as np
 
 from tfcredit.analysis import feedback_layers
+from tfcredit.analysis.alignment import labels
 from tfcredit.errors import UserError
+from tfcredit.patterns import LayerPatterns
 from tfcredit.rules import Rule
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 from tfcredit.training.checkpoints import newest
@@ -16,7 +18,7 @@ from tfcredit.training.imports import import_own
 from tfcredit.training.own_network import load
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
-from tfcredit.training.rule_flags import rule_of
+from tfcredit.training.rule_flags import RulesByLayer, rule_of
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.state import AVERAGE, named
 
@@ -130,19 +132,27 @@ class Saved:
             ) from None
         return found | {n.replace(f"{AVERAGE}/", NETWORK, 1): v for n, v in averages.items()}
 
-    def rules(self) -> dict[str, Rule]:
-        """The rules of the network's layers.
+    def rule_of(self, path: str, name: str) -> Rule | None:
+        """The rule of a layer of the network.
+
+        Args:
+            path: The layer's path, as measures have it.
+            name: Its name.
 
         Returns:
-            Name of a feedback layer -> rule; of a checkpoint the run's rule as "".
+            The rule; `None` where there is no such layer with a feedback kernel, or none is known.
 
         Raises:
             UserError: The file can't be loaded, or the run's flags can't be read.
         """
-        if self.file is None:
-            import_own(self.recipe.import_)
-            return {"": rule_of(self.recipe)}
-        return {layer.name: layer.rule for layer in feedback_layers(self._loaded)}
+        if self.file is not None:
+            label = labels(self._loaded)
+            layers = feedback_layers(self._loaded)
+            return {label[id(each)]["layer"]: each.rule for each in layers}.get(path)
+        import_own(self.recipe.import_)
+        rule = rule_of(self.recipe)
+        by_layer = isinstance(rule, RulesByLayer)
+        return LayerPatterns(rule.choices).first(path, name) if by_layer else rule
 
     @functools.cached_property
     def _loaded(self) -> keras.Model:

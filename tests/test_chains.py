@@ -119,6 +119,21 @@ def test_the_cheapest_form_has_the_fewest_multiplications(names, count, inputs, 
     assert taken == min(chains.costs(names, count, inputs, outputs).values())
 
 
+def test_a_form_that_there_is_not_is_not_counted():
+    """Where y is more than op(x; W), null takes the cheaper of the other two forms."""
+    made = case(DenseConnection(), (2,), (2, 8), batch=1000)
+    assert form_of(made, ["null"]) == "inputs"
+
+    @tf.function
+    def gradient(x, y):
+        return value_and_gradient({"null": 0.5}, seen(made, x=x, y=y))
+
+    graph = gradient.get_concrete_function(made.x, made.y).graph
+    assert sum(op.type == "MatMul" for op in graph.get_operations()) == 2  # opT and H
+    counted = chains.costs(["null"], 1000, 2, 8)
+    assert counted["inputs"] < counted["products"] < counted["outputs"]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_sums_of_half_precision_do_not_overflow(dtype):
     made = case(DenseConnection(), (2,), (2, 8), "float32", batch=2000)

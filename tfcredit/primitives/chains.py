@@ -36,7 +36,7 @@ def through_inputs(
         R of these and its terms; `None` where another form costs less, or there is none.
     """
     asked = LONG & coefficients.keys()
-    rows = _rows(seen) if asked and seen.y_is_product and seen.partner is seen.y else None
+    rows = _rows(seen) if asked and _is_of_inputs(seen) else None
     if rows is None or not _is_least("inputs", asked, rows, seen):
         return None
     fields = seen.connection.on_fields(seen.b.shape)
@@ -89,7 +89,14 @@ def _square(rows: tf.Tensor, seen: Seen) -> tf.Tensor:
 def _is_least(form: str, asked: Collection[str], rows: tuple, seen: Seen) -> bool:
     inputs, outputs = (each.shape[1] for each in rows)
     counted = costs(asked, _count(seen, inputs), inputs, outputs)
+    if not _is_of_inputs(seen):
+        del counted["inputs"]
     return min(counted, key=counted.get) == form
+
+
+def _is_of_inputs(seen: Seen) -> bool:
+    """True if all that R sees follows from x and the kernels."""
+    return seen.y_is_product and seen.partner is seen.y
 
 
 def _count(seen: Seen, inputs: int) -> int:

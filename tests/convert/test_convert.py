@@ -173,6 +173,9 @@ def test_rules_by_layer_as_models_take_them():
     assert rules["one"] == "weight_mirror(amp=0.5)" and rules["two"] == "0.1*amp + 1.0*decay"
     assert "weight_mirror(amp=0.5)" in convert.table(model)
     assert len(learned(convert.to_feedback(branched(), 0.1 * amp + decay))) > 2  # no mapping
+    deep = convert.to_feedback(branched(), "tracking_mirror")
+    angle = deep.get_layer("one").rule.angle  # that of the network's depth
+    assert f"tracking_mirror(angle={angle:.4g})" in convert.table(deep)
     with pytest.raises(UserError, match="maps layers to rules, but layers='one' chooses"):
         convert.to_feedback(branched(), rule, layers="one")
 

@@ -1,6 +1,7 @@
 """The report of a conversion: layers with feedback kernels, and layers without."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 import keras
@@ -59,12 +60,18 @@ def table(model: keras.Model) -> str:
 
     Returns:
         A line for each layer with a kernel, below a line of titles. Rules have their arguments, as
-        far as they differ from the defaults.
+        far as they differ from the defaults, with four digits.
     """
     titles = {"layer": "layer", "kind": "kind", "spelled": "rule"}
     titles |= {"parameters": "parameters", "note": "note"}
-    rows = [[str(record[key]) for key in titles] for record in report(model)]
+    records = [each | {"spelled": _short(each["spelled"])} for each in report(model)]
+    rows = [[str(record[key]) for key in titles] for record in records]
     return columns([list(titles.values()), *rows])
+
+
+def _short(text: str) -> str:
+    """A text whose numbers have four digits: a rule's may follow from the network's depth."""
+    return re.sub(r"\d+\.\d{4,}", lambda number: f"{float(number[0]):.4g}", text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

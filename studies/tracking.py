@@ -118,6 +118,8 @@ def table(rows: Rows) -> str:
             lines.append([network, rate, str(interval(base)), *cells])
     for rate in RATES:
         means = [over_networks(rows, rule, rate) for rule in RULES[1:]]
+        if not any(each.n for each in means):
+            continue  # not yet every network
         lines.append(["all", rate, "", *(f"{each} (n = {each.n})" for each in means)])
     return markdown(head, lines)
 

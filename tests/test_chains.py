@@ -101,7 +101,7 @@ def test_rows_make_a_product_of_matrices(made):
 @pytest.mark.parametrize("count, inputs, outputs", [(1000, 8, 32), (1000, 32, 8), (4, 32, 32)])
 @pytest.mark.parametrize("names", SUMS, ids="+".join)
 def test_the_cheapest_form_has_the_fewest_multiplications(names, count, inputs, outputs):
-    """Counted by TensorFlow's profiler, on the graph of R's gradient."""
+    """Counted of the products in the graph of R's gradient."""
     w, b = tf.ones([inputs, outputs]), tf.ones([inputs, outputs])
     made = case(DenseConnection(), (inputs,), (inputs, outputs), "float32", count)
 

@@ -114,6 +114,20 @@ def integer(
     _refuse(name, value, "integer", bounds)
 
 
+def positive(**sizes: int) -> None:
+    """Refuse numbers and sizes that are 0 or less.
+
+    Args:
+        **sizes: Name -> value.
+
+    Raises:
+        UserError: One is below 1.
+    """
+    for name, value in sizes.items():
+        if value < 1:
+            raise UserError(f"{name} {value} is not positive: choose one of at least 1.")
+
+
 def _is_real(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 

@@ -79,7 +79,7 @@ def proposed(step: str, rows: Sequence[dict]) -> dict[str, float | int | str]:
         trial = study.ask()
         for name, parameter in space.items():
             parameter.suggest(name, trial)
-        study.tell(trial, float(row["validation_top1"] or 0.0))
+        study.tell(trial, _held_out(row))
     study.sampler = optuna.samplers.TPESampler(seed=derive(0, step, len(rows)))
     trial = study.ask()
     return {name: parameter.suggest(name, trial) for name, parameter in space.items()}
@@ -146,7 +146,12 @@ def _searched(rows: Sequence[dict], step: str) -> list[dict]:
 
 def _best(rows: Sequence[dict]) -> dict[str, float | int | str]:
     """The values with the highest accuracy on the images held out, the first of equals."""
-    return json.loads(max(rows, key=lambda row: float(row["validation_top1"] or 0.0))["values"])
+    return json.loads(max(rows, key=_held_out)["values"])
+
+
+def _held_out(row: dict) -> float:
+    """Top-1 on the images held out; 0 of a run that diverged."""
+    return float(row["validation_top1"] or 0.0)
 
 
 def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
@@ -156,7 +161,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     for step, rule in _steps():
         mine = select(rows, step=step, rule=rule, part=TUNED)
         found[step, rule] = gap = gaps([*base, *mine], scale, rule=rule)
-        searched = [100 * float(r["validation_top1"] or 0.0) for r in _searched(rows, step)]
+        searched = [100 * _held_out(row) for row in _searched(rows, step)]
         best = f"{max(searched):.1f} / {np.median(searched):.1f}" if searched else "-"
         top1 = accuracies(mine, scale)
         lines.append([step, f"`{rule}`", best, top1, interval(gap), angles(mine), diverged(mine)])
@@ -183,10 +188,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
 
 def draw(rows: Sequence[dict], scale: Scale):
     """Held-out accuracy of every trial."""
-    groups = {
-        step: [100 * float(row["validation_top1"] or 0.0) for row in _searched(rows, step)]
-        for step in STEPS
-    }
+    groups = {step: [100 * _held_out(row) for row in _searched(rows, step)] for step in STEPS}
     groups = {step: values for step, values in groups.items() if values}
     return figures.strips(groups, "held-out top-1, %")
 

@@ -92,7 +92,7 @@ LAPTOP = Scale(
     chance=0.1,
     rate=0.02,
 )
-# Seeds are cut before lengths: five would take some 40 hours of a core.
+# Seeds are cut before lengths: we estimate 20 hours of a core with three.
 DESKTOP = dataclasses.replace(
     LAPTOP,
     name="desktop",

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 from tests.pages import ROOT
@@ -219,7 +218,7 @@ wait -n && wait -n
     for name, text in (("srun", srun), ("scontrol", f'#!/bin/bash\necho "$@" >{tmp_path}/told\n')):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    job = str(int(np.random.default_rng().integers(20000)))
+    job = str(os.getpid())  # so that runs side by side have ports of their own
     environment = {"RUN": str(tmp_path / "run"), "SLURM_JOB_ID": job, "PYTHONPATH": str(ROOT)}
     environment["PATH"] = f"{programs}:{os.environ['PATH']}"
     done = subprocess.run(

@@ -93,10 +93,6 @@ class FieldConnection(Connection):
         """See `Connection.axes`."""
         return self._axes
 
-    def rows(self, x, y, kernel_shape):
-        """See `Connection.rows`."""
-        return x, y
-
     def matrix(self, kernel: tf.Tensor) -> tf.Tensor:
         """A kernel as a matrix `[fan_in, columns]`."""
         if not self._is_ordered:

@@ -53,10 +53,7 @@ def build(
         UserError: If the folder is missing or has no images, its classes don't fit together, a
             file has no image's ending, or an option is wrong.
     """
-    preprocess = preprocessings.get(preprocessing)
-    image_size = preprocess.size if image_size is None else image_size
-    if image_size < 1:
-        raise UserError(f"image_size {image_size} is not positive: choose one of at least 1.")
+    preprocess, image_size = preprocessings.sized(preprocessing, image_size)
     tree = Tree(_checked(data_dir))
     log = CorruptLog(max_corrupt_records)
     folders = _parts(tree)

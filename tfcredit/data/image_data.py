@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.data.arrays import ArraySource, as_images, as_labels
 from tfcredit.data.corrupt_records import CorruptRecord
 from tfcredit.data.shard import Shard
@@ -139,7 +140,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 training images, but at least 1 is needed: "
                 "check the data folder."
             )
-        _check_positive(batch_size)
+        checks.positive(**{"batch size": batch_size})
         if batch_size > self.train_examples:
             raise UserError(
                 f"batch size {batch_size} is larger than the {self.train_examples} training images "
@@ -204,7 +205,7 @@ class ImageData:
             UserError: If there is no test image, the batch size is no positive number, or the
                 batch can't be cut into equal pieces.
         """
-        _check_positive(batch_size)
+        checks.positive(**{"batch size": batch_size})
         if self.test_examples == 0:
             raise UserError(
                 f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
@@ -227,7 +228,7 @@ class ImageData:
             UserError: If there is no validation image, the batch size is no positive number, or
                 the batch can't be cut into equal pieces.
         """
-        _check_positive(batch_size)
+        checks.positive(**{"batch size": batch_size})
         if self.validation_examples == 0:
             raise UserError(
                 f"data set {self.name!r} holds 0 validation images: hold some out with "
@@ -276,8 +277,3 @@ class ImageData:
             validation_examples=examples,
             source=self.source.hold_out(examples, seed),
         )
-
-
-def _check_positive(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError(f"batch size {batch_size} is not positive: choose one of at least 1.")

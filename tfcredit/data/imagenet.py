@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from tfcredit import checks
 from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.image_data import ImageData
@@ -181,11 +182,8 @@ def _indexed(
     augment: bool,
     shuffle_buffer: int,
 ) -> ImageData:
-    preprocess = preprocessings.get(preprocessing)
-    image_size = preprocess.size if image_size is None else image_size
-    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
-        if value < 1:
-            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
+    preprocess, image_size = preprocessings.sized(preprocessing, image_size)
+    checks.positive(shuffle_buffer=shuffle_buffer)
     parts = indexed(layout)
     source = IndexedSource(
         parts["train"],

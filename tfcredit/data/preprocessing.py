@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.errors import UserError
 
 MEAN = (0.485, 0.456, 0.406)
@@ -301,3 +302,22 @@ def get(name: str) -> Preprocessing:
             f"unknown preprocessing {name!r}, known are {', '.join(KNOWN)}: choose one of them."
         )
     return KNOWN[name]
+
+
+def sized(name: str, image_size: int | None) -> tuple[Preprocessing, int]:
+    """Gets a way of preprocessing and the size of the images that it is to give.
+
+    Args:
+        name: As `get` takes it.
+        image_size: Height and width, in pixels; None for the size that goes with the name.
+
+    Returns:
+        The functions, and the height and width in pixels.
+
+    Raises:
+        UserError: If the name is unknown or the size not positive.
+    """
+    found = get(name)
+    image_size = found.size if image_size is None else image_size
+    checks.positive(image_size=image_size)
+    return found, image_size

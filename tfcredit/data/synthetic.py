@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.data import preprocessing
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.shard import Shard
-from tfcredit.errors import UserError
 from tfcredit.ilsvrc2012 import IMAGES
 
 EXAMPLES = IMAGES["train"], IMAGES["validation"]
@@ -90,8 +90,6 @@ def build(image_size: int = 224, classes: int = 1000) -> ImageData:
     Raises:
         UserError: If an option is not positive.
     """
-    for name, value in (("image_size", image_size), ("classes", classes)):
-        if value < 1:
-            raise UserError(f"{name} {value} is not positive: choose one of at least 1.")
+    checks.positive(image_size=image_size, classes=classes)
     source = SyntheticSource(classes, image_size, EXAMPLES)
     return ImageData("synthetic", classes, (image_size, image_size, 3), *EXAMPLES, source)

@@ -22,26 +22,27 @@ LONG = frozenset({"amp", "null", "sparse"})
 """The primitives that take products of all samples."""
 
 
-def through_inputs(
+def shortest(
     seen: Seen, coefficients: dict[str, float | tf.Tensor]
 ) -> tuple[tf.Tensor, Terms] | None:
-    """R and dR/dB of amp, null and sparse by X^T X, if that costs least.
+    """R and dR/dB of amp, null and sparse by X^T X, or of null by Y^T Y, if that costs least.
 
     Args:
         seen: What R sees of the layer.
-        coefficients: Primitive name -> number or scalar. Those of the three are taken out where
-            the form is used.
+        coefficients: Primitive name -> number or scalar. Those that the form covers are taken out.
 
     Returns:
-        R of these and its terms; `None` where another form costs less, or there is none.
+        R of these and its terms; `None` where products cost least, or there is no other form.
     """
     asked = LONG & coefficients.keys()
-    rows = _rows(seen) if asked and _is_of_inputs(seen) else None
-    if rows is None or not _is_least("inputs", asked, rows, seen):
+    if not asked or type(seen) is not Seen:  # options of the inputs of R alter what others have
+        return None
+    rows = seen.connection.rows(seen.x, seen.y, seen.b.shape)
+    form = "products" if rows is None else _least(asked, rows, seen)
+    if form == "products":
         return None
     fields = seen.connection.on_fields(seen.b.shape)
     w, b = fields.matrix(seen.w), fields.matrix(seen.b)
-    square = _square(rows[0], seen)
     terms, values = [], []
 
     def add(name: str, matrix: tf.Tensor, degree: int, sign: float = 1.0):
@@ -49,6 +50,10 @@ def through_inputs(
         terms.append((factor, fields.kernel(matrix, seen.b.shape)))
         values.append(times(factor, seen.inner(b, matrix)) / degree)
 
+    if form == "outputs":
+        add("null", tf.matmul(b, _square(rows[1], seen)), 2)
+        return values[0], terms
+    square = _square(rows[0], seen)
     forward = tf.matmul(square, w) if asked & {"amp", "null"} else None
     if "amp" in asked:
         add("amp", forward, 1, -1.0)
@@ -59,52 +64,21 @@ def through_inputs(
     return tf.add_n(values), terms
 
 
-def null_through_outputs(
-    seen: Seen, coefficients: dict[str, float | tf.Tensor]
-) -> tuple[tf.Tensor, Terms] | None:
-    """R and dR/dB of null by Y^T Y, if that costs least; see `through_inputs`."""
-    asked = LONG & coefficients.keys()
-    rows = _rows(seen) if "null" in asked else None
-    if rows is None or not _is_least("outputs", asked, rows, seen):
-        return None
-    fields = seen.connection.on_fields(seen.b.shape)
-    b = fields.matrix(seen.b)
-    matrix = tf.matmul(b, _square(rows[1], seen))
-    factor = over(coefficients.pop("null"), seen.n)
-    value = times(factor, seen.inner(b, matrix)) / 2.0
-    return value, [(factor, fields.kernel(matrix, seen.b.shape))]
-
-
-def _rows(seen: Seen) -> tuple[tf.Tensor, tf.Tensor] | None:
-    # Options of the inputs of R alter what a subclass of `Seen` has.
-    return seen.connection.rows(seen.x, seen.y, seen.b.shape) if type(seen) is Seen else None
-
-
 def _square(rows: tf.Tensor, seen: Seen) -> tf.Tensor:
     """The product of a matrix with itself over its rows, in the dtype of B."""
     rows = tf.cast(rows, summed_in(rows.dtype))
     return tf.cast(tf.matmul(rows, rows, transpose_a=True), seen.b.dtype)
 
 
-def _is_least(form: str, asked: Collection[str], rows: tuple, seen: Seen) -> bool:
+def _least(asked: Collection[str], rows: tuple[tf.Tensor, tf.Tensor], seen: Seen) -> str:
+    """The form that costs least of those that there are."""
     inputs, outputs = (each.shape[1] for each in rows)
-    counted = costs(asked, _count(seen, inputs), inputs, outputs)
-    if not _is_of_inputs(seen):
-        del counted["inputs"]
-    return min(counted, key=counted.get) == form
-
-
-def _is_of_inputs(seen: Seen) -> bool:
-    """True if all that R sees follows from x and the kernels."""
-    return seen.y_is_product and seen.partner is seen.y
-
-
-def _count(seen: Seen, inputs: int) -> int:
-    """The number of samples, as far as it is known."""
     batch, *rest = seen.y.shape.as_list()
-    positions = [size or 1 for size in rest]
-    outputs = math.prod(seen.b.shape) // inputs
-    return (batch or BATCH) * max(1, math.prod(positions) // outputs)
+    positions = math.prod(size or 1 for size in rest) // outputs  # as far as they are known
+    counted = costs(asked, (batch or BATCH) * max(1, positions), inputs, outputs)
+    if not (seen.y_is_product and seen.partner is seen.y):  # then y is more than x and kernels
+        del counted["inputs"]
+    return min(counted, key=counted.get)
 
 
 def costs(asked: Collection[str], count: int, inputs: int, outputs: int) -> dict[str, float]:

@@ -53,11 +53,8 @@ def value_and_terms(
         for name, coefficient in coefficients.items()
         if name != "error" and (tf.is_tensor(coefficient) or coefficient != 0)
     }
-    parts = []
-    for form in (chains.through_inputs, chains.null_through_outputs):
-        part = form(seen, left)
-        if part is not None:
-            parts.append(part)
+    shortest = chains.shortest(seen, left)
+    parts = [] if shortest is None else [shortest]
     if {"amp", "null"} <= left.keys() and seen.partner is seen.y:
         parts.append(_amp_and_null(seen, left.pop("amp"), left.pop("null")))
     elif {"amp", "sparse"} <= left.keys():

@@ -5,6 +5,7 @@ import ctypes
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -142,16 +143,10 @@ def _expanded(text: str) -> list[str]:
     """Addresses with SLURM's ranges of hosts, `node[1-4]:2222`, written out."""
     from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
 
-    workers, parts = [], text.replace("]:", "]\0").split(",")
-    joined: list[str] = []  # commas within brackets separate no workers
-    for part in parts:
-        if joined and joined[-1].count("[") > joined[-1].count("]"):
-            joined[-1] += f",{part}"
-        else:
-            joined.append(part)
-    for part in joined:
-        hosts, has_range, port = part.partition("\0")
-        if not has_range:
+    workers = []
+    for part in re.split(r",(?![^\[]*\])", text):  # at commas outside of brackets
+        hosts, _, port = part.rpartition(":")
+        if "[" not in hosts:
             workers.append(part)
             continue
         try:

@@ -1,7 +1,7 @@
 """Kaggle's copy in its zip, `imagenet-object-localization-challenge.zip`, which stays packed.
 
-Python's `zipfile` makes an object of each entry, some 700 bytes for each of the 2 million that the
-zip holds, so its list of entries is read here as bytes.
+Python's `zipfile` makes an object of each entry, of some 600 bytes (Python 3.11, of 100,000 such
+names): 1.2 GB for the 2 million that the zip holds. So its list of entries is read here as bytes.
 """
 
 import array

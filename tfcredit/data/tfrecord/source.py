@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfcredit import checks
 from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.encoded import EncodedSource
@@ -197,11 +198,8 @@ def from_files(
     Raises:
         UserError: If an option is out of range or unknown.
     """
-    preprocess = preprocessings.get(preprocessing)
-    image_size = preprocess.size if image_size is None else image_size
-    for option, value in (("image_size", image_size), ("shuffle_buffer", shuffle_buffer)):
-        if value < 1:
-            raise UserError(f"{option} {value} is not positive: choose one of at least 1.")
+    preprocess, image_size = preprocessings.sized(preprocessing, image_size)
+    checks.positive(shuffle_buffer=shuffle_buffer)
     source = RecordSource(
         *parts,
         *counts,

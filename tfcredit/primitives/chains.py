@@ -42,7 +42,7 @@ def shortest(
     if form == "products":
         return None
     fields = seen.connection.on_fields(seen.b.shape)
-    w, b = fields.matrix(seen.w), fields.matrix(seen.b)
+    b = fields.matrix(seen.b)
     terms, values = [], []
 
     def add(name: str, matrix: tf.Tensor, degree: int, sign: float = 1.0):
@@ -54,13 +54,15 @@ def shortest(
         add("null", tf.matmul(b, _square(rows[1], seen)), 2)
         return values[0], terms
     square = _square(rows[0], seen)
-    forward = tf.matmul(square, w) if asked & {"amp", "null"} else None
-    if "amp" in asked:
-        add("amp", forward, 1, -1.0)
     if "sparse" in asked:
         add("sparse", tf.matmul(square, b), 2)
-    if "null" in asked:
-        add("null", tf.matmul(b, tf.matmul(w, forward, transpose_a=True)), 2)
+    if asked & {"amp", "null"}:
+        w = fields.matrix(seen.w)
+        forward = tf.matmul(square, w)
+        if "amp" in asked:
+            add("amp", forward, 1, -1.0)
+        if "null" in asked:
+            add("null", tf.matmul(b, tf.matmul(w, forward, transpose_a=True)), 2)
     return tf.add_n(values), terms
 
 

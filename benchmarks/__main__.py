@@ -3,6 +3,7 @@
     python -m benchmarks [PART ...] [--quick] [--rounds=15] [--output=benchmarks/results/NAME.json]
         [--networks NETWORK ...] [--modes graph xla] [--precisions float32 bfloat16]
         [--series batch depth width replicas steps]
+    python -m benchmarks budgets footprints --rules RULE ...
     python -m benchmarks budgets --against=CHECKOUT
 
 Prints Markdown, with a verdict on each budget of `budgets.py`; `--output` also writes the JSON that
@@ -20,7 +21,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.parts import FORMER_NAMES, PARTS
+from benchmarks.budgets import RULES
+from benchmarks.parts import FORMER_NAMES, PARTS, other_rules
 from benchmarks.plan import MODES, NETWORKS, PRECISIONS, SERIES, Plan
 from benchmarks.report import Table, markdown
 from benchmarks.worker import call
@@ -88,6 +90,8 @@ def main() -> None:
     for name, (known, part) in chosen.items():
         options = {"default": [*known], "choices": [*known], "help": f"of `{part}`"}
         parser.add_argument(f"--{name}", nargs="+", **options)
+    words = "of `budgets`, `others`, `steps` and `footprints`: the rules to measure"
+    parser.add_argument("--rules", nargs="+", default=[], metavar="RULE", help=words)
     flags = parser.parse_args()
     names = named(flags.parts)
     unknown = [name for name in names if name not in PARTS]
@@ -95,8 +99,11 @@ def main() -> None:
         parser.error(f"no part {unknown[0]!r}: choose of {', '.join(PARTS)}")
     if flags.against is not None and names != ["budgets"]:
         parser.error("--against goes with the part budgets alone: python -m benchmarks budgets ...")
+    unknown = sorted({*flags.rules} - {*RULES, *other_rules()})
+    if unknown:
+        parser.error(f"no part measures the rule {unknown[0]!r}: choose of {', '.join(RULES)}, ...")
     rounds = flags.rounds or (2 if flags.quick else 15)
-    wanted = {name: getattr(flags, name) for name in chosen}
+    wanted = {name: getattr(flags, name) for name in [*chosen, "rules"]}
     plan = Plan(flags.quick, rounds, call, flags.torch_python, against=flags.against, **wanted)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     print(markdown(run(names, plan, command, flags.output)))

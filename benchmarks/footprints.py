@@ -21,6 +21,9 @@ def footprints(plan: Plan) -> Iterator[Table]:
     if plan.quick:
         cases = [(QUICK, FOLLOWED)]
     for setting, names in cases:
+        names = plan.chosen(names)
+        if not names:
+            continue
         found = {rule: [] for rule in [PLAIN, *names]}
         for _ in range(1 if plan.quick else 3):
             for rule, results in found.items():

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 
 from benchmarks import revisions
-from benchmarks.budgets import HEADLINE, LARGE_BATCH, LARGE_BATCH_BUDGETS, RULES, STEP_BUDGETS
+from benchmarks.budgets import HEADLINE, OTHER_STEP_BUDGETS, RULES, STEP_BUDGETS
 from benchmarks.footprints import footprints
 from benchmarks.growth import growth
 from benchmarks.plan import FOLLOWED, NETWORKS, QUICK, Plan
@@ -17,16 +17,18 @@ METHODS = ["backprop", "fa", "usf", "brsf"]
 
 
 def budgets(plan: Plan) -> Iterator[Table]:
-    """Step time of the rules that have budgets, on ResNet-18; or against another revision's."""
+    """Step time of the rules that have budgets; or against another revision's."""
     if plan.against is not None:
         yield revisions.compared(plan, plan.against)
         return
     if plan.quick:
         yield plan.steps_table("budgets", QUICK, FOLLOWED)
         return
-    yield plan.steps_table("budgets", HEADLINE, RULES, budgets=STEP_BUDGETS)
-    setting, names = HEADLINE | {"batch": LARGE_BATCH}, list(LARGE_BATCH_BUDGETS)
-    yield plan.steps_table("budgets", setting, names, budgets=LARGE_BATCH_BUDGETS)
+    headline = {rule: STEP_BUDGETS.get(rule) for rule in RULES}
+    for setting, most in [(HEADLINE, headline), *OTHER_STEP_BUDGETS]:
+        if names := plan.chosen(most):
+            calls = NETWORKS[setting["network"]][1]
+            yield plan.steps_table("budgets", setting, names, calls, budgets=most)
 
 
 def others(plan: Plan) -> Iterator[Table]:
@@ -34,7 +36,7 @@ def others(plan: Plan) -> Iterator[Table]:
     if plan.quick:
         yield plan.steps_table("others", QUICK, ["usf"])
         return
-    yield plan.steps_table("others", HEADLINE, other_rules())
+    yield plan.steps_table("others", HEADLINE, plan.chosen(other_rules()))
 
 
 def other_rules() -> list[str]:
@@ -58,7 +60,7 @@ def steps(plan: Plan) -> Iterator[Table]:
         batch, calls = NETWORKS[network]
         setting = {"network": network, "batch": batch, "precision": precision, "mode": mode}
         if setting != HEADLINE:
-            yield plan.steps_table("steps", setting, RULES, calls)
+            yield plan.steps_table("steps", setting, plan.chosen(RULES), calls)
 
 
 def checkpoints(plan: Plan) -> Iterator[Table]:

@@ -61,6 +61,7 @@ class Plan:
         modes: Likewise, "graph" and "xla".
         precisions: Likewise, of those that the CPU has.
         series: Of `SERIES`, those of the part `growth`.
+        rules: Of the rules of each part, those that are measured; all where it names none.
         against: A checkout of another revision that the part `budgets` compares this one with, in
             place of comparing rules with plain Keras; `None` for none.
     """
@@ -73,7 +74,12 @@ class Plan:
     modes: Sequence[str] = MODES
     precisions: Sequence[str] = PRECISIONS
     series: Sequence[str] = tuple(SERIES)
+    rules: Sequence[str] = ()
     against: Path | None = None
+
+    def chosen(self, names: Sequence[str]) -> list[str]:
+        """Of a part's rules those that are measured."""
+        return [name for name in names if not self.rules or name in self.rules]
 
     def steps(
         self,

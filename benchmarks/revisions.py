@@ -50,7 +50,8 @@ def compared(plan: Plan, checkout: Path) -> Table:
     """
     setting = QUICK if plan.quick else HEADLINE
     theirs = _names(checkout)
-    names = [n for n in (FOLLOWED if plan.quick else RULES) if rules.get(n).name in theirs]
+    names = plan.chosen(FOLLOWED if plan.quick else RULES)
+    names = [name for name in names if rules.get(name).name in theirs]
     rows = []
     for start in range(0, len(names), TOGETHER):
         rows += step_times(checkout, setting, names[start : start + TOGETHER], plan.rounds)

@@ -86,7 +86,7 @@ def test_activation_aligns_in_the_first_call_too(name):
 def test_error_falls_as_that_of_the_mean_of_all_samples(name):
     """By Kalman's gain: (fan_in - 1) / (samples of the alignment and of all refinements)."""
     rule = TrackingMirror(20, budget=0.3)
-    learner = Learner(LAYERS[name], rule, samples=32)
+    learner = Learner(LAYERS[name], rule, samples=640)  # that pay for a refinement in every step
     fan_in = learner.axes.fan_in
     learner.run()
     at_first = (fan_in - 1) / float(learner.memory[0])
@@ -132,7 +132,7 @@ def test_a_kernel_that_is_replaced_is_found_again(name, kind, samples):
 @pytest.mark.parametrize("kind", RULES)
 def test_noise_on_w_alone_raises_the_gain(kind):
     """A random walk of W that B does not see: the error stays bounded, and is known."""
-    learner = Learner(LAYERS["same"], RULES[kind](5), samples=64)
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=640)
     rng = np.random.default_rng(1)
     learner.run(3)
     errors, expected = [], []

@@ -30,11 +30,12 @@ ALIGNMENT_STEPS, ALIGNMENT_PRODUCTS = 50, 2**36
 # It draws its noise in parts of so many numbers, of 4 bytes each.
 PART = 2**22
 # A layer waits until its budget pays for samples that are worth the passes over the kernel which
-# a refinement takes, but not longer than some steps.
-LEAST_SAMPLES, MOST_STEPS = 32, 50
+# a refinement takes, but not longer than some steps. (On ResNet-18 at 224 pixels and batch 16, two
+# cores, a step takes 1.13 of backprop's with 32, and 1.01 of Kolen-Pollack's with 256.)
+LEAST_SAMPLES, MOST_STEPS = 256, 50
 # The mirror sees the error of B with much noise: the excess over the expected one is a running mean
 # of so large a share of each look, less so many of its standard deviations.
-LOOK, DOUBTS = 0.02, 4.0
+LOOK, DOUBTS = 0.1, 4.0
 # Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
 MOST_CORRECTIONS = 200
 # An alignment is due if the estimate's share along B is this far from 1: W was replaced.
@@ -245,10 +246,13 @@ class TrackingMirror(TrackingRule):
         """See `TrackingRule`."""
         b, (error, excess) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
-        lacks = [fields.estimate(part, state.kernel) - b for part in (xi[:half], xi[half:])]
-        lack, square = 0.5 * (lacks[0] + lacks[1]), tf.reduce_sum(b**2)
-        along = tf.math.divide_no_nan(tf.reduce_sum(lack * b), square)
-        seen = tf.math.divide_no_nan(tf.reduce_sum(lacks[0] * lacks[1]), square)
+        first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
+        # Inner products in place of differences: each pass over a kernel counts.
+        square, total = 2 * tf.nn.l2_loss(b), first + second
+        both = tf.reduce_sum(total * b)
+        along = tf.math.divide_no_nan(both / 2 - square, square)
+        seen = tf.reduce_sum(first * second) - both + square
+        seen = tf.math.divide_no_nan(seen, square)
         seen = tf.cast(seen, error.dtype) * (1 + error)
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
@@ -257,7 +261,8 @@ class TrackingMirror(TrackingRule):
         gain = _gain(believed, (fields.fan_in - 1) / (2 * half))
         error *= 1 - _gain(error, (fields.fan_in - 1) / (2 * half))
         error = tf.where(tf.abs(along) > REPLACED, 1.0, error)
-        return b + tf.cast(gain, b.dtype) * lack, tf.stack([error, excess])
+        gain = tf.cast(gain, b.dtype)
+        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess])
 
 
 @register("tracking_activation")

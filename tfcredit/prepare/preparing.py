@@ -25,6 +25,7 @@ from tfcredit.prepare.plan import (
     write_plan,
 )
 from tfcredit.prepare.shards import (
+    BLOCK,
     SUMS,
     deal,
     shard_names,
@@ -104,7 +105,7 @@ def _planned(
     """What the shards depend on, and a function that finds the images."""
     if layout.name != "archives":
         parts = indexed(layout)
-        return plan_of_images(parts), lambda: parts
+        return plan_of_images(parts, layout.name), lambda: parts
     found, labels = archives.paths(layout.root), validation_synsets(options.validation_labels)
     if options.check_archives:
         _check_archives(found)
@@ -130,6 +131,13 @@ def _tell(parts: Parts) -> None:
         present = len(set(images.entries["label"].tolist()))
         note = "" if len(images) == whole else f" (ILSVRC2012 has {whole:,}: this is another set)"
         print(f"{part}: {len(images):,} images{note} of {present} classes", flush=True)
+        if len(images) > BLOCK and images.is_sorted_by_class():
+            print(
+                f"{part}: the row groups are sorted by class, and images are shuffled in blocks of "
+                f"{BLOCK}, so that each shard will hold few classes: prepare another layout of "
+                "the set to have them mixed.",
+                flush=True,
+            )
 
 
 def _check_sizes(output: Path, parts: Parts, shards: dict[str, int]) -> None:

@@ -15,9 +15,9 @@ import keras
 
 from tfcredit import convert, models
 from tfcredit.convert.drawing import redraw
+from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
-from tfcredit.layers import twins
 from tfcredit.seeding import derive
 from tfcredit.training.imports import import_function, import_own, told
 from tfcredit.training.recipe import PRECISIONS, Recipe
@@ -152,10 +152,11 @@ class OwnNetwork:
                 f"--model={self.model} tells {own} classes apart, but the images have {classes}: "
                 "give a network whose last layer has as many units as there are classes."
             )
-        for layer in self.plain._flatten_layers():
-            if type(layer) in twins.FEEDBACK and layer.activity_regularizer is not None:
+        for place in with_kernels(self.plain):
+            converts = place.obstacle is None
+            if converts and place.layer.activity_regularizer is not None:
                 raise UserError(
-                    f"layer {layer.name!r} of --model={self.model} has an activity_regularizer, "
+                    f"layer {place.path!r} of --model={self.model} has an activity_regularizer, "
                     "which layers with kernels can't have in a run: put a "
                     "keras.layers.ActivityRegularization behind it."
                 )

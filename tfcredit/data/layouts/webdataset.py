@@ -87,11 +87,19 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
             folder, _, name = member.name.rpartition("/")
             stem, _, ending = name.partition(".")
             key, ending = f"{folder}/{stem}", ending.lower()
+            its = labels.setdefault(key, {}) if ending in LABELS else {}
+            if f".{ending}" in ENDINGS and key in images or ending in its:
+                first = os.fsdecode(images[key][0]) if ending not in LABELS else member.name
+                raise UserError(
+                    f"sample {key.lstrip('/')!r} of {path} has {first!r} and then {member.name!r}, "
+                    "but one image and one label were expected: write the tar again, with a key "
+                    "of its own for each image."
+                )
             if f".{ending}" in ENDINGS:
                 images[key] = os.fsencode(member.name), member.offset_data, member.size
             elif ending in LABELS:
                 contents.seek(member.offset_data)
-                labels.setdefault(key, {})[ending] = contents.read(member.size)
+                its[ending] = contents.read(member.size)
     for key in images.keys() | labels.keys():
         if key not in images or key not in labels:
             lacks = f"{' or '.join(LABELS)} with its label" if key in images else "image"

@@ -158,7 +158,7 @@ class Comparison(Directory):
             figure.savefig(png, dpi=150)
 
     def _stored(self) -> tuple[Recipe, dict[str, str], int, dict[str, Any]]:
-        """What is compared here: flags, folders of the rules, seeds, and what is known of images."""
+        """What is compared here: flags, folders of the rules, seeds, what is known of images."""
         try:
             content = json.loads(self.stated.read_text())
             folders = {str(rule): pathlib.Path(n).name for rule, n in content["rules"].items()}

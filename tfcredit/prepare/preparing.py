@@ -16,6 +16,7 @@ from tfcredit.data.layouts.finding import EXPECTED, Layout, find, indexed
 from tfcredit.data.layouts.images import Images
 from tfcredit.data.synsets import synsets, validation_synsets
 from tfcredit.errors import UserError
+from tfcredit.files import place
 from tfcredit.ilsvrc2012 import IMAGES
 from tfcredit.prepare.plan import (
     agree,
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         UserError: A source that is missing, damaged or another set; an output folder that can't
             be written or holds another set.
     """
-    output = Path(options.output).expanduser()
+    output = place(options.output)
     try:
         if options.verify:
             count = verify(output, _Progress("verify", "shards"))
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace, output: Path) -> None:
     shards = {"train": options.train_shards, "validation": options.validation_shards}
-    layout = _layout(Path(options.source).expanduser(), options)
+    layout = _layout(place(options.source), options)
     plan, index = _planned(layout, options)
     plan |= {"shards": shards, "seed": options.seed}
     with locked(output):

@@ -18,6 +18,7 @@ from tfcredit.convert.drawing import redraw
 from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
+from tfcredit.files import place
 from tfcredit.seeding import derive
 from tfcredit.training.imports import import_function, import_own, told
 from tfcredit.training.recipe import PRECISIONS, Recipe
@@ -152,11 +153,10 @@ class OwnNetwork:
                 f"--model={self.model} tells {own} classes apart, but the images have {classes}: "
                 "give a network whose last layer has as many units as there are classes."
             )
-        for place in with_kernels(self.plain):
-            converts = place.obstacle is None
-            if converts and place.layer.activity_regularizer is not None:
+        for each in with_kernels(self.plain):
+            if each.obstacle is None and each.layer.activity_regularizer is not None:
                 raise UserError(
-                    f"layer {place.path!r} of --model={self.model} has an activity_regularizer, "
+                    f"layer {each.path!r} of --model={self.model} has an activity_regularizer, "
                     "which layers with kernels can't have in a run: put a "
                     "keras.layers.ActivityRegularization behind it."
                 )
@@ -276,7 +276,7 @@ def _called(recipe: Recipe, offered: Mapping[str, Any]) -> keras.Model:
     try:
         made = function(**arguments)
     except (Exception, SystemExit) as problem:
-        path = Path(code).expanduser().resolve() if code.endswith(".py") else None
+        path = place(code).resolve() if code.endswith(".py") else None
         raise UserError(f"{flag} {told(problem, path, code)}") from None
     if not isinstance(made, keras.Model):
         raise UserError(

@@ -19,6 +19,7 @@ from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
 from tfcredit.records import read_csv
 from tfcredit.training import known_images
+from tfcredit.training.checkpoints import TOP1
 from tfcredit.training.flags import FILE, absolute, of_scope
 from tfcredit.training.recipe import Recipe, recipe_of
 
@@ -257,8 +258,10 @@ class RunDirectory(RunFiles):
         if not self.images.exists():
             return {}
         try:
-            return dict(json.loads(self.images.read_text()))
-        except (OSError, ValueError, TypeError) as problem:
+            known = dict(json.loads(self.images.read_text()))
+            dict(known.get("fingerprints") or {})
+            return known
+        except (OSError, ValueError, TypeError, RecursionError) as problem:
             raise UserError(
                 f"{self.images} can't be read as what is known of the run's images ({problem}): "
                 "put a copy of it back."
@@ -334,7 +337,8 @@ class RunDirectory(RunFiles):
     def _check_kinds(self) -> None:
         """Check that files are files and folders folders."""
         tables = (self.metrics, self.measures, self.steps)
-        for path in (self.flags, *tables, self.model, self.summary):
+        known = (self.classes, self.images, self.progress, self.checkpoints / "best" / TOP1)
+        for path in (self.flags, *tables, *known, self.model, self.summary):
             if path.exists() and not path.is_file():
                 raise self._odd(path, "no regular file")
         for path in (self.tensorboard, self.checkpoints, self.checkpoints / "best"):
@@ -501,6 +505,6 @@ def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:
 
 
 def _is_moved(old: str | None, new: str | None) -> bool:
-    """True if two values of `--model` name a file, or a function in it, that may have been moved."""
+    """True if two values of `--model` name a file, or a function in one, that was moved."""
     files = all(one is not None and FILE.fullmatch(one) for one in (old, new))
     return files and pathlib.Path(old).name == pathlib.Path(new).name

@@ -124,7 +124,8 @@ def _of_slurm() -> tuple[list[str], int]:
         tasks = slurm.expand_tasks_per_node(counts)
         pairs = list(zip(hosts, tasks, strict=True))
         index, most = int(rank), max(tasks)
-        # Jobs that follow each other, such as those of an array, and steps of a job may share a node.
+        # Jobs that follow each other, such as those of an array, may share a node, and so may
+        # the steps of one job.
         step = os.environ.get("SLURM_STEP_ID", "")
         number = int(job) + STRIDE * (int(step) if step.isdecimal() else 0)
         first = PORTS + number % (RANGE // most) * most

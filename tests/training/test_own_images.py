@@ -114,7 +114,8 @@ def test_the_images_of_a_comparison_or_search_stay_the_same(trained, tmp_path):
     tree, _, _ = trained
     images = described(data.get("folder", tree, image_size=8))
     recipe, _ = parse(SMALL)
-    Comparison(tmp_path / "one", recipe, ["fixed"], 1, images).prepare()
+    with Comparison(tmp_path / "one", recipe, ["fixed"], 1, images).locked():
+        Comparison(tmp_path / "one", recipe, ["fixed"], 1, images).prepare()
     other = images | {"fingerprints": images["fingerprints"] | {"training": "0"}}
     for known in (images, None):
         Comparison(tmp_path / "one", recipe, ["fixed"], 1, known).check()

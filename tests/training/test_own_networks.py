@@ -354,6 +354,10 @@ def test_a_layer_that_stays_as_it_is_may_have_an_activity_regularizer():
         OwnNetwork("net", network, False, "").check(Recipe(model="net"), 2, (4, 3))
 
     checked(Leaky())
+    x = keras.Input(batch_shape=(8, 4, 3))
+    network = keras.Model(x, keras.layers.Dense(2)(keras.layers.GRU(3, stateful=True)(x)))
+    with pytest.raises(UserError, match="'gru.*' of --model=net is stateful, but each batch"):
+        OwnNetwork("net", network, False, "").check(Recipe(model="net"), 2, (4, 3))
     with pytest.raises(UserError, match="'rnn' of --model=net has an activity_regularizer"):
         checked(keras.layers.LSTMCell(3))
 

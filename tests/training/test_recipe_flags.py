@@ -462,7 +462,7 @@ def test_a_killed_run_stops_where_it_would_have(kill, early, tmp_path):
 
 def test_the_best_top1_is_known_without_the_table(early, tmp_path):
     folder = tmp_path / "run"
-    train(folder, *STUCK, kill=(1, 3))
+    train(folder, *STUCK, kill=(1, 7))  # after the checkpoint of step 16
     (folder / "metrics.csv").unlink()
     known = folder / "checkpoints" / "best" / "top1.json"
     text = known.read_text()

@@ -13,8 +13,8 @@ from tfcredit.errors import UserError
 
 PLAN = "prepare.json"
 LOCK = ".prepare.lock"
-SIZE = "image_bytes_of_"
-"""The beginning of what a plan states for one layout, and plans of earlier versions do not."""
+SIZES = "image_bytes"
+"""What plans of earlier versions do not state."""
 
 
 def plan_of_archives(archives: dict[str, Path], labels: Sequence[str]) -> dict[str, Any]:
@@ -33,12 +33,11 @@ def plan_of_archives(archives: dict[str, Path], labels: Sequence[str]) -> dict[s
     }
 
 
-def plan_of_images(parts: dict[str, Images], layout: str) -> dict[str, Any]:
+def plan_of_images(parts: dict[str, Images]) -> dict[str, Any]:
     """What the shards' bytes depend on, of another layout.
 
     Args:
         parts: Images per part.
-        layout: Its name. A set may go on in another layout, which tells sizes in another way.
 
     Returns:
         A mapping that JSON can hold.
@@ -51,7 +50,7 @@ def plan_of_images(parts: dict[str, Images], layout: str) -> dict[str, Any]:
         digests[part] = digest.hexdigest()
     # Names and classes stay where images are made smaller or are encoded anew.
     sizes = {part: images.size() for part, images in parts.items()}
-    return {"images_sha256": digests, f"{SIZE}{layout}": sizes}
+    return {"images_sha256": digests, SIZES: sizes}
 
 
 @contextlib.contextmanager
@@ -104,7 +103,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: delete {output} and start anew.") from None
     for name, value in plan.items():
-        if before.get(name) != value and (name in before or not name.startswith(SIZE)):
+        if before.get(name) != value and (name in before or name != SIZES):
             raise UserError(
                 f"{output} was begun with {name}={before.get(name)}, but {value} is asked for now: "
                 "repeat the first command or choose another --output."

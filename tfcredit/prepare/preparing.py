@@ -106,7 +106,7 @@ def _planned(
     """What the shards depend on, and a function that finds the images."""
     if layout.name != "archives":
         parts = indexed(layout)
-        return plan_of_images(parts, layout.name), lambda: parts
+        return plan_of_images(parts), lambda: parts
     found, labels = archives.paths(layout.root), validation_synsets(options.validation_labels)
     if options.check_archives:
         _check_archives(found)

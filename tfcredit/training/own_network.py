@@ -136,7 +136,8 @@ class OwnNetwork:
 
         Raises:
             UserError: It has other classes or takes other images, a layer has a loss of its own
-                that a converted one can't have, or `--model_digest` is of another network.
+                that a converted one can't have or keeps states from batch to batch, or
+                `--model_digest` is of another network.
         """
         own, shape = classifier(self.plain, f"--model={self.model}")
         fits = len(shape) == len(input_shape) and all(
@@ -159,6 +160,13 @@ class OwnNetwork:
                     f"layer {each.path!r} of --model={self.model} has an activity_regularizer, "
                     "which layers with kernels can't have in a run: put a "
                     "keras.layers.ActivityRegularization behind it."
+                )
+        for layer in self.plain._flatten_layers():
+            if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
+                raise UserError(
+                    f"layer {layer.name!r} of --model={self.model} is stateful, but each batch of "
+                    "a run holds other images, to which states of the one before do not belong: "
+                    "leave stateful=True out."
                 )
         if recipe.model_digest not in (None, self.digest):
             raise UserError(

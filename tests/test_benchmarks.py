@@ -157,13 +157,24 @@ def too_dear(rows, limits):
     return {rule: ratio for rule, ratio in lower.items() if ratio > limits[rule]}
 
 
+ATTEMPTS = 3
+"""Measurements of a guard: other load may spoil one, but no number of them makes a rule cheap."""
+
+
 def test_rules_cost_about_what_they_should():
-    assert too_dear(measures.step_times(SMALL, list(GUARD), 15, calls=1), GUARD) == {}
+    for _ in range(ATTEMPTS):
+        dear = too_dear(measures.step_times(SMALL, list(GUARD), 15, calls=1), GUARD)
+        if not dear:
+            return
+    assert dear == {}
 
 
 def test_the_guard_notices_what_costs_too_much():
-    rows = measures.step_times(SMALL, ["info_alignment"], 5, calls=1)
-    assert too_dear(rows, {"info_alignment": 1.1})
+    for _ in range(ATTEMPTS):
+        rows = measures.step_times(SMALL, ["info_alignment"], 5, calls=1)
+        if too_dear(rows, {"info_alignment": 1.1}):
+            return
+    raise AssertionError(rows)
 
 
 @pytest.mark.slow
@@ -192,7 +203,12 @@ def test_steps_are_compared_with_those_of_another_checkout(tmp_path):
 @pytest.mark.slow
 def test_rules_cost_about_what_they_should_on_a_larger_network():
     budgets = {rule: most for rule, most in STEP_BUDGETS.items() if most is not None}
-    rows = measures.step_times({"network": "resnet18@64", "batch": 16}, list(budgets), 7, calls=1)
-    # Noise costs per step: in small images it is more of one than in those of the budgets.
-    limits = {row["rule"]: max(1.3 * budgets[row["rule"]], row["bound"]) for row in rows[1:]}
-    assert too_dear(rows, limits) == {}
+    setting = {"network": "resnet18@64", "batch": 16}
+    for _ in range(ATTEMPTS):
+        rows = measures.step_times(setting, list(budgets), 7, calls=1)
+        # Noise costs per step: in small images it is more of one than in those of the budgets.
+        limits = {row["rule"]: max(1.3 * budgets[row["rule"]], row["bound"]) for row in rows[1:]}
+        dear = too_dear(rows, limits)
+        if not dear:
+            return
+    assert dear == {}

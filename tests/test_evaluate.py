@@ -1,6 +1,7 @@
 """`tfcredit evaluate`: networks of files, runs and checkpoints on sets of images."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from tests.convert.reference_writer import authors_values, write_checkpoint
 from tests.data.conftest import record
 from tests.training.test_own_images import make_tree, train
 from tfcredit import cli, convert, data, models
+from tfcredit.errors import UserError
 from tfcredit.evaluate.evaluating import of_images
 from tfcredit.training.recipe import Recipe
 
@@ -51,6 +53,22 @@ def test_checkpoints_of_a_run_and_other_images(trained, tmp_path, capsys):
     _, whole = evaluate(run, tmp_path / "whole.json", *flags)
     assert whole["examples"] == 24  # all images of a folder without parts
     assert "top-1" in capsys.readouterr().out
+
+
+def test_files_of_a_run_have_its_flags_and_need_not_its_images(trained, tmp_path, capsys):
+    tree, run = trained
+    _, whole = evaluate(run, tmp_path / "whole.json")
+    _, file = evaluate(run / "model.keras", tmp_path / "file.json")
+    assert (file["examples"], file["loss"]) == (whole["examples"], whole["loss"])
+    moved = shutil.copytree(run, tmp_path / "moved")
+    flags = (moved / "flags.txt").read_text().replace(str(tree), str(tmp_path / "nowhere"))
+    (moved / "flags.txt").write_text(flags)
+    for place in ("checkpoints/best", "checkpoints", "model.keras"):
+        code, found = evaluate(moved / place, tmp_path / "new.json", f"--data_dir={tree / 'test'}")
+        assert code == 0 and found["examples"] == 10
+    assert cli.train_main([f"--run_dir={moved}", "--mode=export"]) == 0
+    code, _ = evaluate(moved / "export" / "backprop.keras", tmp_path / "no.json")
+    assert code == 2 and f"{tmp_path / 'nowhere'} is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("activation", [None, "softmax"])
@@ -153,6 +171,8 @@ def test_images_are_prepared_as_the_network_needs_them():
     assert (found.data_dir, found.preprocessing, found.image_size) == ("E", "inception", 96)
     again = of_images(run, {"data_dir": "E"}, (None, None, 3))
     assert (again.dataset, again.data_dir, again.image_size) == ("imagenet", "E", None)
+    with pytest.raises(UserError, match="--data_dir=E needs --dataset"):
+        of_images(Recipe(dataset="embedded"), {"data_dir": "E"}, (28, 28, 1))
 
 
 def test_images_that_a_run_has_learned_are_left_out_where_its_own_folder_is_given(tmp_path):

@@ -131,8 +131,8 @@ class RunFiles(Directory):
 
     `flags.txt metrics.csv tensorboard/ checkpoints/ model.keras summary.json`; with `--measures`
     also `measures.csv`, with `--log_every_steps` `steps.csv`, and where classes have names
-    `classes.json` and `images.json`, the numbers of images. Until it ends, `progress.json` holds
-    its times. One that diverged has `diverged.txt` instead of a summary.
+    `classes.json`. `images.json` is what is known of the images. Until it ends, `progress.json`
+    holds its times. One that diverged has `diverged.txt` instead of a summary.
 
     Args:
         path: The folder.

@@ -77,7 +77,7 @@ def compared(tmp_path_factory):
     assert 1 <= len(list(folder.glob("runs/*/*/summary.json"))) < 4
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            comparing, "check", lambda recipes: {"dataset": "embedded"}
+            comparing, "check", lambda recipes: ({"dataset": "embedded"}, {})
         )  # to save seconds
         assert compare(folder) == 0
     _RULES.pop("mine")  # for the tests of other modules
@@ -87,7 +87,7 @@ def compared(tmp_path_factory):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leaves out the process that checks flags; it takes seconds."""
-    monkeypatch.setattr(comparing, "check", lambda recipes: {"dataset": "embedded"})
+    monkeypatch.setattr(comparing, "check", lambda recipes: ({"dataset": "embedded"}, {}))
 
 
 def test_the_table_is_of_the_runs(compared):

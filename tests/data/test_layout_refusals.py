@@ -130,6 +130,36 @@ def test_a_zip_of_something_else(tmp_path):
         build(path)
 
 
+def test_a_zip_with_validation_images_in_folders(tmp_path):
+    (path,) = write("zip", tmp_path / "set").iterdir()
+    expected = build(path)
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    flat = [name for name in contents if "/val/" in name and name.endswith(".JPEG")]
+    synsets = {picture.name: picture.synset for picture in validation_pictures()}
+    for number, name in enumerate(flat, 1):
+        start, image = name.rsplit("/", 1)
+        contents[f"{start}/{synsets[image]}/{image}"] = contents.pop(name)
+        with zipfile.ZipFile(path, "w") as archive:
+            for each, content in contents.items():
+                archive.writestr(each, content)
+        if number < len(flat):
+            told = f"beside the folders of synsets in val/, {len(flat) - number} such images"
+            with pytest.raises(UserError, match=told):
+                build(path)
+    found = build(path)
+    assert found.fingerprints == expected.fingerprints and found.test_examples == len(flat)
+
+
+def test_files_that_are_sorted_by_class_are_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(tools.imagenet_layouts, "ROW_GROUP", 8)
+    monkeypatch.setattr(tools.imagenet_layouts, "_mixed", list)
+    root = write("parquet", tmp_path / "set", per_class=16)
+    with pytest.warns(UserWarning, match="are sorted by class, and Parquet files are read in row"):
+        data.get("imagenet", root, image_size=8, shuffle_buffer=20)
+    build(root)  # where all images are shuffled together, there is nothing to warn of
+
+
 def rewritten(root, change, part="train", number=0):
     """Changes the rows or the schema of one Parquet file."""
     path = next(path for path in sorted((root / "data").iterdir()) if part in path.name)
@@ -214,6 +244,8 @@ def replaced(ending, content):
         (without("jpg"), "sample 'n.*' of .* has no image, but KEY.jpg"),
         (replaced("cls", b"7"), "sample 'n.*' of .* has the labels .*7.*, but one class number"),
         (replaced("json", b"7"), "'n.*.json' of .* is no JSON object"),
+        (replaced("png", b"x"), "sample 'n.*' of .* has 'n.*.jpg' and then 'n.*.png', but one"),
+        (replaced("JSON", b"{}"), "has 'n.*.json' and then 'n.*.JSON', but one image and one label"),
     ],
 )
 def test_webdataset_samples(tmp_path, change, told):

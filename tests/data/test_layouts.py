@@ -295,7 +295,7 @@ def test_an_index_of_other_files_does_not_count(samples, tmp_path, kept):
     assert build(other).train_examples == 12 and not any(kept)
     shutil.copy(one / cache.NAME, tmp_path / "x.npz")
     with np.load(tmp_path / "x.npz") as arrays:
-        assert str(arrays["key"]).startswith('[1, "folders"')
+        assert str(arrays["key"]).startswith(f'[{cache.VERSION}, "folders"')
 
 
 def test_an_index_that_can_not_lie_beside_the_images_lies_in_the_cache(samples, tmp_path, kept):

@@ -79,6 +79,19 @@ def test_a_set_begun_with_other_images_is_refused(tmp_path):
     assert json.loads(before["prepare.json"])["images"] == {"train": 15, "validation": 6}
 
 
+def test_a_set_begun_with_other_encodings_of_its_images_is_refused(tmp_path):
+    source, output = write("folders", tmp_path / "one"), tmp_path / "shards"
+    run(source, output)
+    path = next((source / "train").rglob("*.JPEG"))
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(UserError, match="was begun with image_bytes=.*another --output"):
+        run(source, output)
+    plan = json.loads((output / "prepare.json").read_text())
+    del plan["parameters"]["image_bytes"]  # as earlier versions wrote it
+    (output / "prepare.json").write_text(json.dumps(plan))
+    run(source, output)
+
+
 def test_an_empty_image_is_named(tmp_path):
     source = write("folders", tmp_path / "set")
     path = next((source / "train").rglob("*.JPEG"))

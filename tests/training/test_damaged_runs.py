@@ -149,6 +149,12 @@ DAMAGES = {
     "events are a file": (file_instead("tensorboard"), ["tensorboard", "no folder"]),
     "checkpoints are a file": (file_instead("checkpoints"), ["checkpoints", "no folder"]),
     "best is a file": (file_instead("checkpoints/best"), ["best", "no folder"]),
+    "images are junk": (unfinished(text("images.json", b"[1]")), ["images.json", "copy"]),
+    "fingerprints are junk": (
+        unfinished(text("images.json", b'{"fingerprints": 3}')),
+        ["images.json", "copy"],
+    ),
+    "images are a pipe": (pipe_instead("images.json"), ["images.json", "no regular file"]),
     "summary is a folder": (folder_instead("summary.json"), ["summary.json"]),
     "model is a folder": (folder_instead("model.keras"), ["model.keras"]),
     "checkpoints emptied": (no_checkpoints("*"), ["no checkpoint", "nothing was touched"]),

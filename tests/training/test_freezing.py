@@ -62,6 +62,11 @@ def test_direct_feedback_learns_whatever_the_pattern():
     assert told(network) == "Trainable: 1 of 4 layers with weights; the others are frozen."
 
 
+def test_layers_whose_rule_lets_nothing_learn_do_not_count():
+    network = frozen("fc", {"dense0": "frozen", ".*": "info_alignment"}, trainable="dense[01]")
+    assert told(network) == "Trainable: 1 of 4 layers with weights; the others are frozen."
+
+
 def test_a_frozen_nested_model_is_thawed_where_the_pattern_fits():
     inner = keras.Sequential(
         [keras.Input((4,)), keras.layers.Dense(3, name="a"), keras.layers.Dense(3, name="b")],

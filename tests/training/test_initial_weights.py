@@ -12,10 +12,10 @@ import pytest
 from tests.convert.reference_writer import authors_values, write_checkpoint
 from tests.training.test_own_images import make_tree, train
 from tfcredit import layers, models, rules
-from tfcredit.analysis import alignment
+from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.convert import to_backprop
 from tfcredit.errors import UserError
-from tfcredit.training.initial import start_from
+from tfcredit.training.initial import _chosen_places, start_from
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.saved import Saved
 
@@ -94,12 +94,17 @@ def test_kernels_of_recurrent_layers_are_told_apart(tmp_path):
     made().save(tmp_path / "x.keras")
     told = start_from(made(), tmp_path / "x.keras", False, made)
     assert "2 of 2 layers; 4 of 4 feedback kernels" in told
+    # A pattern of --rule means the layer that the kernels are in.
+    network = made()
+    chosen = _chosen_places(network)
+    names = [chosen[id(layer)].path for layer in feedback_layers(network)]
+    assert names == ["low", "low", "high", "high"]
 
 
 def test_a_checkpoint_of_rules_by_layer_tells_the_rule_of_each(monkeypatch):
     recipe = Recipe(rule="dense0: soft_alignment(angle=30); dense1: usf")
     monkeypatch.setattr(Saved, "recipe", recipe)
-    found = [Saved(Path("run")).rule_of(name, name) for name in ("dense0", "dense1", "other")]
+    found = [Saved(Path("run")).rule_of("", name) for name in ("dense0", "dense1", "other")]
     assert found == [rules.get("soft_alignment(angle=30)"), rules.get("usf"), None]
 
 

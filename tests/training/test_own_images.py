@@ -2,12 +2,17 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tfcredit import cli, data
+from tfcredit.comparison.folder import Comparison
+from tfcredit.errors import UserError
+from tfcredit.training.known_images import described
+from tfcredit.training.recipe import parse
 from tfcredit.training.run_directory import RunDirectory
 
 SMALL = ["--dataset=folder", "--model=fc", "--image_size=8", "--batch_size=8", "--epochs=2"]
@@ -76,7 +81,7 @@ def test_a_run_does_not_go_on_with_more_images(tmp_path, capsys):
     flags = ["--validation_examples=8", "--resume=auto"]
     assert train(tree, run, *flags) == train(tree, run, *flags) == 0
     numbers = json.loads((run / "images.json").read_text())
-    assert numbers == {"training": 16, "validation": 8, "test": 10}
+    assert (numbers["training"], numbers["validation"], numbers["test"]) == (16, 8, 10)
     capsys.readouterr()
     picture(tree / "train" / "dark" / "more.png", 0, 99)
     assert train(tree, run, *flags) == 2
@@ -86,6 +91,54 @@ def test_a_run_does_not_go_on_with_more_images(tmp_path, capsys):
     assert cli.main(["evaluate", f"--model={run}", f"--data_dir={tree}"]) == 2
     assert "there are 17 now" in capsys.readouterr().err
     assert cli.main(["evaluate", f"--model={run}", f"--data_dir={tree / 'test'}"]) == 0
+
+
+def test_a_run_does_not_go_on_with_as_many_other_images(trained, tmp_path, capsys):
+    tree, run, _ = trained
+    run, flags = shutil.copytree(run, tmp_path / "run"), ["--validation_examples=8"]
+    tree = shutil.copytree(tree, tmp_path / "images")
+    (run / "summary.json").unlink()
+    assert train(tree, run, *flags, "--resume=must") == 0  # in another place, but the same
+    odd = tree / "test" / "dark" / "0.JPEG"
+    odd.rename(odd.with_stem("other"))
+    assert train(tree, run, *flags, "--resume=must") == 2
+    told = capsys.readouterr().err
+    assert "a run with other test images: as many, but their names or classes" in told
+    numbers = json.loads((run / "images.json").read_text())
+    early = {part: numbers[part] for part in ("training", "validation", "test")}
+    (run / "images.json").write_text(json.dumps(early))  # as earlier versions have it
+    assert train(tree, run, *flags, "--resume=must") == 0
+
+
+def test_the_images_of_a_comparison_or_search_stay_the_same(trained, tmp_path):
+    tree, _, _ = trained
+    images = described(data.get("folder", tree, image_size=8))
+    recipe, _ = parse(SMALL)
+    with Comparison(tmp_path / "one", recipe, ["fixed"], 1, images).locked():
+        Comparison(tmp_path / "one", recipe, ["fixed"], 1, images).prepare()
+    other = images | {"fingerprints": images["fingerprints"] | {"training": "0"}}
+    for known in (images, None):
+        Comparison(tmp_path / "one", recipe, ["fixed"], 1, known).check()
+    with pytest.raises(UserError, match="a comparison with other training images"):
+        Comparison(tmp_path / "one", recipe, ["fixed"], 1, other).check()
+    # What changes while it is at work is seen by the run that starts then.
+    RunDirectory(tmp_path / "run").expect_images(other)
+    RunDirectory(tmp_path / "run").check(recipe)
+    with pytest.raises(UserError, match="holds a run with other training images"):
+        RunDirectory(tmp_path / "run").keep_images(data.get("folder", tree, image_size=8))
+
+
+def test_paths_of_a_run_hold_in_any_working_directory(trained, tmp_path, monkeypatch):
+    tree, _, _ = trained
+    (tmp_path / "images").symlink_to(tree)
+    monkeypatch.chdir(tmp_path)
+    assert train("images", "run", "--validation_examples=8", "--epochs=0.5") == 0
+    monkeypatch.chdir("/")
+    assert cli.main(["evaluate", f"--model={tmp_path / 'run'}"]) == 0
+    assert cli.train_main([f"--run_dir={tmp_path / 'run'}", "--mode=evaluate"]) == 0
+    again = ["--resume=must", "--dataset=folder", "--data_dir=images", "--run_dir=run"]
+    monkeypatch.chdir(tmp_path)
+    assert cli.train_main([f"--flagfile={tmp_path / 'run' / 'flags.txt'}", *again]) == 0
 
 
 def test_one_tree_needs_held_out_images(trained, tmp_path, capsys):

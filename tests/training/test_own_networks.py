@@ -333,6 +333,35 @@ def test_wrong_flags(flags, words, files, tmp_path, capsys):
     assert told.count("\n") == 1 and all(word in told for word in words), told
 
 
+class Leaky(keras.layers.Layer):
+    """A cell of somebody's own."""
+
+    state_size = output_size = 3
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 3), name="kernel")
+
+    def call(self, inputs, states, training=None):
+        after = 0.5 * states[0] + keras.ops.matmul(inputs, self.kernel)
+        return after, [after]
+
+
+def test_a_layer_that_stays_as_it_is_may_have_an_activity_regularizer():
+    def checked(cell):
+        x = keras.Input((4, 3))
+        y = keras.layers.RNN(cell, activity_regularizer="l2", name="rnn")(x)
+        network = keras.Model(x, keras.layers.Dense(2)(y))
+        OwnNetwork("net", network, False, "").check(Recipe(model="net"), 2, (4, 3))
+
+    checked(Leaky())
+    x = keras.Input(batch_shape=(8, 4, 3))
+    network = keras.Model(x, keras.layers.Dense(2)(keras.layers.GRU(3, stateful=True)(x)))
+    with pytest.raises(UserError, match="'gru.*' of --model=net is stateful, but each batch"):
+        OwnNetwork("net", network, False, "").check(Recipe(model="net"), 2, (4, 3))
+    with pytest.raises(UserError, match="'rnn' of --model=net has an activity_regularizer"):
+        checked(keras.layers.LSTMCell(3))
+
+
 def test_a_network_that_has_changed_is_told(files, tmp_path, capsys):
     file, run = tmp_path / "net.keras", tmp_path / "run"
     network().save(file)

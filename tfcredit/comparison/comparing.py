@@ -106,8 +106,9 @@ def run(
     for one in recipes:
         rule_of(one)
     # All runs are to have the data and network that were found at first: "auto" is not kept.
-    recipe = dataclasses.replace(recipes[0], **check(recipes))
-    comparison = Comparison(folder, recipe, names, seeds)
+    found, images = check(recipes)
+    recipe = dataclasses.replace(recipes[0], **found)
+    comparison = Comparison(folder, recipe, names, seeds, images)
     comparison.check()  # errors first, before any file
     with comparison.locked():
         comparison.prepare()
@@ -175,7 +176,7 @@ class Runs(Launcher):
     """
 
     def __init__(self, comparison: Comparison, jobs: int):
-        super().__init__(jobs)
+        super().__init__(jobs, comparison.images)
         self.comparison = comparison
         self.crashed: list[str] = []
         self._waiting = [each for each in comparison.tasks() if not comparison.has_ended(*each)]

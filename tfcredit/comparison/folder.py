@@ -3,8 +3,9 @@
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import matplotlib
 
@@ -16,7 +17,8 @@ from tfcredit.records import markdown, write_csv
 from tfcredit.report.groups import Group, cells, curves, grouped, heads, results
 from tfcredit.report.page import page
 from tfcredit.report.reading import read_runs
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.known_images import difference
+from tfcredit.training.recipe import Recipe, recipe_of
 from tfcredit.training.run_directory import RunDirectory, as_name, differences, told
 
 PANELS = ("top1", "mean_angle")
@@ -32,12 +34,21 @@ class Comparison(Directory):
         recipe: What the runs have in common.
         rules: The rules, as `--rule` takes them.
         seeds: Runs of each rule, of the seeds from 0 on.
+        images: What is known of the images, as `known_images.described` gives it.
     """
 
     flag = "compare_dir"
 
-    def __init__(self, path: str | os.PathLike, recipe: Recipe, rules: Sequence[str], seeds: int):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        recipe: Recipe,
+        rules: Sequence[str],
+        seeds: int,
+        images: Mapping[str, Any] | None = None,
+    ):
         super().__init__(path)
+        self.images = dict(images or {})
         self.recipe, self.rules, self.seeds = recipe, list(rules), seeds
         self.stated = self.path / "compare.json"
         self.runs = self.path / "runs"
@@ -57,7 +68,7 @@ class Comparison(Directory):
         if not self.stated.exists():
             self.check_foreign({partial(self.stated)}, "comparison")
             return
-        recipe, folders, seeds = self._stored()
+        recipe, folders, seeds, images = self._stored()
         for name, old, new in differences(recipe, replace(self.recipe, rule=recipe.rule)):
             raise self._another(told(name, old, new))
         for rule in folders:
@@ -65,7 +76,13 @@ class Comparison(Directory):
                 raise self._another(f"the rule {rule}, which is not among --rules")
         if seeds > self.seeds:
             raise self._another(f"{seeds} seeds, not {self.seeds}")
+        if differs := difference(images, self.images):
+            raise UserError(
+                f"{self.path} holds a comparison with {differs}: put the images back that it was "
+                f"started with, or give another --{self.flag}."
+            )
         self.folders = folders
+        self.images = images or self.images
 
     def prepare(self) -> None:
         """Write what is compared; rules and seeds may be added later.
@@ -80,7 +97,7 @@ class Comparison(Directory):
                 while name in self.folders.values():
                     name += "-2"
                 self.folders[rule] = name
-        stated = {"seeds": self.seeds, "rules": self.folders}
+        stated = {"seeds": self.seeds, "rules": self.folders, "images": self.images}
         self.write_json(self.stated, {**stated, "flags": self.recipe.flagfile().splitlines()})
 
     def tasks(self) -> Iterator[tuple[str, int]]:
@@ -140,12 +157,13 @@ class Comparison(Directory):
             figure.savefig(svg, metadata={"Date": None})
             figure.savefig(png, dpi=150)
 
-    def _stored(self) -> tuple[Recipe, dict[str, str], int]:
-        """What is compared here: flags, folders of the rules, seeds."""
+    def _stored(self) -> tuple[Recipe, dict[str, str], int, dict[str, Any]]:
+        """What is compared here: flags, folders of the rules, seeds, what is known of images."""
         try:
             content = json.loads(self.stated.read_text())
             folders = {str(rule): pathlib.Path(n).name for rule, n in content["rules"].items()}
-            return parse(content["flags"])[0], folders, int(content["seeds"])
+            images = dict(content.get("images") or {})  # none of earlier versions
+            return recipe_of(content["flags"]), folders, int(content["seeds"]), images
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(
                 f"{self.stated} is damaged or of no comparison: give another --{self.flag}; "

@@ -6,11 +6,10 @@ Example: tfcredit import-reference --checkpoint=DIR/model.ckpt-450360 --rule=sym
 
 import argparse
 import os
-from pathlib import Path
 
 from tfcredit.arguments import ArgumentParser
 from tfcredit.errors import UserError
-from tfcredit.files import written
+from tfcredit.files import place, written
 from tfcredit.startup import import_tensorflow
 
 
@@ -27,7 +26,7 @@ def main(arguments: list[str], program: str = "tfcredit import-reference") -> No
         SystemExit: After --help.
     """
     options = _parse(arguments, program)
-    output = Path(options.output).expanduser()
+    output = place(options.output)
     import_tensorflow()
     from tfcredit import convert, models, rules
 
@@ -68,6 +67,6 @@ def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not options.output.endswith(".keras"):
         raise UserError(f"--output={options.output} must end in .keras, the format that it has.")
-    if Path(options.output).expanduser().exists():
+    if place(options.output).exists():
         raise UserError(f"--output={options.output} exists: choose a new file or remove it.")
     return options

@@ -8,7 +8,7 @@ from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.folder_index import ENDINGS, Tree
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.indexed import IndexedSource
-from tfcredit.data.layouts.images import Images, entries
+from tfcredit.data.layouts.images import Images, entries, fingerprint
 from tfcredit.data.layouts.readers import WHOLE_FILES
 from tfcredit.errors import UserError
 from tfcredit.files import place
@@ -58,12 +58,14 @@ def build(
     log = CorruptLog(max_corrupt_records)
     folders = _parts(tree)
     names = _class_names(tree, folders["train"])
-    parts = {part: _part(tree, folder, names, log) for part, folder in folders.items()}
+    found = {part: _part(tree, folder, names, log) for part, folder in folders.items()}
     tree.keep()
-    if evaluated_only and len(parts) == 1:
-        parts = {"test": parts["train"]}
-    none = Images((), entries([], [], files=[]), WHOLE_FILES)
-    train, test, validation = (parts.get(one, none) for one in ("train", "test", "validation"))
+    if evaluated_only and len(found) == 1:
+        found = {"test": found["train"]}
+    none = Images((), entries([], [], files=[]), WHOLE_FILES), ""
+    parts = {"training": "train", "test": "test", "validation": "validation"}
+    parts = {part: found.get(name, none) for part, name in parts.items()}
+    train, test, validation = (images for images, _ in parts.values())
     source = IndexedSource(
         train, test, len(names), preprocess, image_size, augment, log, validation
     )
@@ -79,6 +81,7 @@ def build(
         log.records,
         class_names=tuple(names),
         validation_examples=len(validation),
+        fingerprints={part: one for part, (_, one) in parts.items() if one},
     )
 
 
@@ -142,8 +145,8 @@ def _class_names(tree: Tree, folder: str) -> list[str]:
     return names
 
 
-def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Images:
-    """The images of a part; its classes are checked against those of the training images."""
+def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> tuple[Images, str]:
+    """The images of a part, and their fingerprint; classes are checked against the training's."""
     root, there = tree.root / folder, tree.listing(folder).folders
     unknown = [name for name in there if name not in names]
     if unknown:
@@ -171,7 +174,9 @@ def _part(tree: Tree, folder: str, names: list[str], log: CorruptLog) -> Images:
         files.append(folders.setdefault(start, len(folders)))
         ends.append(end)
     found = tuple(os.path.join(os.fsencode(tree.root), one) for one in folders)
-    return Images(found, entries(ends, labels, files=files), WHOLE_FILES)
+    below = "\n".join(path.removeprefix(f"{folder}/") for path in paths)
+    images = Images(found, entries(ends, labels, files=files), WHOLE_FILES)
+    return images, fingerprint(os.fsencode(below), labels)
 
 
 def _join(folder: str, name: str) -> str:

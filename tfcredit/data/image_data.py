@@ -1,7 +1,7 @@
 """`ImageData`: a set of labelled images, and its batches for training and evaluation."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -54,6 +54,9 @@ class ImageData:
         corrupt: Corrupt records that were left out so far, each with file, number and reason.
         validation_examples: Number of validation images; 0 if none are held out.
         class_names: Names of the classes in the order of their labels; none if they have none.
+        fingerprints: Part ("training", "validation" or "test") -> a fingerprint of the names and
+            classes of its images, of those that are held out among the training images; none where
+            images have no names.
     """
 
     name: str
@@ -66,6 +69,7 @@ class ImageData:
     corrupt: list[CorruptRecord] = dataclasses.field(default_factory=list)
     class_names: tuple[str, ...] = ()
     validation_examples: int = 0
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_arrays(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 from tfcredit import checks
@@ -9,6 +10,7 @@ from tfcredit.data import preprocessing as preprocessings
 from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.indexed import IndexedSource
+from tfcredit.data.layouts import official
 from tfcredit.data.layouts.finding import EXPECTED, Layout, find, indexed
 from tfcredit.data.tfrecord import record_files
 from tfcredit.data.tfrecord.record_format import detect
@@ -185,6 +187,14 @@ def _indexed(
     preprocess, image_size = preprocessings.sized(preprocessing, image_size)
     checks.positive(shuffle_buffer=shuffle_buffer)
     parts = indexed(layout)
+    if len(parts["train"]) > shuffle_buffer and parts["train"].is_sorted_by_class():
+        warnings.warn(
+            f"the training images in {layout.root} are sorted by class, and {layout.what} are read "
+            f"in row groups, of which those of {shuffle_buffer} images are shuffled at a time: "
+            "batches will hold few classes. Shuffle the set, or prepare shards of it "
+            "(tfcredit prepare-imagenet) from another layout.",
+            stacklevel=3,
+        )
     source = IndexedSource(
         parts["train"],
         parts["validation"],
@@ -196,7 +206,11 @@ def _indexed(
         shuffle_buffer=shuffle_buffer,
     )
     shape, sizes = (image_size, image_size, 3), (len(parts["train"]), len(parts["validation"]))
-    return ImageData("imagenet", CLASSES, shape, *sizes, source, "", log.records)
+    names = {"training": "train", "test": "validation"}
+    marks = {part: official.fingerprint(parts[name].entries) for part, name in names.items()}
+    return ImageData(
+        "imagenet", CLASSES, shape, *sizes, source, "", log.records, fingerprints=marks
+    )
 
 
 def count(part: str, shards: list[str], log: CorruptLog) -> int:

@@ -12,6 +12,9 @@ from tfcredit.data import embedded, folder, imagenet, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
 
+WITHOUT_FOLDER = {"embedded": embedded, "synthetic": synthetic}
+"""Sets that are in no folder."""
+
 
 def names() -> list[str]:
     """The names that `get` knows, beside those of TensorFlow Datasets.
@@ -43,24 +46,28 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
         The set; its `chosen_because` says which one was taken and why.
 
     Raises:
-        UserError: If the name or an option is unknown, or the set is not there or damaged.
+        UserError: If the name or an option is unknown, the set is not there or damaged, or is in
+            no folder though one is given.
 
     Example:
         >>> data = get("embedded")
         >>> data.train_examples, data.input_shape
         (12000, (28, 28, 1))
     """
-    reason = f"data set: {name}, as asked for."
+    asked, reason = name, f"data set: {name}, as asked for."
     if name == "auto":
         name, reason = choose(data_dir)
     if name == "imagenet":
         data = _build(name, imagenet.build, options, data_dir=data_dir)
     elif name == "folder":
         return _build(name, folder.build, options, data_dir=data_dir)
-    elif name == "embedded":
-        data = _build(name, embedded.build, options)
-    elif name == "synthetic":
-        data = _build(name, synthetic.build, options)
+    elif name in WITHOUT_FOLDER:
+        if data_dir is not None and asked == name:
+            raise UserError(
+                f"data set {name!r} is in no folder, but data_dir is {os.fspath(data_dir)!r}: "
+                "leave it out, or name the set that is in it, such as 'folder'."
+            )
+        data = _build(name, WITHOUT_FOLDER[name].build, options)
     else:
         _check_known(name, data_dir)
         data = _build(name, tfds_sets.build, options, name=name, data_dir=data_dir)

@@ -15,6 +15,7 @@ from tfcredit import data
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.files import written
+from tfcredit.training.contradictions import WITHOUT_FOLDER
 from tfcredit.training.imports import import_own
 from tfcredit.training.own_network import classifier, is_function
 from tfcredit.training.plan import load_images, size_for, with_own_network
@@ -84,7 +85,7 @@ def _saved(
     if saved.directory is not None:
         saved.directory.check_classes(images.class_names)
         if recipe.validation_examples is not None:  # else others than its own, or test images
-            saved.directory.check_numbers(images)
+            saved.directory.check_images(images)
     if images.classes != classes:
         raise UserError(
             f"{path} tells {classes} classes apart, but the images of {images.name!r} have "
@@ -112,6 +113,11 @@ def of_images(recipe: Recipe, given: Mapping[str, Any], shape: tuple) -> Recipe:
     changes = dict(given)
     if "data_dir" in given and not _is_same(given["data_dir"], recipe.data_dir):
         changes["validation_examples"] = None  # images that the run has not seen: all of them
+    if "data_dir" in given and "dataset" not in given and recipe.dataset in WITHOUT_FOLDER:
+        raise UserError(
+            f"--data_dir={given['data_dir']} needs --dataset, as the network's own images, "
+            f"--dataset={recipe.dataset}, are in no folder: name the set, such as --dataset=folder."
+        )
     recipe = dataclasses.replace(recipe, **changes)
     if recipe.image_size is None:
         recipe = dataclasses.replace(recipe, image_size=size_for(recipe, shape))

@@ -13,6 +13,8 @@ from tfcredit.errors import UserError
 
 PLAN = "prepare.json"
 LOCK = ".prepare.lock"
+SIZES = "image_bytes"
+"""What plans of earlier versions do not state."""
 
 
 def plan_of_archives(archives: dict[str, Path], labels: Sequence[str]) -> dict[str, Any]:
@@ -46,7 +48,9 @@ def plan_of_images(parts: dict[str, Images]) -> dict[str, Any]:
         for field in ("name", "label"):
             digest.update(images.entries[field].tobytes())
         digests[part] = digest.hexdigest()
-    return {"images_sha256": digests}
+    # Names and classes stay where images are made smaller or are encoded anew.
+    sizes = {part: images.size() for part, images in parts.items()}
+    return {"images_sha256": digests, SIZES: sizes}
 
 
 @contextlib.contextmanager
@@ -99,7 +103,7 @@ def agree(output: Path, plan: dict[str, Any]) -> None:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: delete {output} and start anew.") from None
     for name, value in plan.items():
-        if before.get(name) != value:
+        if before.get(name) != value and (name in before or name != SIZES):
             raise UserError(
                 f"{output} was begun with {name}={before.get(name)}, but {value} is asked for now: "
                 "repeat the first command or choose another --output."

@@ -16,6 +16,7 @@ from tfcredit.data.layouts.finding import EXPECTED, Layout, find, indexed
 from tfcredit.data.layouts.images import Images
 from tfcredit.data.synsets import synsets, validation_synsets
 from tfcredit.errors import UserError
+from tfcredit.files import place
 from tfcredit.ilsvrc2012 import IMAGES
 from tfcredit.prepare.plan import (
     agree,
@@ -25,6 +26,7 @@ from tfcredit.prepare.plan import (
     write_plan,
 )
 from tfcredit.prepare.shards import (
+    BLOCK,
     SUMS,
     deal,
     shard_names,
@@ -46,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         UserError: A source that is missing, damaged or another set; an output folder that can't
             be written or holds another set.
     """
-    output = Path(options.output).expanduser()
+    output = place(options.output)
     try:
         if options.verify:
             count = verify(output, _Progress("verify", "shards"))
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace, output: Path) -> None:
     shards = {"train": options.train_shards, "validation": options.validation_shards}
-    layout = _layout(Path(options.source).expanduser(), options)
+    layout = _layout(place(options.source), options)
     plan, index = _planned(layout, options)
     plan |= {"shards": shards, "seed": options.seed}
     with locked(output):
@@ -130,6 +132,13 @@ def _tell(parts: Parts) -> None:
         present = len(set(images.entries["label"].tolist()))
         note = "" if len(images) == whole else f" (ILSVRC2012 has {whole:,}: this is another set)"
         print(f"{part}: {len(images):,} images{note} of {present} classes", flush=True)
+        if len(images) > BLOCK and images.is_sorted_by_class():
+            print(
+                f"{part}: the row groups are sorted by class, and images are shuffled in blocks of "
+                f"{BLOCK}, so that each shard will hold few classes: prepare another layout of "
+                "the set to have them mixed.",
+                flush=True,
+            )
 
 
 def _check_sizes(output: Path, parts: Parts, shards: dict[str, int]) -> None:

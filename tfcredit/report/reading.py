@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from tfcredit.errors import UserError
 from tfcredit.report.events import read_scalars
 from tfcredit.report.files import NotRead, open_inside, read_text
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.recipe import Recipe, recipe_of
 from tfcredit.training.run_directory import RunDirectory
 
 MOST_TEXT = 2**20
@@ -137,7 +137,7 @@ def _recipe(directory: RunDirectory) -> Recipe:
         if any(line.strip().lstrip("-").startswith("flagfile") for line in lines):
             # absl would read it, wherever it is.
             raise NotRead("names another file by --flagfile")
-        return parse(lines)[0]
+        return recipe_of(lines)
     except (NotRead, UserError, ValueError, OverflowError, RecursionError) as problem:
         reason = " ".join(str(problem).split()).rstrip(".")[:300]
         raise UserError(

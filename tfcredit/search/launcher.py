@@ -20,7 +20,7 @@ class Launcher(launcher.Launcher):
     """
 
     def __init__(self, study: Study, trials: int, jobs: int):
-        super().__init__(jobs)
+        super().__init__(jobs, study.images)
         self.study, self.trials = study, trials
         self._waiting = study.cut_off()
 

@@ -41,9 +41,10 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
     searched = space.get(options.space, recipe, given)
     first = {name: one.extremes()[0] for name, one in searched.items()}
     # All trials are to have the data and network that were found at first: "auto" is not kept.
-    recipe = dataclasses.replace(recipe, **check([space.apply(first, recipe)]))
+    found, images = check([space.apply(first, recipe)])
+    recipe = dataclasses.replace(recipe, **found)
     folder = options.study_dir or pathlib.Path("runs") / f"search-{as_name(recipe.rule)}"
-    study = Study(folder, recipe, searched)
+    study = Study(folder, recipe, searched, images)
     study.check()  # errors first, before any file
     with study.opened():
         _announce(study, options)

@@ -4,7 +4,8 @@ import contextlib
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -19,7 +20,8 @@ from tfcredit.search import figures
 from tfcredit.search.space import Parameter, apply
 from tfcredit.seeding import derive
 from tfcredit.training.flags import LARGEST
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training.known_images import difference
+from tfcredit.training.recipe import Recipe, recipe_of
 from tfcredit.training.run_directory import RunDirectory, differences, told
 
 NAME = "tfcredit"
@@ -37,13 +39,20 @@ class Study(Directory):
         path: The folder.
         recipe: What the trials have in common; its seed is that of the search.
         space: What they vary.
+        images: What is known of the images, as `known_images.described` gives it.
     """
 
     flag = "study_dir"
 
-    def __init__(self, path: str | os.PathLike, recipe: Recipe, space: dict[str, Parameter]):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        recipe: Recipe,
+        space: dict[str, Parameter],
+        images: Mapping[str, Any] | None = None,
+    ):
         super().__init__(path)
-        self.recipe, self.space = recipe, space
+        self.recipe, self.space, self.images = recipe, space, dict(images or {})
         self.database = self.path / "study.db"
         self.runs = self.path / "trials"
         self.table = self.path / "trials.csv"
@@ -61,14 +70,21 @@ class Study(Directory):
             self.check_foreign(self._partial_files(), "search")
             return
         with self._loaded() as study:
-            recipe, _ = parse(study.user_attrs["flags"])
+            recipe = recipe_of(study.user_attrs["flags"])
             space = study.user_attrs["space"]
+            images = study.user_attrs.get("images", {})  # none of earlier versions
         for name, old, new in differences(recipe, self.recipe):
             raise self._another(told(name, old, new))
         for name in {**space, **self._stated()}:
             old, new = space.get(name), self._stated().get(name)
             if old != new:
                 raise self._another(f"{name} in {old or 'no range'}, not {new or 'in none'}")
+        if differs := difference(images, self.images):
+            raise UserError(
+                f"{self.path} holds a search with {differs}: put the images back that it was "
+                f"started with, or give another --{self.flag}."
+            )
+        self.images = images or self.images
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -223,6 +239,7 @@ class Study(Directory):
             study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
             study.set_user_attr("flags", self.recipe.flagfile().splitlines())
             study.set_user_attr("space", self._stated())
+            study.set_user_attr("images", self.images)
             _close(storage)
 
     @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """Checkpoints of all state of a training."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
@@ -18,6 +19,8 @@ from tfcredit.training.checkpoint_reading import DamagedError, Stored
 INDEX = re.compile(r"ckpt-(\d+)\.index")
 PIECE = re.compile(r"ckpt-(\d+)\.(index|data-.*)|ckpt-\d+_temp")
 """The names of all files and folders that belong to checkpoints, finished or not."""
+TOP1 = "top1.json"
+"""The file beside the best checkpoint that says how good it is."""
 
 
 class Checkpoints:
@@ -91,22 +94,46 @@ class Checkpoints:
         Raises:
             UserError: The folder can't be written, or the disk is full.
         """
-        self._write(self._target, step, self._keep)
+        with self._telling(self._target, step):
+            self._write(self._target, step, self._keep)
         self._damaged.clear()
         return self._prefix(step)
 
-    def save_best(self, step: int) -> None:
-        """Write this state to the folder `best`, in place of the one that is there."""
-        self._write(self._target / "best", step, 1)
+    def save_best(self, step: int, top1: float) -> None:
+        """Write this state to the folder `best`, in place of the one that is there.
 
-    def _write(self, folder: pathlib.Path, step: int, keep: int) -> None:
+        Args:
+            step: The number of optimizer steps done.
+            top1: The accuracy for which it is the best.
+
+        Raises:
+            UserError: The folder can't be written, or the disk is full.
+        """
+        with self._telling(self._target / "best", step):
+            self._write(self._target / "best", step, 1)
+            with written(self._target / "best" / TOP1) as unfinished:
+                unfinished.write_text(json.dumps({"step": step, "top1": top1}) + "\n")
+
+    def best(self) -> tuple[float | None, int] | None:
+        """Find the best state.
+
+        Returns:
+            Its top-1, `None` if that is not known, and its step; `None` if there is no best state.
+        """
+        folder = self.folder / "best"
+        if not (steps := _steps(folder)):
+            return None
         try:
-            folder.mkdir(exist_ok=True)
-            self._write_files(folder / f"ckpt-{step}", step)
-            # Steps beyond this one were undone: the checkpoint from which the run goes on is older.
-            good = [s for s in _steps(folder) if s <= step and s not in self._damaged - {step}]
-            _name_for_others(folder, good[-keep:])
-            _sweep(folder, good[-keep:])
+            known = json.loads((folder / TOP1).read_text())
+            top1 = float(known["top1"]) if known["step"] == steps[-1] else None
+        except (OSError, ValueError, TypeError, KeyError):
+            top1 = None
+        return top1, steps[-1]
+
+    @contextlib.contextmanager
+    def _telling(self, folder: pathlib.Path, step: int) -> Iterator[None]:
+        try:
+            yield
         except (OSError, tf.errors.OpError) as problem:
             if isinstance(problem, tf.errors.UnavailableError | tf.errors.DeadlineExceededError):
                 raise  # a worker was lost
@@ -115,6 +142,14 @@ class Checkpoints:
                 f"({reason(problem)}): free space or mend the permissions, then "
                 f"continue with --resume=must; the last good one is {self.latest}."
             ) from None
+
+    def _write(self, folder: pathlib.Path, step: int, keep: int) -> None:
+        folder.mkdir(exist_ok=True)
+        self._write_files(folder / f"ckpt-{step}", step)
+        # Steps beyond this one were undone: the checkpoint from which the run goes on is older.
+        good = [s for s in _steps(folder) if s <= step and s not in self._damaged - {step}]
+        _name_for_others(folder, good[-keep:])
+        _sweep(folder, good[-keep:])
 
     def _write_files(self, prefix: pathlib.Path, step: int) -> None:
         unfinished = partial(prefix)

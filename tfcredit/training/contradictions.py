@@ -4,6 +4,9 @@ from typing import Any
 
 from tfcredit.errors import UserError
 
+WITHOUT_FOLDER = ("embedded", "synthetic")
+"""Data sets that are in no folder."""
+
 
 def check(recipe: Any) -> None:
     """Check that no two flags contradict each other.
@@ -28,6 +31,12 @@ def _contradictions(recipe: Any) -> list[tuple[bool, str, str, str]]:
             recipe.epochs is not None and recipe.steps is not None,
             *("epochs", "steps"),
             "both give the length of the run; leave one out",
+        ),
+        (
+            bool(recipe.data_dir) and recipe.dataset in WITHOUT_FOLDER,
+            *("dataset", "data_dir"),
+            "these images are in no folder; leave --data_dir out, or name the set that is in it, "
+            "such as --dataset=folder",
         ),
         (
             recipe.initial_head == "drop" and recipe.initial_weights is None,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import textwrap
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -18,6 +19,12 @@ Scope = Literal["run", "start", "once"]
 """`run`: the flag makes a run what it is. `start`: it may change whenever the run is continued.
 `once`: it tells a single start what to do, so that flagfiles leave it out."""
 
+Path = Literal["path", "file or name", "files or names"]
+"""What of a flag is a path: all of it; all of it if it ends as code or a network does; or each part
+between commas that does."""
+FILE = re.compile(r".+\.(?:py(?::\w+)?|keras|h5)", re.DOTALL)
+"""`FILE.py`, `FILE.py:FUNCTION`, and files of networks."""
+
 
 def flag(
     default: Any,
@@ -25,7 +32,7 @@ def flag(
     text: str,
     *,
     choices: tuple[str, ...] = (),
-    path: bool = False,
+    path: Path | None = None,
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
@@ -41,7 +48,7 @@ def flag(
         group: Its heading in --help.
         text: Its line in --help.
         choices: The values that it takes; none for any.
-        path: True if it names a file or folder, in which `~` stands for the home folder.
+        path: What of it names files or folders, in which `~` stands for the home folder.
         at_least: The least number.
         above: A number that it must exceed.
         at_most: The largest number.
@@ -122,8 +129,37 @@ def check(recipe: Any) -> None:
                 f"--{field.name}={value} is unknown: choose one of {', '.join(choices)}"
                 f"{did_you_mean(value, choices)}"
             )
+        if isinstance(value, str) and len(value.splitlines()) > 1:
+            raise UserError(
+                f"--{name_of(field.name)}={value!r} has a line break, which the file of a run's "
+                "flags can't hold: leave it out, or rename the file."
+            )
         if isinstance(value, int | float) and not isinstance(value, bool):
             _check_number(field, value)
+
+
+def absolute(recipe: Any, name: str, value: Any) -> Any:
+    """Make paths in the value of a flag absolute.
+
+    Args:
+        recipe: The dataclass, or an instance.
+        name: The flag.
+        value: Its value.
+
+    Returns:
+        The value; addresses such as `gs://...`, names, and flags without paths as they are.
+    """
+    kind = recipe.__dataclass_fields__[name].metadata["path"]
+    if not value or kind is None or "://" in value:
+        return value
+    if kind == "files or names":
+        parts = [part.strip() for part in value.split(",")]
+        return ",".join(_absolute(part) if FILE.fullmatch(part) else part for part in parts)
+    return _absolute(value) if kind == "path" or FILE.fullmatch(value) else value
+
+
+def _absolute(path: str) -> str:
+    return str(place(path).absolute())
 
 
 def _check_number(field: dataclasses.Field, value: float) -> None:
@@ -166,7 +202,8 @@ def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[
     found = {name: values[name_of(name)].value for name in names}
     for field in dataclasses.fields(recipe_class):
         value = found[field.name]
-        if field.metadata["path"] and value is not None and "://" not in value:
+        whole = field.metadata["path"] not in (None, "files or names")
+        if whole and value is not None and "://" not in value:
             found[field.name] = str(place(value)) if value else value
     return found, {name for name in names if values[name_of(name)].present}
 

@@ -4,6 +4,7 @@ import keras
 
 from tfcredit.analysis.places import Place, walk
 from tfcredit.layers import DirectFeedback
+from tfcredit.layers.twins import rules_of
 from tfcredit.patterns import LayerPatterns
 from tfcredit.training.recipe import Recipe
 
@@ -48,12 +49,18 @@ def told(network: keras.Model) -> str:
     layers = [place.layer for place in _with_weights(network)]
     norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
     resting = sum(not each.trainable for each in norms)
-    count = sum(each.trainable for each in layers)
+    count = sum(each.trainable and _learns(each) for each in layers)
     return (
         f"Trainable: {count} of {len(layers)} layers with weights; the others are frozen"
         + (f" (batch norms among them: {resting})" if resting else "")
         + "."
     )
+
+
+def _learns(layer: keras.Layer) -> bool:
+    """False for a layer whose rule, `frozen`, lets nothing learn."""
+    rules = rules_of(layer)
+    return not rules or any(rule.trains_kernel for rule in rules)
 
 
 def _with_weights(network: keras.Model) -> list[Place]:

@@ -15,6 +15,7 @@ import keras
 
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.files import place
 from tfcredit.primitives import PRIMITIVES
 from tfcredit.rules.registry import registered
 
@@ -87,7 +88,7 @@ def _key(name: str) -> tuple[str, pathlib.Path | None]:
     """What is imported under one name, and its path if it is a file."""
     if not name.endswith(".py"):
         return name, None
-    path = pathlib.Path(name).expanduser().resolve()
+    path = place(name).resolve()
     return str(path), path
 
 

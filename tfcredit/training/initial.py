@@ -4,7 +4,7 @@ import contextlib
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -14,6 +14,7 @@ import numpy as np
 from tfcredit import models
 from tfcredit.analysis import feedback_layers
 from tfcredit.analysis.alignment import labels
+from tfcredit.analysis.places import Place, everything
 from tfcredit.convert import load_reference_checkpoint, reference_network, to_backprop
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
@@ -64,9 +65,11 @@ def start_from(
     for name in wanted:
         targets[name].assign(source[name])
     taken, layers, label = 0, feedback_layers(network), labels(network)
+    chosen = _chosen_places(network)
     for layer in layers:
-        there = label[id(layer)]["layer"]
-        taken += layer.name != dropped and _give_feedback(layer, there, source, saved)
+        place = chosen[id(layer)]
+        names = label[id(layer)]["layer"], place.path, place.layer.name
+        taken += layer.name != dropped and _give_feedback(layer, names, source, saved)
     for name, variable in targets.items():  # what errors travel through beside layers
         direct = "/feedback_kernel_" in name and name in source
         if direct and source[name].shape == tuple(variable.shape):
@@ -81,22 +84,37 @@ def start_from(
 
 
 def _give_feedback(
-    layer: FeedbackLayer, there: str, source: Mapping[str, np.ndarray], saved: Saved | None
+    layer: FeedbackLayer,
+    names: Sequence[str],
+    source: Mapping[str, np.ndarray],
+    saved: Saved | None,
 ) -> bool:
-    """Give a layer of a path its feedback kernel and the memory of its rule, or start them anew."""
+    """Give a layer its feedback kernel and the memory of its rule, or start them anew.
+
+    It has the names that `Saved.rule_of` takes.
+    """
     kept = layer.feedback_kernel, layer.rule_memory, *layer.feedback_factors
     own = {v.path: v for v in kept if v is not None}
     if not own:
         return False
     fits = all(name in source and source[name].shape == tuple(v.shape) for name, v in own.items())
     if fits and layer.rule.start_angle is not None:
-        fits = saved is not None and saved.rule_of(there, layer.name) == layer.rule
+        fits = saved is not None and saved.rule_of(*names) == layer.rule
     if not fits:
         layer.renew_feedback_kernel()
         return False
     for name, variable in own.items():
         variable.assign(source[name])
     return True
+
+
+def _chosen_places(network: keras.Model) -> dict[int, Place]:
+    """Of each layer's id the place that patterns mean by it: that of the layer it is a part of."""
+    found: dict[int, Place] = {}
+    for place in everything(network):
+        for each in place.layer._flatten_layers():
+            found.setdefault(id(each), place)  # what holds others comes behind them
+    return found
 
 
 def _without_owner(named: Mapping) -> dict:

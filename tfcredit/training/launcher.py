@@ -2,6 +2,7 @@
 
 import abc
 import collections
+from collections.abc import Mapping
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -9,6 +10,7 @@ from tfcredit.errors import UserError
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.processes import RunProcess
 from tfcredit.training.recipe import Recipe
+from tfcredit.training.run_directory import RunDirectory
 
 ATTEMPTS = 2
 """Starts of a run whose process crashes."""
@@ -23,10 +25,13 @@ class Launcher(abc.ABC):
 
     Args:
         jobs: Runs at a time.
+        images: What is known of the images that all runs are to have, as
+            `known_images.described` gives it; nothing for any.
     """
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int, images: Mapping[str, Any]):
         self.jobs = jobs
+        self.images = images
         self.running: dict[RunProcess, Any] = {}
         self._crashes: collections.Counter[str] = collections.Counter()
 
@@ -82,7 +87,9 @@ class Launcher(abc.ABC):
     def _start(self, task: Any) -> None:
         places = {process.place for process in self.running}
         place = next(place for place in range(self.jobs) if place not in places)
-        self.running[RunProcess(*self.start_of(task), place, self.jobs)] = task
+        recipe, log = self.start_of(task)
+        RunDirectory.of(recipe).expect_images(self.images)
+        self.running[RunProcess(recipe, log, place, self.jobs)] = task
 
     def _hear(self, process: RunProcess) -> None:
         task = self.running[process]

@@ -8,7 +8,7 @@ import keras
 
 from tfcredit.callbacks import EpochTable
 from tfcredit.data import ImageData, Shard
-from tfcredit.errors import NotFiniteError
+from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training.checkpoints import Checkpoints
 from tfcredit.training.diagnosis import diagnose
 from tfcredit.training.plan import Plan
@@ -82,6 +82,7 @@ class Loop:
         self.part = judging_part(plan.images)
         column = f"{self.part}_top1"
         evaluated = [(row[column], row["step"]) for row in rows if column in row and row["step"]]
+        self._evaluated_steps = {step for _, step in evaluated}
         # Of equal ones the first.
         self.best = max(evaluated, key=lambda found: (found[0], -found[1]), default=(-1.0, 0))
         self._trained_epoch = None
@@ -100,10 +101,12 @@ class Loop:
 
         Raises:
             NotFiniteError: A step was not finite; names layer and step.
+            UserError: The table of epochs is lost, and with it the top-1 of the best state.
         """
         # Epochs before the last one that ended have been closed, even if their rows were lost.
         self.epochs_closed = max(self.epochs_closed, (step - 1) // self.epoch_steps)
         self.step = step
+        self._recall_best(step)
         callbacks.on_train_begin()
         if self.recipe.evaluate_first and step == 0 and not self._evaluate_start():
             return step
@@ -117,6 +120,23 @@ class Loop:
                 return step  # not the end: what callbacks do there would not be of this step
         callbacks.on_train_end()
         return step
+
+    def _recall_best(self, step: int) -> None:
+        """Take the best top-1 from beside its checkpoint if its row of the table is lost."""
+        found = self.checkpoints.best()
+        if found is None or self.recipe.mode != "train_and_evaluate":
+            return
+        top1, best = found
+        # Steps beyond this one were undone, and an epoch without a row is evaluated again.
+        if best in self._evaluated_steps or best > step or not self._closed(best):
+            return
+        if top1 is None:
+            raise UserError(
+                f"the table of epochs lacks the row of step {best}, whose state is the best and "
+                f"lies in {self.checkpoints.folder / 'best'}, so its top-1 is not known: put "
+                "metrics.csv back, or move that folder away to find a new best from here on."
+            )
+        self.best = max(self.best, (top1, best), key=lambda one: (one[0], -one[1]))
 
     def ended(self, step: int) -> bool:
         """True if training ends at a step: all steps are taken, or top-1 has not risen for long.
@@ -254,7 +274,7 @@ class Loop:
                     return False
                 if self.results["top1"] > self.best[0]:
                     self.best = self.results["top1"], step
-                    self.checkpoints.save_best(step)
+                    self.checkpoints.save_best(step, self.best[0])
             logs |= {f"{self.part}_{name}": value for name, value in self.results.items()}
         logs |= self._rates(step)
         callbacks.on_epoch_end(epoch, logs)  # writes the row, which makes the epoch closed

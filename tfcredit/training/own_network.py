@@ -15,9 +15,10 @@ import keras
 
 from tfcredit import convert, models
 from tfcredit.convert.drawing import redraw
+from tfcredit.convert.places import with_kernels
 from tfcredit.convert.rebuild import rebuild
 from tfcredit.errors import UserError
-from tfcredit.layers import twins
+from tfcredit.files import place
 from tfcredit.seeding import derive
 from tfcredit.training.imports import import_function, import_own, told
 from tfcredit.training.recipe import PRECISIONS, Recipe
@@ -135,7 +136,8 @@ class OwnNetwork:
 
         Raises:
             UserError: It has other classes or takes other images, a layer has a loss of its own
-                that a converted one can't have, or `--model_digest` is of another network.
+                that a converted one can't have or keeps states from batch to batch, or
+                `--model_digest` is of another network.
         """
         own, shape = classifier(self.plain, f"--model={self.model}")
         fits = len(shape) == len(input_shape) and all(
@@ -152,12 +154,19 @@ class OwnNetwork:
                 f"--model={self.model} tells {own} classes apart, but the images have {classes}: "
                 "give a network whose last layer has as many units as there are classes."
             )
-        for layer in self.plain._flatten_layers():
-            if type(layer) in twins.FEEDBACK and layer.activity_regularizer is not None:
+        for each in with_kernels(self.plain):
+            if each.obstacle is None and each.layer.activity_regularizer is not None:
                 raise UserError(
-                    f"layer {layer.name!r} of --model={self.model} has an activity_regularizer, "
+                    f"layer {each.path!r} of --model={self.model} has an activity_regularizer, "
                     "which layers with kernels can't have in a run: put a "
                     "keras.layers.ActivityRegularization behind it."
+                )
+        for layer in self.plain._flatten_layers():
+            if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
+                raise UserError(
+                    f"layer {layer.name!r} of --model={self.model} is stateful, but each batch of "
+                    "a run holds other images, to which states of the one before do not belong: "
+                    "leave stateful=True out."
                 )
         if recipe.model_digest not in (None, self.digest):
             raise UserError(
@@ -275,7 +284,7 @@ def _called(recipe: Recipe, offered: Mapping[str, Any]) -> keras.Model:
     try:
         made = function(**arguments)
     except (Exception, SystemExit) as problem:
-        path = Path(code).expanduser().resolve() if code.endswith(".py") else None
+        path = place(code).resolve() if code.endswith(".py") else None
         raise UserError(f"{flag} {told(problem, path, code)}") from None
     if not isinstance(made, keras.Model):
         raise UserError(

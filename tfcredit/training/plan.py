@@ -9,6 +9,7 @@ from tfcredit.analysis import feedback_layers
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.rules import AlignmentRule, Rule
+from tfcredit.training.contradictions import WITHOUT_FOLDER
 from tfcredit.training.freezing import freeze
 from tfcredit.training.own_network import OwnNetwork, is_function, is_own, options_of
 from tfcredit.training.rates import Rates
@@ -111,7 +112,7 @@ class Plan:
                 seed=seed,
                 **options_of(recipe),
             )
-        _check_activations(network)
+        _check_inputs(network)
         freeze(network, recipe)
         return network
 
@@ -236,7 +237,8 @@ def load_images(recipe: Recipe, evaluated_only: bool = False) -> ImageData:
     options = _data_options(recipe, name)
     if evaluated_only and name == "folder":
         options["evaluated_only"] = True
-    images = data.get(name, recipe.data_dir, **options)
+    folder = None if name in WITHOUT_FOLDER else recipe.data_dir  # "auto" has looked there
+    images = data.get(name, folder, **options)
     if reason is not None:
         images = dataclasses.replace(images, chosen_because=reason)
     if evaluated_only:
@@ -270,21 +272,31 @@ def _data_options(recipe: Recipe, dataset: str) -> dict:
     return {**options, "max_corrupt_records": recipe.max_corrupt_records}
 
 
-def _check_activations(network: keras.Model) -> None:
-    """Refuse `--inputs=activation_forward=true` and its like where no layer has an activation."""
+def _check_inputs(network: keras.Model) -> None:
+    """Refuse `--inputs=use_bias_forward=true` and its like where no layer has such a thing."""
+    layers = [each for each in feedback_layers(network) if isinstance(each.rule, AlignmentRule)]
     linear = keras.activations.linear
-    asked = [
+    of_bias = [
+        layer.bias is not None
+        for layer in layers
+        if layer.rule.inputs.use_bias_forward or layer.rule.inputs.use_bias_backward
+    ]
+    of_activation = [
         (layer.alignment_activation or layer.activation) not in (None, linear)
-        for layer in feedback_layers(network)
-        if isinstance(layer.rule, AlignmentRule)
-        and layer.rule.inputs.activation is None
+        for layer in layers
+        if layer.rule.inputs.activation is None
         and (layer.rule.inputs.activation_forward or layer.rule.inputs.activation_backward)
     ]
-    if asked and not any(asked):
+    if of_activation and not any(of_activation):
         raise UserError(
             "--inputs asks for the layers' activation, but no layer of this network has one of its "
             "own: add one to --inputs, such as activation=relu, or leave activation_forward and "
             "activation_backward out."
+        )
+    if of_bias and not any(of_bias):
+        raise UserError(
+            "--inputs asks for the layers' bias, but no layer with a feedback kernel has one of "
+            "its own: leave use_bias_forward and use_bias_backward out."
         )
 
 
@@ -314,4 +326,6 @@ def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> R
                 "of its own updates this rule's feedback kernels; leave the flag out."
             )
     changes = {k: v for k, v in defaults.items() if getattr(recipe, k) is None}
+    if images.name in WITHOUT_FOLDER:
+        changes["data_dir"] = None
     return dataclasses.replace(recipe, dataset=images.name, **changes)

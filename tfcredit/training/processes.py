@@ -15,12 +15,14 @@ import types
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.training import workers
+from tfcredit.training.known_images import described
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
 
@@ -28,14 +30,15 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tfcredit.training.server"])
 
 
-def check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
+def check(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, Any]]:
     """Check, in a process of its own, that runs can start.
 
     Args:
         recipes: Of the runs, which use the same data and network; one at least.
 
     Returns:
-        What all of them are to have alike and was found: the flags `dataset` and `model_digest`.
+        What all of them are to have alike and was found: the flags `dataset` and `model_digest`,
+        and what is known of the images, as `known_images.described` gives it.
 
     Raises:
         UserError: One can't.
@@ -50,13 +53,14 @@ def check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
         return pool.submit(_check, recipes).result()
 
 
-def _check(recipes: Sequence[Recipe]) -> dict[str, str | None]:
+def _check(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, Any]]:
     workers.leave()
     for recipe in recipes:
         run = Run(recipe)
         run.check()
         keras.backend.clear_session()
-    return {"dataset": run.recipe.dataset, "model_digest": run.recipe.model_digest}
+    found = {"dataset": run.recipe.dataset, "model_digest": run.recipe.model_digest}
+    return found, described(run.plan.images)
 
 
 class RunProcess:

@@ -28,6 +28,7 @@ class Recipe:
         None,
         "Rule",
         "FILE.py or MODULE with rules or layers of your own; several with commas",
+        path="files or names",
         scope="start",
     )
     amp: float | None = _coefficient("amp")
@@ -78,7 +79,7 @@ class Recipe:
         "Network",
         "the network: a name, FILE.keras, or FILE.py:FUNCTION or MODULE:FUNCTION that makes one; "
         "default: resnet8, for ImageNet resnet18",
-        path=True,
+        path="file or name",
         shown_in=("tensorboard", "report"),
     )
     model_digest: str | None = flag(
@@ -101,7 +102,7 @@ class Recipe:
         "Network",
         "start from the weights of a .keras, .weights.h5 or .h5 file, a run, one of its "
         "checkpoints, or a TensorFlow 1 checkpoint of the paper's authors",
-        path=True,
+        path="path",
     )
     initial_head: str | None = flag(
         None,
@@ -131,7 +132,7 @@ class Recipe:
         "imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
     )
-    data_dir: str | None = flag(None, "Data", "folder of the data set", path=True, scope="start")
+    data_dir: str | None = flag(None, "Data", "folder of the data set", path="path", scope="start")
     batch_size: int | None = flag(
         None,
         "Data",
@@ -290,7 +291,7 @@ class Recipe:
     )
 
     run_dir: str | None = flag(
-        None, "Run", "folder of the run; default: a new one in runs/", path=True, scope="once"
+        None, "Run", "folder of the run; default: a new one in runs/", path="path", scope="once"
     )
     mode: str = flag(
         "train_and_evaluate",
@@ -400,11 +401,13 @@ class Recipe:
         """Write the recipe as a flagfile.
 
         Returns:
-            A flag a line, without those of a single start.
+            A flag a line, without those of a single start. Paths are absolute, so that they lead
+            to the same files from any working directory.
         """
         lines = []
         for name in flags.of_scope(self, "run", "start"):
-            value, name = getattr(self, name), flags.name_of(name)
+            value = flags.absolute(self, name, getattr(self, name))
+            name = flags.name_of(name)
             if isinstance(value, bool):
                 lines.append(f"--{'' if value else 'no'}{name}")
             elif value is not None:
@@ -426,3 +429,21 @@ def parse(arguments: list[str]) -> tuple[Recipe, set[str]]:
     """
     values, given = flags.read(Recipe, arguments)
     return Recipe(**values), given
+
+
+def recipe_of(lines: list[str]) -> Recipe:
+    """Read a recipe that `Recipe.flagfile` wrote, in this version or an earlier one.
+
+    Args:
+        lines: A flag each.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        UserError: As `parse`.
+    """
+    given = {line.partition("=")[0].lstrip("-"): line.partition("=")[2] for line in lines}
+    if given.get("dataset") in contradictions.WITHOUT_FOLDER:  # earlier versions kept it
+        lines = [line for line in lines if not line.lstrip("-").startswith("data_dir=")]
+    return parse(lines)[0]

@@ -22,6 +22,7 @@ from tfcredit.training.flags import of_scope
 from tfcredit.training.imports import import_own
 from tfcredit.training.initial import start_from
 from tfcredit.training.interrupt import StopSignal
+from tfcredit.training.known_images import described, stand_in
 from tfcredit.training.loop import Loop, Outputs, evaluate
 from tfcredit.training.plan import Plan
 from tfcredit.training.progress import Progress
@@ -57,11 +58,15 @@ class Run:
         given: Collection[str] | None = None,
     ):
         self.callbacks = callbacks
+        images = None
         if recipe.mode in ("evaluate", "export"):
-            recipe = RunDirectory.of(recipe).recipe_to_use(recipe, given)
+            directory = RunDirectory.of(recipe)
+            recipe = directory.recipe_to_use(recipe, given)
+            if recipe.mode == "export":  # without images, where what is known of them is enough
+                images = stand_in(directory.known_images())
         import_own(recipe.import_)
         self.cluster = Cluster(strategies.make(recipe))
-        self.plan = Plan.of(recipe)
+        self.plan = Plan.of(recipe, images)
         self.recipe = self.plan.recipe
         self.cluster.check(self.recipe)
         self.directory = RunDirectory.of(self.recipe)
@@ -132,10 +137,9 @@ class Run:
         """Refuse workers that have other flags or images than the others."""
         recipe, images = self.recipe, self.plan.images
         flags = {name: getattr(recipe, name) for name in of_scope(recipe, "run")}
-        found = images.train_examples, images.test_examples, images.validation_examples
-        if not self.cluster.agree(repr((flags, found, images.class_names))):
+        if not self.cluster.agree(repr((flags, described(images), images.class_names))):
             raise UserError(
-                f"worker {self.cluster.index} has other flags or other numbers of images than the "
+                f"worker {self.cluster.index} has other flags or other images than the "
                 "other workers: give all of them the same command and the same images, or "
                 "--strategy=one_device to tasks that are runs of their own."
             )
@@ -280,7 +284,7 @@ class Run:
         """
         self.directory.check_classes(self.plan.images.class_names)
         if not self.plan.images.test_examples:  # else others than the run's would be held out
-            self.directory.check_numbers(self.plan.images)
+            self.directory.check_images(self.plan.images)
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
         seen, done = {}, None

@@ -6,7 +6,7 @@ import pathlib
 import re
 import shlex
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -18,8 +18,10 @@ from tfcredit.directories import RunFiles
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
 from tfcredit.records import read_csv
-from tfcredit.training.flags import of_scope
-from tfcredit.training.recipe import Recipe, parse
+from tfcredit.training import known_images
+from tfcredit.training.checkpoints import TOP1
+from tfcredit.training.flags import FILE, absolute, of_scope
+from tfcredit.training.recipe import Recipe, recipe_of
 
 FLAG = re.compile(r"--(?!flagfile\b)\w+(=.*)?")
 """A line of `flags.txt`; it reads no other files."""
@@ -62,7 +64,7 @@ class RunDirectory(RunFiles):
             # What a start that was killed may have left before it wrote the flags.
             folders = (self.tensorboard, self.checkpoints)
             empty = {path for path in folders if path.is_dir() and not any(path.iterdir())}
-            begun = empty | {partial(self.flags)}
+            begun = empty | {partial(self.flags), self.images, partial(self.images)}
             self.check_foreign(begun, "run")
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
@@ -244,8 +246,29 @@ class RunDirectory(RunFiles):
                 f"in {odd[0]!r}: give the images that the run was started with as --data_dir."
             )
 
-    def check_numbers(self, images: ImageData) -> None:
-        """Check that there are as many images as when the run was started.
+    def known_images(self) -> dict[str, Any]:
+        """Read what was kept of the run's images, as `known_images.described` gives it.
+
+        Returns:
+            The description; nothing of a run of an early version.
+
+        Raises:
+            UserError: It can't be read.
+        """
+        if not self.images.exists():
+            return {}
+        try:
+            known = dict(json.loads(self.images.read_text()))
+            dict(known.get("fingerprints") or {})
+            return known
+        except (OSError, ValueError, TypeError, RecursionError) as problem:
+            raise UserError(
+                f"{self.images} can't be read as what is known of the run's images ({problem}): "
+                "put a copy of it back."
+            ) from None
+
+    def check_images(self, images: ImageData) -> None:
+        """Check that the images are those that the run was started with, by number and name.
 
         Else an epoch has other steps, and images that the run has learned are held out.
 
@@ -253,41 +276,47 @@ class RunDirectory(RunFiles):
             images: The images.
 
         Raises:
-            UserError: There are more or less, or their numbers can't be read.
+            UserError: They are others, or what is known of them can't be read.
         """
-        if not self.images.exists():  # of classes without names, or of an earlier version
-            return
-        try:
-            own = dict(json.loads(self.images.read_text()))
-        except (OSError, ValueError, TypeError) as problem:
+        found = known_images.described(images)
+        differs = known_images.difference(self.known_images(), found)
+        if differs:
             raise UserError(
-                f"{self.images} can't be read as the numbers of the run's images ({problem}): put "
-                "a copy of it back."
-            ) from None
-        for part, number in _numbers(images).items():
-            if own.get(part) != number:
-                raise UserError(
-                    f"{self.path} holds a run with {own.get(part)} {part} images, but there are "
-                    f"{number} now: put the images back that the run was started with, or start "
-                    f"another one from its weights (--initial_weights={self.path})."
-                )
+                f"{self.path} holds a run with {differs}: put the images back that the run was "
+                "started with, or start another one from its weights "
+                f"(--initial_weights={self.path})."
+            )
 
-    def keep_images(self, images: ImageData) -> None:
-        """Write names of the classes and numbers of images, or check those that are there.
+    def expect_images(self, known: Mapping[str, Any]) -> None:
+        """Have a run that starts here refuse other images than those of what it is part of.
 
         Args:
-            images: The images; of classes without names nothing is kept.
+            known: What is known of them, as `known_images.described` gives it; nothing for any.
 
         Raises:
-            UserError: As `check_classes` and `check_numbers`, or the directory can't be written.
+            UserError: The directory can't be written.
+        """
+        if known and not self.holds_run():
+            with self.writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json(self.images, dict(known))
+
+    def keep_images(self, images: ImageData) -> None:
+        """Write what is known of the images, or check those that are there.
+
+        Args:
+            images: The images; names of their classes are kept where they have some.
+
+        Raises:
+            UserError: As `check_classes` and `check_images`, or the directory can't be written.
         """
         names = images.class_names
         self.check_classes(names)
-        self.check_numbers(images)
+        self.check_images(images)
         if names and not self.classes.exists():
             self.write(self.classes, json.dumps(list(names), indent=1) + "\n")
-        if names and not self.images.exists():
-            self.write_json(self.images, _numbers(images))
+        if not self.images.exists():
+            self.write_json(self.images, known_images.described(images))
 
     def finished(self, step: int) -> dict | None:
         """The summary of a run that ended at a step; `None` if it has not ended there."""
@@ -308,7 +337,8 @@ class RunDirectory(RunFiles):
     def _check_kinds(self) -> None:
         """Check that files are files and folders folders."""
         tables = (self.metrics, self.measures, self.steps)
-        for path in (self.flags, *tables, self.model, self.summary):
+        known = (self.classes, self.images, self.progress, self.checkpoints / "best" / TOP1)
+        for path in (self.flags, *tables, *known, self.model, self.summary):
             if path.exists() and not path.is_file():
                 raise self._odd(path, "no regular file")
         for path in (self.tensorboard, self.checkpoints, self.checkpoints / "best"):
@@ -396,7 +426,7 @@ class RunDirectory(RunFiles):
             odd = [line for line in lines if not FLAG.fullmatch(line)]
             if odd or not lines:
                 raise ValueError(f"{odd[0][:60]!r} is no flag" if odd else "it is empty")
-            return parse(lines)[0]
+            return recipe_of(lines)
         except (OSError, ValueError) as problem:
             raise UserError(
                 f"{self.flags} can't be read as the flags of a run ({str(problem).rstrip('.')}): "
@@ -428,16 +458,9 @@ class RunDirectory(RunFiles):
             if name in given:
                 raise self._another(name, old, new)
         once = {name: getattr(recipe, name) for name in of_scope(recipe, "once")}
-        start = {n: getattr(recipe, n) for n in of_scope(recipe, "start") if n in given}
+        start = [*of_scope(recipe, "start"), "model"]  # a file of a network may have been moved
+        start = {name: getattr(recipe, name) for name in start if name in given}
         return replace(stored, **once, **start)
-
-
-def _numbers(images: ImageData) -> dict[str, int]:
-    return {
-        "training": images.train_examples,
-        "validation": images.validation_examples,
-        "test": images.test_examples,
-    }
 
 
 def as_name(rule: str) -> str:
@@ -462,14 +485,26 @@ def told(name: str, old: Any, new: Any) -> str:
 
 
 def differences(stored: Recipe, given: Recipe) -> list[tuple[str, Any, Any]]:
-    """Compare the flags that make a run what it is.
+    """Compare the flags that make a run what it is; a network of the user's own may be moved.
 
     Args:
         stored: The flags of a run.
-        given: Those of another.
+        given: Those of another, without `--model_digest` if its network is checked later.
 
     Returns:
         Name and both values of each flag that differs.
     """
     flags = [(name, getattr(stored, name), getattr(given, name)) for name in of_scope(given, "run")]
-    return [flag for flag in flags if flag[1] != flag[2]]
+    alike = stored.model_digest is not None and given.model_digest in (None, stored.model_digest)
+    return [
+        flag
+        for flag in flags
+        if absolute(given, *flag[:2]) != absolute(given, flag[0], flag[2])
+        and not (flag[0] == "model" and alike and _is_moved(*flag[1:]))
+    ]
+
+
+def _is_moved(old: str | None, new: str | None) -> bool:
+    """True if two values of `--model` name a file, or a function in one, that was moved."""
+    files = all(one is not None and FILE.fullmatch(one) for one in (old, new))
+    return files and pathlib.Path(old).name == pathlib.Path(new).name

@@ -15,6 +15,7 @@ from tfcredit.rules import Rule
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 from tfcredit.training.checkpoints import newest
 from tfcredit.training.imports import import_own
+from tfcredit.training.known_images import stand_in
 from tfcredit.training.own_network import load
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
@@ -48,7 +49,8 @@ class Saved:
 
         Args:
             path: A `.keras` file; a run directory, whose `model.keras` counts or else its newest
-                checkpoint; the folder or the prefix of a run's checkpoint.
+                checkpoint; the folder or the prefix of a run's checkpoint. A file that a run has
+                written is of it.
 
         Returns:
             The network, not read yet.
@@ -57,7 +59,7 @@ class Saved:
             UserError: There is none.
         """
         if path.suffix == ".keras" or path.is_file() and path.suffix != ".index":
-            return cls(path, file=path)
+            return cls(path, file=path, directory=_writer(path))
         folder = RunDirectory(path)
         if folder.holds_run():
             if folder.model.is_file():
@@ -98,7 +100,8 @@ class Saved:
         if self.file is not None:
             return self._loaded
         import_own(self.recipe.import_)
-        network = Plan.of(self.recipe).network()
+        images = stand_in(self.directory.known_images())  # its own may be elsewhere by now
+        network = Plan.of(self.recipe, images).network()
         variables, stored = named({"network": network}), self.weights()
         missing = [name for name in variables if name not in stored]
         if missing:
@@ -132,12 +135,13 @@ class Saved:
             ) from None
         return found | {n.replace(f"{AVERAGE}/", NETWORK, 1): v for n, v in averages.items()}
 
-    def rule_of(self, path: str, name: str) -> Rule | None:
+    def rule_of(self, path: str, *names: str) -> Rule | None:
         """The rule of a layer of the network.
 
         Args:
             path: The layer's path, as measures have it.
-            name: Its name.
+            *names: Path and name of what patterns of rules mean: the layer, or the one that it is
+                a part of, such as the recurrent layer of a kernel.
 
         Returns:
             The rule; `None` where there is no such layer with a feedback kernel, or none is known.
@@ -152,13 +156,23 @@ class Saved:
         import_own(self.recipe.import_)
         rule = rule_of(self.recipe)
         by_layer = isinstance(rule, RulesByLayer)
-        return LayerPatterns(rule.choices).first(path, name) if by_layer else rule
+        return LayerPatterns(rule.choices).first(*names) if by_layer else rule
 
     @functools.cached_property
     def _loaded(self) -> keras.Model:
         if self.directory is not None:
             import_own(self.recipe.import_)
         return load(self.file)
+
+
+def _writer(file: Path) -> RunDirectory | None:
+    """The run that has written a `.keras` file, if one has."""
+    for folder in file.absolute().parents[:2]:
+        run = RunDirectory(folder)
+        written = {run.model, run.exported / "model.keras", run.exported / "backprop.keras"}
+        if file.absolute() in written and run.holds_run():
+            return run
+    return None
 
 
 def _newest(folder: Path) -> Path:

@@ -19,6 +19,8 @@ PORTS = 12000
 """The first port that workers of a SLURM job may take; TensorFlow's own is 8888 for all jobs."""
 RANGE = 20000
 """The number of these ports."""
+STRIDE = 7919
+"""Places of neighbouring jobs that lie between those of two steps of one job."""
 _EXAMPLE = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -122,8 +124,11 @@ def _of_slurm() -> tuple[list[str], int]:
         tasks = slurm.expand_tasks_per_node(counts)
         pairs = list(zip(hosts, tasks, strict=True))
         index, most = int(rank), max(tasks)
-        # Jobs that follow each other, such as those of an array, may share a node.
-        first = PORTS + int(job) % (RANGE // most) * most
+        # Jobs that follow each other, such as those of an array, may share a node, and so may
+        # the steps of one job.
+        step = os.environ.get("SLURM_STEP_ID", "")
+        number = int(job) + STRIDE * (int(step) if step.isdecimal() else 0)
+        first = PORTS + number % (RANGE // most) * most
     except ValueError:
         raise UserError(
             f"SLURM_STEP_NODELIST={nodes}, SLURM_STEP_TASKS_PER_NODE={counts}, SLURM_PROCID={rank} "

@@ -21,7 +21,7 @@ NAME = ".tfcredit_index.npz"
 """The file's name, in the folder of the set."""
 SETTLED = 2_000_000_000
 """Nanoseconds after which a time of change tells of each change, on any file system."""
-VERSION = 1
+VERSION = 2
 """Of the file's format."""
 
 Parts = dict[str, Images]

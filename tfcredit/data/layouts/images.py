@@ -1,6 +1,7 @@
 """`Images`: the index of one part of a set: which images there are, where, of which class."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,6 +51,21 @@ def entries(
     for field, value in zip(found.dtype.names, values, strict=True):
         found[field] = value
     return found
+
+
+def fingerprint(names: bytes, labels: Sequence[int] | np.ndarray) -> str:
+    """Hashes what images are called and which classes they have.
+
+    Args:
+        names: Their names, with line breaks between them.
+        labels: Their classes, in the same order.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256(names)
+    digest.update(np.asarray(labels, "<i4").tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +175,16 @@ class Images:
         for start in range(0, len(order), buffer):
             random.shuffle(order[start : start + buffer])
         return order
+
+    def is_sorted_by_class(self) -> bool:
+        """True if most groups hold images of one class, so that `order` shuffles few together."""
+        if not self.is_grouped:
+            return False
+        groups, labels = self.groups(), self.entries["label"].astype(np.int64)
+        number = int(groups.max()) + 1
+        kinds = len(np.unique(groups * (int(labels.max()) + 1) + labels))
+        # Two classes where one ends; of a single image nothing is told.
+        return len(self) >= 8 * number and kinds <= 2 * number and len(np.unique(labels)) > 2
 
     def groups(self) -> np.ndarray:
         """Numbers the groups of all files.

@@ -7,12 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfcredit.data.layouts.images import fingerprint as hashed
 from tfcredit.data.synsets import synsets, validation_synsets
 from tfcredit.errors import UserError
 
 TRAIN_NAME = re.compile(rb"(n\d{8}_\d+)(?:_n\d{8})?(?:\.\w+)?")
 """`n01440764_10026.JPEG`, and as Hugging Face names it, `n01440764_10026_n01440764.JPEG`."""
 VALIDATION_NAME = re.compile(rb"(ILSVRC2012_val_(\d{8}))(?:_n\d{8})?(?:\.\w+)?")
+BESIDE = re.compile(rb"^.*/|(?:_n\d{8})?(?:\.\w+)?$", re.MULTILINE)
+"""What a layout adds to a name: folders, the synset again, and the ending."""
 SYNSET = re.compile(rb"(?<![A-Za-z0-9])n\d{8}(?!\d)")
 
 
@@ -154,6 +157,18 @@ def sorted_by_name(found: np.ndarray, names: Sequence[bytes], where: str) -> np.
                 f"{where} holds {_text(name)!r} twice: remove one, so that each image counts once."
             )
     return found[order]
+
+
+def fingerprint(found: np.ndarray) -> str:
+    """Hashes names and classes so that copies of a set in other layouts have the same.
+
+    Args:
+        found: Entries: see `images.entries`; sorted.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashed(BESIDE.sub(b"", b"\n".join(found["name"].tolist())), found["label"])
 
 
 def _contradiction(path: bytes, label: int, said: int, where: str) -> str:

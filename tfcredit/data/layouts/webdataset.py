@@ -81,17 +81,27 @@ def _images(paths: Sequence[Path]) -> Images:
 def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
     """Of each sample of a tar the image's name, its label, first byte and number of bytes."""
     images: dict[str, tuple[bytes, int, int]] = {}
-    labels: dict[str, dict[str, bytes]] = {}
+    labels: dict[str, dict[str, tuple[str, bytes]]] = {}
     with path.open("rb") as file, path.open("rb") as contents:
         for member in members(file, path, 0, path.stat().st_size):
             folder, _, name = member.name.rpartition("/")
             stem, _, ending = name.partition(".")
             key, ending = f"{folder}/{stem}", ending.lower()
             if f".{ending}" in ENDINGS:
+                first = os.fsdecode(images[key][0]) if key in images else None
                 images[key] = os.fsencode(member.name), member.offset_data, member.size
             elif ending in LABELS:
+                first, _ = labels.setdefault(key, {}).get(ending, (None, b""))
                 contents.seek(member.offset_data)
-                labels.setdefault(key, {})[ending] = contents.read(member.size)
+                labels[key][ending] = member.name, contents.read(member.size)
+            else:
+                continue
+            if first is not None:
+                raise UserError(
+                    f"sample {key.lstrip('/')!r} of {path} has {first!r} and then {member.name!r}, "
+                    "but one image and one label of a kind were expected: write the tar again, "
+                    "with a key of its own for each image."
+                )
     for key in images.keys() | labels.keys():
         if key not in images or key not in labels:
             lacks = f"{' or '.join(LABELS)} with its label" if key in images else "image"
@@ -100,7 +110,8 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                 "or KEY.json were expected: write the tar again."
             )
     for key, (name, offset, size) in images.items():
-        found = {_label(content, f"{key}.{kind}", path) for kind, content in labels[key].items()}
+        stated = {f"{key}.{kind}": content for kind, (_, content) in labels[key].items()}
+        found = {_label(content, where, path) for where, content in stated.items()}
         found -= {None}
         if len(found) != 1:
             what = f"the labels {sorted(found)}" if found else "no label"

@@ -20,7 +20,9 @@ from tfcredit.data.layouts.readers import ZIP_MEMBERS
 from tfcredit.errors import UserError
 
 NAME = "imagenet-object-localization-challenge.zip"
-IMAGE = re.compile(rb"(?:.*/)?(train/([^/]+)|val)/([^/.][^/]*\.(?:jpe?g|png))", re.IGNORECASE)
+IMAGE = re.compile(
+    rb"(?:.*/)?(train/([^/]+)|val(?:/([^/]+))?)/([^/.][^/]*\.(?:jpe?g|png))", re.IGNORECASE
+)
 ENTRY = struct.Struct("<4s6xH8x2I3H8xI")
 """Of the list of entries: mark, method, packed and unpacked size, lengths of name, extra field and
 comment, and the place of the local header."""
@@ -52,6 +54,8 @@ class Member(NamedTuple):
 
 def index(path: Path) -> cache.Parts:
     """Finds the images of a zip that holds `train/` by synset and `val/`, at any depth.
+
+    The images of `val/` are all in folders of synsets, or all in none.
 
     Args:
         path: The zip.
@@ -88,8 +92,9 @@ class _Found:
         return entries(self.names, self.labels, files=np.zeros(len(self.names), int), **where)
 
 
-def _build(path: Path) -> cache.Parts:
-    train, validation, solution = _Found(), _Found(), None
+def _found(path: Path) -> tuple[_Found, _Found, _Found, _Found | None]:
+    """The images of train/SYNSET/, val/ and val/SYNSET/, and Kaggle's labels of those of val/."""
+    train, validation, by_synset, solution = _Found(), _Found(), _Found(), None
     for member in members(path):
         if member.name.rsplit(b"/", 1)[-1] == folders.SOLUTION.encode():
             solution = _Found()
@@ -102,16 +107,35 @@ def _build(path: Path) -> cache.Parts:
                 f"{path} holds {os.fsdecode(member.name)!r} packed with method {member.method}, "
                 "but stored or deflated entries were expected: pack it again."
             )
-        if match[2] is None:
-            validation.add(member)
-        else:
+        if match[2] is not None:
             train.add(member, official.class_of(match[2], str(path)))
-    for part, found in (("train", train), ("val", validation)):
+        elif match[3] is not None:
+            by_synset.add(member, official.class_of(match[3], str(path)))
+        else:
+            validation.add(member)
+    return train, validation, by_synset, solution
+
+
+def _build(path: Path) -> cache.Parts:
+    train, validation, by_synset, solution = _found(path)
+    if by_synset.names and validation.names:
+        raise UserError(
+            f"{path} holds {os.fsdecode(validation.names[0])!r} beside the folders of synsets in "
+            f"val/, {len(validation.names)} such images in all: pack it again, with each of them "
+            "in the folder of its synset."
+        )
+    for part, found in (("train", train), ("val", by_synset if by_synset.names else validation)):
         if not found.names:
             raise UserError(
                 f"{path} holds no images in {part}/, but train/SYNSET/*.JPEG and val/*.JPEG were "
                 f"expected, as in Kaggle's {NAME}: download that one."
             )
+    if by_synset.names:
+        where = str(path)
+        return {
+            "train": _images(path, train, where),
+            "validation": _images(path, by_synset, where),
+        }
     known = {}
     if solution is not None:
         text = ZIP_MEMBERS.read([os.fsencode(path)], solution.entries())[0].decode()

@@ -1,0 +1,73 @@
+"""What a run, a comparison or a search keeps of its images, to know them again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfcredit.data import ImageData
+
+PARTS = ("training", "validation", "test")
+
+
+def described(images: ImageData) -> dict[str, Any]:
+    """Describe images by what can be known without reading one.
+
+    Args:
+        images: The images.
+
+    Returns:
+        What JSON can hold: `name`, `classes`, `input_shape`, a number for each part, and
+        `fingerprints` where images have names.
+    """
+    counts = images.train_examples, images.validation_examples, images.test_examples
+    return {
+        "name": images.name,
+        "classes": images.classes,
+        "input_shape": list(images.input_shape),
+        **dict(zip(PARTS, counts, strict=True)),
+        "fingerprints": dict(images.fingerprints),
+    }
+
+
+def difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """Compare images with those of an earlier start.
+
+    Numbers count where images have names: of other sets, damaged files alter them.
+
+    Args:
+        known: What `described` gave then. An earlier version kept the numbers alone, or nothing.
+        found: What it gives now.
+
+    Returns:
+        How they differ, as part of a sentence after "with"; `None` if they do not.
+    """
+    if not known or not found.get("fingerprints"):
+        return None
+    for part in PARTS:
+        if known.get(part) != found[part]:
+            return f"{known.get(part)} {part} images, but there are {found[part]} now"
+    for part, own in dict(known.get("fingerprints") or {}).items():
+        if found["fingerprints"].get(part, own) != own:
+            return f"other {part} images: as many, but their names or classes have changed since"
+    return None
+
+
+def stand_in(known: Mapping[str, Any]) -> ImageData | None:
+    """Images that tell what a network for them is like, and that can't be read.
+
+    Args:
+        known: What `described` gave.
+
+    Returns:
+        The images; `None` of what an earlier version kept.
+    """
+    try:
+        return ImageData(
+            str(known["name"]),
+            int(known["classes"]),
+            tuple(int(size) for size in known["input_shape"]),
+            *(int(known[part]) for part in ("training", "test")),
+            None,
+            validation_examples=int(known["validation"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -59,6 +59,8 @@ class Place:
             return self.tied
         if isinstance(self.wrapper, keras.layers.RNN):
             return f"{type(self.wrapper).__name__} holds a cell that has no feedback cell"
+        if isinstance(self.wrapper, keras.layers.TimeDistributed):
+            return "TimeDistributed around it does not know the number of steps"
         if self.wrapper is not None:
             return f"{type(self.wrapper).__name__} runs it in a way that admits no added loss"
         if not self.has_twin:
@@ -117,11 +119,21 @@ def _everything(owner, prefix, wrapper, seen):
         seen.add(id(layer))
         place = Place(prefix + layer.name, layer, owner, wrapper)
         if not place.has_twin:
-            kinds = keras.Model, keras.layers.Bidirectional
-            runs_itself = isinstance(layer, kinds) or is_own_code(layer)
-            inner = wrapper if runs_itself or not layer._layers else wrapper or layer
+            inner = wrapper if not layer._layers or _calls_layers(layer) else wrapper or layer
             yield from _everything(layer, f"{place.path}/", inner, seen)
         yield place
+
+
+def _calls_layers(layer: keras.Layer) -> bool:
+    """True for what calls the layers that it holds, as code of the user's does.
+
+    Other layers of Keras run theirs in loops, from which no loss and no new value gets out.
+    """
+    if isinstance(layer, keras.layers.TimeDistributed):
+        shape = (layer._build_shapes_dict or {}).get("input_shape")
+        return shape is not None and shape[1] is not None  # else it runs a vectorised map
+    kinds = keras.Model, keras.layers.Wrapper, keras.layers.Bidirectional, keras.layers.Pipeline
+    return isinstance(layer, kinds) or is_own_code(layer)
 
 
 def holds_own_kernels(place: Place) -> bool:

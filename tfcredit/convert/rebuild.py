@@ -130,9 +130,6 @@ def _exchanged(node, prefix: str, exchange: Exchange):
     path = prefix + str(inner.get("name", ""))
     if layer_class(node) is not None:
         return exchange(path, node)
-    is_open = node["class_name"] in ("Functional", "Sequential", "Model", "Bidirectional")
-    if str(node.get("module")).startswith("keras") and not is_open:
-        return node  # TimeDistributed and others run their layers in ways of their own.
     return node | {"config": _exchanged(inner, f"{path}/" if "name" in inner else prefix, exchange)}
 
 

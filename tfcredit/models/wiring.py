@@ -133,7 +133,7 @@ def _is_wired(model: keras.Model) -> bool:
 
 def _functional(model: keras.Model) -> keras.Model | None:
     """A functional or sequential model as a functional one, of a node for each call of a layer."""
-    if type(model) is keras.Sequential and model.built and model.inputs:
+    if type(model) is keras.Sequential and model.built and getattr(model, "inputs", None):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     functional = type(model).__module__.startswith("keras.") and hasattr(model, "operations")
     return model if functional else None

@@ -12,7 +12,7 @@ from . import (
     schedules,
     testing,
 )
-from .comparison import compare
+from .comparison import compare, train
 
 __version__: str
 
@@ -30,4 +30,5 @@ __all__ = [
     "rules",
     "schedules",
     "testing",
+    "train",
 ]

@@ -33,7 +33,8 @@ def public_names(package: pathlib.Path) -> dict[str, list[str]]:
         are those of `tfcredit.__all__`, whose functions have modules too, and four more.
     """
     found = {}
-    modules = [name for name in _all_of(package) if list(package.glob(f"{name}*"))]
+    there = {path.stem for path in package.iterdir()}
+    modules = [name for name in _all_of(package) if name in there]
     for module in [*modules, "comparison", "connections", "errors", "report"]:
         path = package / module
         if path.is_dir():

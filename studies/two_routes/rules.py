@@ -7,7 +7,15 @@ NON_LOCAL = ("symmetric_alignment", "activation_alignment")
 SHARED = ("kolen_pollack",)
 LOCAL = ("weight_mirror", "info_alignment")
 CALIBRATED = ("calibrated_mirror", "calibrated_activation")
-ALL = ("backprop", *NON_LOCAL, *SHARED, *LOCAL, *CALIBRATED, "tracking_mirror", "feedback_alignment")
+ALL = (
+    "backprop",
+    *NON_LOCAL,
+    *SHARED,
+    *LOCAL,
+    *CALIBRATED,
+    "tracking_mirror",
+    "feedback_alignment",
+)
 
 
 def default(rule: str) -> Flags:

@@ -15,7 +15,7 @@ def no_imagenet_at_home(monkeypatch, tmp_path):
 
 
 def test_names_are_what_get_takes():
-    assert data.names() == ["auto", "embedded", "folder", "imagenet", "synthetic"]
+    assert data.names() == ["arrays", "auto", "embedded", "folder", "imagenet", "synthetic"]
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_names_are_what_get_takes():
 def test_unknown_names_list_the_known(name, told):
     pytest.importorskip("tensorflow_datasets")
     known = (
-        "known are auto, embedded, folder, imagenet, synthetic and the image sets of TensorFlow "
-        "Datasets"
+        "known are arrays, auto, embedded, folder, imagenet, synthetic and the image sets of "
+        "TensorFlow Datasets"
     )
     with pytest.raises(UserError, match=f"{known}: choose one of them{told}"):
         data.get(name)

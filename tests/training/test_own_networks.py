@@ -317,7 +317,7 @@ def test_a_mistake_is_one_sentence_before_any_file(mistake, files, tmp_path, cap
     ("flags", "words"),
     [
         (["--model=FOLDER/net.keras", "--width=3"], ["--width=3", "contradict"]),
-        (["--model=FOLDER/nets.py:net", "--l2=0.1"], ["--l2=0.1", "takes no argument l2"]),
+        (["--model=FOLDER/nets.py:net", "--l2=0.1"], ["--l2=0.1", "does not take it"]),
         (["--model=FOLDER/nets.py"], ["names no function", "nets.py:FUNCTION"]),
         (["--model=FOLDER/none.py:net"], ["none.py:net is no file"]),
         (["--model=no_such_module:net"], ["no module that Python finds"]),

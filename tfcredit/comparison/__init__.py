@@ -1,4 +1,4 @@
-"""Rules compared over seeds: the command `tfcredit compare` and the function `tfcredit.compare`."""
+"""Rules compared over seeds, and single runs from Python: `tfcredit.compare`, `tfcredit.train`."""
 
 import lazy_loader
 

@@ -1,3 +1,4 @@
 from .comparing import compare
+from .single import TrainedRun, train
 
-__all__ = ["compare"]
+__all__ = ["TrainedRun", "compare", "train"]

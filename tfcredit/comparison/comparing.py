@@ -1,10 +1,15 @@
 """A comparison from its flags to its results."""
 
+import contextlib
 import dataclasses
 import os
+import pathlib
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tfcredit import patterns
 from tfcredit import rules as known_rules
@@ -12,7 +17,8 @@ from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.report.groups import judged
-from tfcredit.training.flags import LARGEST, name_of, of_scope
+from tfcredit.training.flags import LARGEST, as_arguments, of_scope
+from tfcredit.training.given import named_arrays, rule_text
 from tfcredit.training.imports import import_own
 from tfcredit.training.launcher import Launcher
 from tfcredit.training.processes import check
@@ -26,10 +32,14 @@ TOLD_EVERY = 60.0
 
 
 def compare(
-    rules: Sequence[str],
+    rules: Sequence[Any],
     seeds: int = 3,
     jobs: int = 1,
     compare_dir: str | os.PathLike = FOLDER,
+    *,
+    data: Any = None,
+    test: Any = None,
+    validation: Any = None,
     **flags: Any,
 ) -> list[dict]:
     """Trains each rule with some seeds, each in a run and a process of its own.
@@ -38,12 +48,17 @@ def compare(
     killed, and leaves a table, a figure and a page in the folder.
 
     Args:
-        rules: What to compare, each as `--rule` of `tfcredit train` takes it.
+        rules: What to compare, each as `tfcredit.train` takes a rule.
         seeds: Runs of each rule, of the seeds from 0 on.
         jobs: Runs at a time.
         compare_dir: The folder of the comparison.
+        data: Training images as arrays `(x, y)`, of which the folder gets a copy, `arrays.npz`; or
+            a data set's name. Default: `--dataset`'s.
+        test: Test images `(x, y)`.
+        validation: Images `(x, y)` to judge each epoch by.
         **flags: Further flags of `tfcredit train`, which all runs share: `model="fc", epochs=3`;
-            `import_` is that of `--import`.
+            `import_` is that of `--import`. Networks and rules of your own are named by files, as
+            the runs have processes of their own.
 
     Returns:
         A record for each epoch of each run, and one for its start, as `pandas.DataFrame` and
@@ -56,23 +71,33 @@ def compare(
         UserError: Wrong flags or rules, another comparison in the folder or at work on it, a run
             that crashes.
     """
-    if isinstance(rules, str) or not all(isinstance(rule, str) for rule in rules):
+    if isinstance(rules, str) or not isinstance(rules, Sequence):
         raise UserError(f"rules={rules!r} must be a list of names such as ['backprop'].")
-    return run(",".join(rules), seeds, jobs, compare_dir, list(_arguments(flags)))
-
-
-def _arguments(flags: dict[str, Any]) -> Iterator[str]:
-    """Flags as the command line has them."""
-    for name, value in flags.items():
-        name = name_of(name)
-        if isinstance(value, bool):
-            yield f"--{'' if value else 'no'}{name}"
-        elif value is not None:
-            yield f"--{name}={value}"
+    if not isinstance(flags.get("model"), str | None):
+        raise UserError(
+            "a comparison trains in processes of their own, which find a network by its name: "
+            "save it and give model='FILE.keras', or give model='FILE.py:FUNCTION'."
+        )
+    if isinstance(data, str):
+        flags["dataset"], data = data, None
+    parts = {"train": data, "test": test, "val": validation}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    if parts and data is None:
+        raise UserError("test and validation belong to arrays: give data=(x, y), too.")
+    arrays = named_arrays(parts)
+    if arrays:
+        flags["dataset"] = "arrays"
+    text = ",".join(rule_text(rule) for rule in rules)
+    return run(text, seeds, jobs, compare_dir, as_arguments(Recipe, flags), arrays)
 
 
 def run(
-    rules: str, seeds: int, jobs: int, folder: str | os.PathLike | None, rest: list[str]
+    rules: str,
+    seeds: int,
+    jobs: int,
+    folder: str | os.PathLike | None,
+    rest: list[str],
+    arrays: Mapping[str, np.ndarray] | None = None,
 ) -> list[dict]:
     """Compare, or go on with a comparison that was stopped.
 
@@ -82,6 +107,7 @@ def run(
         jobs: Runs at a time.
         folder: Of the comparison; `None` for the default one.
         rest: Flags of `tfcredit train`.
+        arrays: What the file of `--dataset=arrays` is to hold, if it was given in Python.
 
     Returns:
         As `compare`.
@@ -105,12 +131,21 @@ def run(
     recipes = [dataclasses.replace(recipe, rule=name) for name in names]
     for one in recipes:
         rule_of(one)
-    # All runs are to have the data and network that were found at first: "auto" is not kept.
-    found, images = check(recipes)
-    recipe = dataclasses.replace(recipes[0], **found)
-    comparison = Comparison(folder, recipe, names, seeds, images)
-    comparison.check()  # errors first, before any file
-    with comparison.locked():
+    Comparison(folder, recipe, names, seeds).check_place()
+    with contextlib.ExitStack() as stack:
+        if arrays:
+            scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            np.savez(scratch / "arrays.npz", **arrays)
+            where = {"data_dir": str(scratch / "arrays.npz")}
+            recipes = [dataclasses.replace(one, **where) for one in recipes]
+        # All runs are to have the data and network that were found at first: "auto" is not kept.
+        found, images = check(recipes)
+        recipe = dataclasses.replace(recipes[0], **found)
+        comparison = Comparison(folder, recipe, names, seeds, images)
+        comparison.check()  # errors first, before any file
+        stack.enter_context(comparison.locked())
+        if arrays:
+            comparison.keep_arrays(scratch / "arrays.npz")
         comparison.prepare()
         return _train(comparison, jobs)
 

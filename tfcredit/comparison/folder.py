@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import matplotlib
 from tfcredit.analysis import plots
 from tfcredit.directories import Directory
 from tfcredit.errors import UserError
-from tfcredit.files import partial
+from tfcredit.files import partial, written
 from tfcredit.records import markdown, write_csv
 from tfcredit.report.groups import Group, cells, curves, grouped, heads, results
 from tfcredit.report.page import page
@@ -27,7 +28,8 @@ PANELS = ("top1", "mean_angle")
 class Comparison(Directory):
     """Files of a comparison: `compare.json runs/ compare.csv compare.md compare.svg compare.png`.
 
-    And `curves.csv report.html`. One process at a time works on it.
+    And `curves.csv report.html`, and `arrays.npz` if arrays were given in Python. One process at a
+    time works on it.
 
     Args:
         path: The folder.
@@ -57,7 +59,18 @@ class Comparison(Directory):
         self.curves = self.path / "curves.csv"
         self.page = self.path / "report.html"
         self.figures = [self.path / f"compare.{ending}" for ending in ("svg", "png")]
+        self.arrays = self.path / "arrays.npz"
         self.folders: dict[str, str] = {}
+        self._arrays: pathlib.Path | None = None
+
+    def check_place(self) -> None:
+        """Check that the folder is empty or holds a comparison, whichever.
+
+        Raises:
+            UserError: It holds other files.
+        """
+        if not self.stated.exists():
+            self.check_foreign({partial(self.stated)}, "comparison")
 
     def check(self) -> None:
         """Check that the comparison may be started or continued here.
@@ -65,8 +78,8 @@ class Comparison(Directory):
         Raises:
             UserError: The folder holds another comparison, other files or damaged ones.
         """
+        self.check_place()
         if not self.stated.exists():
-            self.check_foreign({partial(self.stated)}, "comparison")
             return
         recipe, folders, seeds, images = self._stored()
         for name, old, new in differences(recipe, replace(self.recipe, rule=recipe.rule)):
@@ -99,6 +112,18 @@ class Comparison(Directory):
                 self.folders[rule] = name
         stated = {"seeds": self.seeds, "rules": self.folders, "images": self.images}
         self.write_json(self.stated, {**stated, "flags": self.recipe.flagfile().splitlines()})
+        if self._arrays is not None and not self.arrays.exists():
+            with self.writing(), written(self.arrays) as unfinished:
+                shutil.copyfile(self._arrays, unfinished)
+
+    def keep_arrays(self, file: pathlib.Path) -> None:
+        """Let `prepare` copy the arrays that all runs train on into the folder.
+
+        Args:
+            file: A `.npz` file of them.
+        """
+        self._arrays = file
+        self.recipe = replace(self.recipe, data_dir=str(self.arrays))
 
     def tasks(self) -> Iterator[tuple[str, int]]:
         """Each rule with each seed; all rules with the first seed come first."""

@@ -77,7 +77,8 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
     if images.ndim != 4:
         raise UserError(
             f"{name} has shape {images.shape}, but (examples, height, width, channels) was "
-            f"expected: reshape it (grey images with {name}[..., None])."
+            f"expected: reshape it (grey images with {name}[..., None], vectors of numbers with "
+            f"{name}[:, None, None])."
         )
     if images.dtype == np.uint8:
         return images
@@ -108,6 +109,11 @@ def as_labels(labels: np.ndarray, examples: int, classes: int, name: str) -> np.
         UserError: If the shape is another one or a label is outside [0, `classes`).
     """
     labels = np.asarray(labels)
+    if labels.ndim == 2 and len(labels) == examples and labels.shape[1] > 1:
+        raise UserError(
+            f"{name} has shape {labels.shape}, but ({examples},) was expected, one label per "
+            f"image: turn one-hot rows into labels with {name}.argmax(1)."
+        )
     if labels.shape not in ((examples,), (examples, 1)):
         raise UserError(
             f"{name} has shape {labels.shape}, but ({examples},) was expected, one label per "
@@ -145,13 +151,16 @@ class ArraySource:
         Raises:
             UserError: If training and test images differ in shape, or only one of them is uint8.
         """
-        check_images(test[0].shape, train[0].shape[1:])
-        if test[0].dtype != train[0].dtype:
-            # Only uint8 is divided by 255, so the two would end on different scales.
-            raise UserError(
-                f"x_train has dtype {train[0].dtype} but x_test {test[0].dtype}, and only uint8 "
-                "pixels are divided by 255: give both as uint8 or both as floating point."
-            )
+        for name, part in (("x_test", test), ("x_val", validation)):
+            if part is None:
+                continue
+            check_images(part[0].shape, train[0].shape[1:])
+            if part[0].dtype != train[0].dtype:
+                # Only uint8 is divided by 255, so the two would end on different scales.
+                raise UserError(
+                    f"x_train has dtype {train[0].dtype} but {name} {part[0].dtype}, and only "
+                    "uint8 pixels are divided by 255: give both as uint8 or both as floating point."
+                )
         self._examples = len(train[0])
         self._augment = augment
         self._given = mean, std

@@ -55,8 +55,8 @@ class ImageData:
         validation_examples: Number of validation images; 0 if none are held out.
         class_names: Names of the classes in the order of their labels; none if they have none.
         fingerprints: Part ("training", "validation" or "test") -> a fingerprint of the names and
-            classes of its images, of those that are held out among the training images; none where
-            images have no names.
+            classes of its images, of those that are held out among the training images; of arrays
+            and datasets of the user's own one of their content; none for other sets.
     """
 
     name: str

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcredit.checks import did_you_mean
-from tfcredit.data import embedded, folder, imagenet, synthetic, tfds_sets
+from tfcredit.data import embedded, folder, imagenet, own_arrays, streams, synthetic, tfds_sets
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
 
@@ -22,7 +22,7 @@ def names() -> list[str]:
     Returns:
         The names, sorted.
     """
-    return ["auto", "embedded", "folder", "imagenet", "synthetic"]
+    return ["arrays", "auto", "embedded", "folder", "imagenet", "synthetic"]
 
 
 def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) -> ImageData:
@@ -30,17 +30,17 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
 
     Args:
         name: "embedded" (12,000 + 2,000 images of Fashion-MNIST, inside the package), "folder"
-            (image files, a folder per class), "imagenet" (in any layout that `imagenet.build`
-            lists), "synthetic" (random images, to measure speed without input), "auto" (ImageNet
-            if it is found, else the embedded set), or the name of an
-            image-classification set that TensorFlow Datasets has prepared, such as "cifar10" or
-            "imagenet2012".
+            (image files, a folder per class), "arrays" (a `.npz` file with `x_train`, `y_train`,
+            `x_test` and `y_test`), "imagenet" (in any layout that `imagenet.build` lists),
+            "synthetic" (random images, to measure speed without input), "auto" (ImageNet if it is
+            found, else the embedded set), or the name of an image-classification set that
+            TensorFlow Datasets has prepared, such as "cifar10" or "imagenet2012".
         data_dir: Folder, local or `gs://`: of the classes for "folder" (local only); of the images
             for "imagenet", by default `imagenet2012` under the folder that the environment variable
             TFDS_DATA_DIR names or under `~/tensorflow_datasets`; of the prepared sets for those of
-            TensorFlow Datasets.
+            TensorFlow Datasets. For "arrays" the file.
         **options: Keywords of the set's `build`: see `tfcredit.data.embedded`, `folder`,
-            `imagenet`, `synthetic` and `tfds_sets`.
+            `imagenet`, `own_arrays`, `synthetic` and `tfds_sets`.
 
     Returns:
         The set; its `chosen_because` says which one was taken and why.
@@ -61,6 +61,13 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
         data = _build(name, imagenet.build, options, data_dir=data_dir)
     elif name == "folder":
         return _build(name, folder.build, options, data_dir=data_dir)
+    elif name == "arrays":
+        return _build(name, own_arrays.build, options, data_dir=data_dir)
+    elif name == streams.NAME:
+        raise UserError(
+            "a tf.data.Dataset was given in Python, and has no name by which it is found again: "
+            "give it to tfcredit.train, or name another set."
+        )
     elif name in WITHOUT_FOLDER:
         if data_dir is not None and asked == name:
             raise UserError(

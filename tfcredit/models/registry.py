@@ -109,13 +109,7 @@ def get(
         >>> model.output_shape
         (None, 10)
     """
-    if not isinstance(name, str) or name not in _NETWORKS:
-        hint = ""
-        if str(name).endswith((".keras", ".py")) or ":" in str(name):
-            hint = (
-                " A network of your own gets a rule by tfcredit.convert.to_feedback(model, rule)."
-            )
-        raise UserError(f"Unknown model {name!r}{_choice(name, names())}{hint}")
+    check_name(name)
     entry = _NETWORKS[name]
     _check_options(name, entry, options)
     shape = _checked_shape(name, entry, input_shape)
@@ -131,6 +125,24 @@ def get(
     make.check_patterns()
     network = keras.Model(inputs, outputs, name=name)
     return wire(network, seed=derive(seed, "direct_feedback"))
+
+
+def check_name(name: str) -> None:
+    """Checks that there is a network of a name.
+
+    Args:
+        name: The name, as `get` takes it.
+
+    Raises:
+        UserError: There is none.
+    """
+    if not isinstance(name, str) or name not in _NETWORKS:
+        hint = ""
+        if str(name).endswith((".keras", ".py")) or ":" in str(name):
+            hint = (
+                " A network of your own gets a rule by tfcredit.convert.to_feedback(model, rule)."
+            )
+        raise UserError(f"Unknown model {name!r}{_choice(name, names())}{hint}")
 
 
 def _check_options(name: str, entry: _Entry, options: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import textwrap
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_type_hints
 
 from absl import flags
@@ -176,6 +177,34 @@ def _check_number(field: dataclasses.Field, value: float) -> None:
         raise UserError(f"{name} must be at most {limits['at_most']}.")
     if limits["below"] is not None and value >= limits["below"]:
         raise UserError(f"{name} must be below {limits['below']}.")
+
+
+def as_arguments(recipe_class: type, values: Mapping[str, Any]) -> list[str]:
+    """Write keywords of Python as command-line arguments.
+
+    Args:
+        recipe_class: The dataclass.
+        values: Name of a flag, or "flagfile" -> its value; those of `None` are left out.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        UserError: There is no such flag.
+    """
+    known = [name_of(field.name) for field in dataclasses.fields(recipe_class)] + ["flagfile"]
+    arguments = []
+    for keyword, value in values.items():
+        name = name_of(keyword)
+        if name not in known:
+            raise UserError(f"there is no flag {keyword!r}{did_you_mean(name, known)}")
+        if isinstance(value, bool):
+            arguments.append(f"--{'' if value else 'no'}{name}")
+        elif isinstance(value, tuple | list):
+            arguments.append(f"--{name}={','.join(map(str, value))}")
+        elif value is not None:
+            arguments.append(f"--{name}={value}")
+    return arguments
 
 
 def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[str]]:

@@ -1,4 +1,4 @@
-"""Networks of the user's own: `.keras` files and functions that `--model` names."""
+"""Networks of the user's own: what `--model` names, and what Python gives `tfcredit.train`."""
 
 import dataclasses
 import hashlib
@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,11 @@ class OwnNetwork:
 
     @classmethod
     def of(
-        cls, recipe: Recipe, classes: int | None = None, input_shape: Sequence[int] | None = None
+        cls,
+        recipe: Recipe,
+        classes: int | None = None,
+        input_shape: Sequence[int] | None = None,
+        given: keras.Model | Callable | None = None,
     ) -> "OwnNetwork":
         """Loads or makes the network that a recipe names.
 
@@ -92,6 +96,7 @@ class OwnNetwork:
             recipe: The flags.
             classes: Number of the images' classes, for a function.
             input_shape: Height, width and channels of the images, for a function.
+            given: The network, or a function that makes it. Default: what `--model` names.
 
         Returns:
             The network.
@@ -101,20 +106,24 @@ class OwnNetwork:
                 fit it.
         """
         import_own(recipe.import_)
-        if is_function(recipe.model):
+        if isinstance(given, keras.Model):
+            _check_options(recipe, (), "the network says what its layers are")
+            plain = convert.to_backprop(_built(given, input_shape, f"--model={recipe.model}"))
+            digest = _digest(plain)
+            _set_policy(plain, PRECISIONS[recipe.precision])
+            return cls(recipe.model, _to_logits(plain, recipe.model), False, digest)
+        if given is None and is_function(recipe.model):
+            given = import_function(recipe.model, f"--model={recipe.model}")
+        if given is not None:
             offered = {"classes": classes, "input_shape": input_shape, "seed": recipe.seed}
-            made = _alone(lambda: _called(recipe, offered))
+            made = _alone(lambda: _called(given, recipe, offered))
             return cls(recipe.model, _to_logits(made, recipe.model), False, _digest(made))
         if recipe.model.endswith(".py"):
             raise UserError(
                 f"--model={recipe.model} names no function: write {recipe.model}:FUNCTION, of one "
                 "that returns a keras.Model."
             )
-        for name, value in options_of(recipe).items():
-            raise UserError(
-                f"--{name}={value} and --model={recipe.model} contradict each other: the file says "
-                "what its layers are; leave the flag out, or give a function that takes it."
-            )
+        _check_options(recipe, (), "the file says what its layers are")
         file = Path(recipe.model)
         plain = convert.to_backprop(load(file))
         _set_policy(plain, PRECISIONS[recipe.precision])
@@ -209,7 +218,7 @@ class OwnNetwork:
         records = convert.report(network)
         left = [f"{record['layer']} ({record['note']})" for record in records if record["note"]]
         converted = sum(record["rule"] != "backprop" for record in records)
-        words = "weights drawn by --seed" if self.drawn else "weights as the function gives them"
+        words = "weights drawn by --seed" if self.drawn else "weights as they were given"
         return (
             f"Network: {self.model}, {words}; converted: {converted} of {len(records)} layers with "
             "kernels"
@@ -266,18 +275,28 @@ def classifier(network: keras.Model, name: str) -> tuple[int, tuple[int | None, 
     return outputs[0].shape[1], tuple(inputs[0].shape[1:])
 
 
-def _called(recipe: Recipe, offered: Mapping[str, Any]) -> keras.Model:
+def _check_options(recipe: Recipe, taken: Collection[str], reason: str) -> None:
+    """Refuse flags that say what a network is made like where it takes none of them."""
+    for name, value in options_of(recipe).items():
+        if name not in taken:
+            raise UserError(
+                f"--{name}={value} and --model={recipe.model} contradict each other: {reason}; "
+                f"leave the flag out, or give a function that takes an argument {name}."
+            )
+
+
+def _called(function: Callable, recipe: Recipe, offered: Mapping[str, Any]) -> keras.Model:
     """What the function makes, of Keras' layers."""
     flag = f"--model={recipe.model}"
-    function = import_function(recipe.model, flag)
-    parameters, options = inspect.signature(function).parameters, options_of(recipe)
-    for name, value in options.items():
-        if name not in parameters:
-            raise UserError(
-                f"--{name}={value} and {flag} contradict each other: the function takes no "
-                f"argument {name}; leave the flag out."
-            )
-    arguments = {n: v for n, v in {**offered, **options}.items() if n in parameters}
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{flag} does not tell its arguments: give a function of your own that calls it."
+        ) from None
+    _check_options(recipe, parameters, "the function does not take it")
+    arguments = {**offered, **options_of(recipe)}
+    arguments = {name: one for name, one in arguments.items() if name in parameters}
     keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
     keras.utils.set_random_seed(derive(recipe.seed, "network"))
     code = recipe.model.rpartition(":")[0]
@@ -291,15 +310,20 @@ def _called(recipe: Recipe, offered: Mapping[str, Any]) -> keras.Model:
             f"{flag} gives {made!r} of the type {type(made).__name__}, but a keras.Model was "
             "expected: let the function return one."
         )
-    if type(made) is keras.Sequential and not made.built and offered["input_shape"]:
-        made.build((None, *offered["input_shape"]))
-    if not getattr(made, "inputs", None):
+    return convert.to_backprop(_built(made, offered["input_shape"], flag))
+
+
+def _built(network: keras.Model, input_shape: Sequence[int] | None, flag: str) -> keras.Model:
+    """The network, which has inputs."""
+    if type(network) is keras.Sequential and not network.built and input_shape:
+        network.build((None, *input_shape))
+    if not getattr(network, "inputs", None):
         raise UserError(
-            f"{flag} gives a {type(made).__name__}, which does not tell the shapes of its inputs: "
-            "return keras.Model(inputs, outputs), for a subclassed model x = keras.Input(shape) "
-            "and keras.Model(x, model(x))."
+            f"{flag} gives a {type(network).__name__}, which does not tell the shapes of its "
+            "inputs: return keras.Model(inputs, outputs), for a subclassed model x = "
+            "keras.Input(shape) and keras.Model(x, model(x))."
         )
-    return convert.to_backprop(made)
+    return network
 
 
 def _alone(make):

@@ -1,6 +1,7 @@
 """A recipe with all that it leaves open resolved, from which a run is built."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 
@@ -8,6 +9,7 @@ from tfcredit import data, models, optimizers, seeding
 from tfcredit.analysis import feedback_layers
 from tfcredit.data import ImageData
 from tfcredit.errors import UserError
+from tfcredit.models.registry import check_name
 from tfcredit.rules import AlignmentRule, Rule
 from tfcredit.training.contradictions import WITHOUT_FOLDER
 from tfcredit.training.freezing import freeze
@@ -60,12 +62,19 @@ class Plan:
     own: OwnNetwork | None = None
 
     @classmethod
-    def of(cls, recipe: Recipe, images: ImageData | None = None) -> "Plan":
+    def of(
+        cls,
+        recipe: Recipe,
+        images: ImageData | None = None,
+        network: keras.Model | Callable | None = None,
+    ) -> "Plan":
         """Resolve a recipe.
 
         Args:
             recipe: The flags as given.
             images: The images. Default: those of --dataset.
+            network: A network that was given in Python, or a function that makes one. Default:
+                that of --model.
 
         Returns:
             The plan.
@@ -75,11 +84,18 @@ class Plan:
                 such network of the user's own, or it does not fit them.
         """
         own = None
-        if is_own(recipe.model):
-            own, images = with_own_network(recipe, images)
+        if network is not None or is_own(recipe.model):
+            own, images = with_own_network(recipe, images, network=network)
             recipe = dataclasses.replace(recipe, model_digest=own.digest)
-        elif images is None:
-            images = load_images(recipe)
+        elif (recipe.model or "").startswith("<"):
+            raise UserError(
+                f"--model={recipe.model} was given in Python: give it to tfcredit.train again; "
+                "model.keras of a run that has ended holds it, too."
+            )
+        else:
+            if recipe.model is not None:
+                check_name(recipe.model)
+            images = load_images(recipe) if images is None else images
         rule = rule_of(recipe)
         recipe = _complete(recipe, images, rule)
         steps_per_epoch = images.steps_per_epoch(recipe.batch_size)
@@ -170,7 +186,10 @@ class Plan:
 
 
 def with_own_network(
-    recipe: Recipe, images: ImageData | None = None, evaluated_only: bool = False
+    recipe: Recipe,
+    images: ImageData | None = None,
+    evaluated_only: bool = False,
+    network: keras.Model | Callable | None = None,
 ) -> tuple[OwnNetwork, ImageData]:
     """Load a network of the user's own and images that it takes.
 
@@ -178,6 +197,7 @@ def with_own_network(
         recipe: The flags as given.
         images: The images. Default: those of --dataset, of the size that the network takes.
         evaluated_only: See `load_images`.
+        network: See `Plan.of`.
 
     Returns:
         The network, which fits the images; and the images.
@@ -186,13 +206,17 @@ def with_own_network(
         UserError: One of both is not there, or they do not fit each other.
     """
     given = images is not None or recipe.image_size is not None
-    own = None if is_function(recipe.model) else OwnNetwork.of(recipe)
+    is_made = network is not None and not isinstance(network, keras.Model)
+    shape = None if images is None else images.input_shape
+    own = None
+    if not (is_made or is_function(recipe.model)):
+        own = OwnNetwork.of(recipe, None, shape, network)
     if own is not None and not given:
         recipe = dataclasses.replace(recipe, image_size=size_for(recipe, own.input_shape))
     if images is None:
         images = load_images(recipe, evaluated_only)
     if own is None:
-        own = OwnNetwork.of(recipe, images.classes, images.input_shape)
+        own = OwnNetwork.of(recipe, images.classes, images.input_shape, network)
         size = None if given else size_for(recipe, own.input_shape)
         if size not in (None, images.input_shape[0]):  # a function that has its own size
             images = load_images(dataclasses.replace(recipe, image_size=size), evaluated_only)
@@ -234,15 +258,29 @@ def load_images(recipe: Recipe, evaluated_only: bool = False) -> ImageData:
     name, reason = recipe.dataset, None
     if name == "auto":
         name, reason = data.choose(recipe.data_dir)
-    options = _data_options(recipe, name)
+    options = data_options(recipe, name)
     if evaluated_only and name == "folder":
         options["evaluated_only"] = True
     folder = None if name in WITHOUT_FOLDER else recipe.data_dir  # "auto" has looked there
     images = data.get(name, folder, **options)
     if reason is not None:
         images = dataclasses.replace(images, chosen_because=reason)
-    if evaluated_only:
-        return images
+    return images if evaluated_only else held_out(recipe, images)
+
+
+def held_out(recipe: Recipe, images: ImageData) -> ImageData:
+    """Hold out the images that a recipe asks for.
+
+    Args:
+        recipe: The flags as given.
+        images: The images.
+
+    Returns:
+        The images, some of which a run can be judged by.
+
+    Raises:
+        UserError: There are none to judge it by, or not so many to hold out.
+    """
     if recipe.validation_examples is not None:
         # The same ones under every --seed, so that runs of other seeds can be compared.
         images = images.hold_out(recipe.validation_examples)
@@ -252,20 +290,30 @@ def load_images(recipe: Recipe, evaluated_only: bool = False) -> ImageData:
             images, chosen_because=f"{images.chosen_because}{held}{tested}."
         )
     if not images.test_examples and not images.validation_examples:
+        place = "what was given in Python" if recipe.data_dir is None else recipe.data_dir
         raise UserError(
-            f"{recipe.data_dir} holds training images only, and others are needed to evaluate: "
-            "give --validation_examples=N to hold some out, or put others into train/ and val/."
+            f"{place} holds training images only, and others are needed to evaluate: give "
+            "--validation_examples=N to hold some out, or add test images (a folder has them in "
+            "val/, a .npz file as x_test and y_test, tfcredit.train as test)."
         )
     return images
 
 
-def _data_options(recipe: Recipe, dataset: str) -> dict:
-    """Options of a data set: the flags that were given, and what the network asks for."""
+def data_options(recipe: Recipe, dataset: str) -> dict:
+    """The options of a data set.
+
+    Args:
+        recipe: The flags as given.
+        dataset: Its name.
+
+    Returns:
+        The flags that were given, and what the network asks for.
+    """
     names = ("augment", "preprocessing", "image_size")
     options = {name: getattr(recipe, name) for name in names if getattr(recipe, name) is not None}
     if dataset == "embedded":
         return {"augment": False, **options}
-    if dataset == "synthetic":
+    if dataset in ("arrays", "synthetic"):
         return options
     if (recipe.model or "").endswith("v2") and not is_own(recipe.model):
         options.setdefault("preprocessing", "inception")  # as the reference networks
@@ -304,7 +352,7 @@ def _complete(recipe: Recipe, images: ImageData, rule: Rule | RulesByLayer) -> R
     """Fill in what the data set and the rule decide."""
     defaults = dict(IMAGENET if images.input_shape[0] > 64 else SMALL)
     defaults["steps_per_execution"] = 100 if recipe.strategy == "tpu" else 1
-    defaults["augment"] = images.name != "embedded"
+    defaults["augment"] = images.name not in ("arrays", "embedded", "tf.data")
     if recipe.steps is not None:
         del defaults["epochs"]
     feedback = ("feedback_optimizer", "feedback_learning_rate")

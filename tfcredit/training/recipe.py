@@ -128,11 +128,13 @@ class Recipe:
     dataset: str = flag(
         "auto",
         "Data",
-        "auto (ImageNet if found, else embedded), embedded, folder (one per class), "
-        "imagenet, synthetic, or a TFDS name",
+        "auto (ImageNet if found, else embedded), embedded, folder (one per class), arrays (a .npz "
+        "file), imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
     )
-    data_dir: str | None = flag(None, "Data", "folder of the data set", path="path", scope="start")
+    data_dir: str | None = flag(
+        None, "Data", "folder of the data set, file of arrays", path="path", scope="start"
+    )
     batch_size: int | None = flag(
         None,
         "Data",
@@ -141,13 +143,15 @@ class Recipe:
         shown_in=("tensorboard",),
     )
     augment: bool | None = flag(
-        None, "Data", "crop and flip at random; default: true, for the embedded set false"
+        None,
+        "Data",
+        "crop and flip at random; default: true, for the embedded set and arrays false",
     )
     preprocessing: str | None = flag(
         None,
         "Data",
         "of ImageNet's and folders' images; default: resnet, for v2 networks inception; "
-        "raw: colours of 0 to 255",
+        "raw: colours of 0 to 255, arrays as they are",
         choices=("resnet", "inception", "raw"),
     )
     image_size: int | None = flag(

@@ -14,7 +14,7 @@ from tfcredit.training.flags import settings
 from tfcredit.training.recipe import Recipe
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RulesByLayer:
     """Rules of a network whose layers learn by different ones.
 
@@ -28,6 +28,9 @@ class RulesByLayer:
     def name(self) -> str:
         """As `--rule` takes it."""
         return "; ".join(f"{pattern}: {spelled(self.choices[pattern])}" for pattern in self.choices)
+
+    def __repr__(self) -> str:
+        return "; ".join(f"{pattern}: {self.choices[pattern]!r}" for pattern in self.choices)
 
 
 def optimized(rule: Rule | RulesByLayer) -> list[Rule]:

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -46,6 +46,8 @@ class Run:
         callbacks: Of the chief, called after those of the run, so that the table has the epoch.
         given: Names of the flags that were given, where a run is evaluated or exported: it has
             flags of its own. Default: those that differ from their defaults.
+        images: Images that were given in Python. Default: those of --dataset.
+        network: See `Plan.of`.
 
     Raises:
         UserError: Anything about the recipe, the data or the directory that the user can mend.
@@ -56,9 +58,10 @@ class Run:
         recipe: Recipe,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         given: Collection[str] | None = None,
+        images: datasets.ImageData | None = None,
+        network: keras.Model | Callable | None = None,
     ):
         self.callbacks = callbacks
-        images = None
         if recipe.mode in ("evaluate", "export"):
             directory = RunDirectory.of(recipe)
             recipe = directory.recipe_to_use(recipe, given)
@@ -66,7 +69,7 @@ class Run:
                 images = stand_in(directory.known_images())
         import_own(recipe.import_)
         self.cluster = Cluster(strategies.make(recipe))
-        self.plan = Plan.of(recipe, images)
+        self.plan = Plan.of(recipe, images, network)
         self.recipe = self.plan.recipe
         self.cluster.check(self.recipe)
         self.directory = RunDirectory.of(self.recipe)

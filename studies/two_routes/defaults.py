@@ -115,8 +115,8 @@ def draw(rows: Sequence[dict], scale: Scale):
 
 CLAIM = Claim(
     "defaults",
-    "Beyond the paper: with its defaults alone a local rule that tracks W matches backprop whatever "
-    "the depth, width, normalisation and noise of the updates.",
+    "Beyond the paper: with its defaults alone a local rule that tracks W matches backprop "
+    "whatever the depth, width, normalisation and noise of the updates.",
     trials,
     conclude,
     draw,

@@ -47,7 +47,10 @@ def difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str | None
             return f"{known.get(part)} {part} images, but there are {found[part]} now"
     for part, own in dict(known.get("fingerprints") or {}).items():
         if found["fingerprints"].get(part, own) != own:
-            return f"other {part} images: as many, but their names, pixels or classes have changed since"
+            return (
+                f"other {part} images: as many, but their names or classes, or the arrays, have "
+                "changed since"
+            )
     return None
 
 

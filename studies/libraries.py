@@ -12,6 +12,7 @@ import argparse
 import functools
 import importlib.util
 import pathlib
+import re
 import tempfile
 import time
 import warnings
@@ -167,8 +168,8 @@ def refused(library: str, name: str, problem: Exception) -> dict:
     return row | {"seconds": 0, "note": f"refused: {problem}"}
 
 
-def examine(library: str, name: str, names: list[str]) -> dict:
-    """The row of a network, for a step under each of these rules."""
+def examine(library: str, name: str, names: list[str], files: bool = True) -> dict:
+    """The row of a network, for a step under each of these rules, with `files` through files too."""
     start, plain = time.perf_counter(), network(library, name)
     worst: dict[str, float] = dict.fromkeys(DIFFERENCES, 0.0)
     records: list[dict] = []
@@ -178,7 +179,7 @@ def examine(library: str, name: str, names: list[str]) -> dict:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="stay on backprop")
             model = convert.to_feedback(plain, spelled, seed=0)
-            if not records:
+            if files and not records:
                 worst["difference_loaded"] = from_files(plain, model, spelled)
         records = convert.report(model)
         worst["difference"] = max(worst["difference"], difference(plain, model))
@@ -233,12 +234,20 @@ def table(library: str, rows: Rows) -> str:
     head += ["after `to_backprop`", "from files", "rules stepped"]
     fields = [name for name in FIELDS[1:] if name not in ("rules", "seconds", "note")]
     lines = []
+    if any(row["note"] for row in select(rows, library=library)):
+        head.append("left or refused because")
     for name in NETWORKS[library]:
         mine = select(rows, library=library, network=name)
         if mine:
             row = functools.reduce(joined, mine)
-            lines.append([*(row[field] for field in fields), len(row["rules"].split())])
+            line = [*(row[field] for field in fields), len(row["rules"].split()), short(row)]
+            lines.append(line[: len(head)])
     return markdown(head, lines)
+
+
+def short(row: dict) -> str:
+    """A row's note without the names of layers."""
+    return re.sub(r"'[^']*'(, '[^']*')*", "other layers", row["note"])
 
 
 STUDY = Study(

@@ -73,7 +73,12 @@ BACKBONES: dict[str, dict | Maker] = {
             layer_norm_epsilon=1e-6,
         ),
         language_model=hub.BLIP2CustomOPT(
-            **_TEXT, **_HEADS, **_LENGTH, dropout=0.0, num_query_tokens=2, qformer_hidden_dim=8
+            **_TEXT,
+            **_HEADS,
+            max_sequence_length=16,
+            dropout=0.0,
+            num_query_tokens=2,
+            qformer_hidden_dim=8,
         ),
     ),
     "BloomBackbone": _TEXT | _HEADS | _LENGTH,

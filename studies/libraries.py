@@ -90,12 +90,14 @@ def network(library: str, name: str) -> keras.Model:
 
 
 def batch(model: keras.Model, seed: int) -> Any:
-    """A batch of two that the network takes: numbers, tokens, masks that hide nothing."""
+    """A batch of two that the network takes: numbers, tokens, masks that hide nothing, no boxes."""
     random = np.random.default_rng(seed)
     steps = STEPS.get(type(model).__name__, 8)
 
     def draw(tensor):
         shape = [2, *(steps if size is None else size for size in tensor.shape[1:])]
+        if tensor.name.startswith("box"):
+            return np.zeros([2, 1, *shape[2:]], tensor.dtype)
         if "mask" in tensor.name or tensor.dtype == "bool":
             return np.ones(shape, tensor.dtype)
         if "int" in tensor.dtype:
@@ -169,7 +171,7 @@ def refused(library: str, name: str, problem: Exception) -> dict:
 
 
 def examine(library: str, name: str, names: list[str], files: bool = True) -> dict:
-    """The row of a network, for a step under each of these rules, with `files` through files too."""
+    """The row of a network, for a step under each of these rules; with `files` in files too."""
     start, plain = time.perf_counter(), network(library, name)
     worst: dict[str, float] = dict.fromkeys(DIFFERENCES, 0.0)
     records: list[dict] = []

@@ -341,19 +341,22 @@ class Asking(L.Layer):
 
 @keras.saving.register_keras_serializable("tests")
 class Branching(L.Layer):
-    """Calls a layer under a condition, behind another condition."""
+    """Calls layers under a condition, behind another condition."""
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.dense = L.Dense(6)
+        self.dense, self.table = L.Dense(6), L.Embedding(3, 6)
 
     def build(self, input_shape):
         self.dense.build(input_shape)
+        self.table.build((None,))
 
     def call(self, x):
         positive = keras.ops.sum(x) > 0
         x = keras.ops.cond(positive, lambda: 2.0 * x, lambda: x)
-        return keras.ops.cond(positive, lambda: self.dense(x), lambda: x)
+        return keras.ops.cond(
+            positive, lambda: self.dense(x) + self.table(keras.ops.ones((1,), "int32")), lambda: x
+        )
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,10 @@ def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
             continue
         for operation in _multiplied(tensor, active, given):
             i = index[operation]
-            called = id(owner) in branches.get(i, ())
-            found[id(owner if called else _innermost(ranges, i, model))].add(id(owner))
+            if id(owner) not in branches[i]:
+                found[id(_innermost(ranges, i, model))].add(id(owner))
+            elif branches[i][id(owner)]:
+                found[id(owner)].add(id(owner))
     return found
 
 
@@ -172,16 +174,20 @@ def _watched(layer: keras.Layer, calls: list[_Called]):
     return watched_call
 
 
-def _in_branches(operations, graph: tf.Graph, calls: list[_Called]) -> dict[int, set[int]]:
-    """Of each operation that runs graphs, the ids of the layers that are called in these.
+def _in_branches(operations, graph: tf.Graph, calls: list[_Called]) -> dict[int, dict[int, bool]]:
+    """Of operations that run graphs, the layers that these call, and whether they multiply there.
 
     Such a graph is traced before the operation is made.
     """
-    found = defaultdict(set)
+    found = defaultdict(dict)
     control = [i for i, each in enumerate(operations) if any(w in each.type for w in _CONTROL)]
     for each in calls:
-        for _, start in [outer for outer in each.starts[1:] if outer[0] is graph]:
-            found[next((i for i in control if i >= start), None)].add(id(each.layer))
+        inner, start = each.starts[0]
+        made = inner.get_operations()[start : each.end]
+        multiplies = any(part in operation.type for operation in made for part in _PRODUCTS)
+        for _, before in [outer for outer in each.starts[1:] if outer[0] is graph]:
+            i = next((i for i in control if i >= before), None)
+            found[i][id(each.layer)] = found[i].get(id(each.layer), False) or multiplies
     return found
 
 

@@ -1,6 +1,7 @@
 """Networks of `keras.applications` and of keras-hub: converted, a training step per rule, and back.
 
     python -m studies libraries
+    python -m studies libraries --libraries hub
 
 Of `keras.applications` the smallest network of each family, with 10 classes and the smallest images
 that it takes; of keras-hub, if it is installed, every backbone, as small as its constructor makes

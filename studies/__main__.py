@@ -11,13 +11,14 @@ import sys
 from collections.abc import Sequence
 
 TABLES = (
-    "applications",
     "architectures",
     "authors_flags",
     "calibrated",
     "cheaper_alignment",
+    "direct_rules",
     "embedded_table",
     "imagenet_cost",
+    "libraries",
     "local_rules",
     "opening_figure",
     "sequences",

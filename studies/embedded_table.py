@@ -117,10 +117,11 @@ def shown(rows: Rows) -> str:
 
 def finish(flags: argparse.Namespace, rows: Rows) -> None:
     """Measures step times if some are missing, and writes the configs' comments if asked to."""
-    if not all(row.get("step_ratio") for row in rows):
-        ratios = step_ratios([rule for rule in CONFIGS if select(rows, rule=rule)])
+    lacking = dict.fromkeys(row["rule"] for row in rows if not row.get("step_ratio"))
+    if lacking:
+        ratios = step_ratios(["backprop", *(lacking.keys() - {"backprop"})])
         for row in rows:
-            row["step_ratio"] = str(round(ratios[row["rule"]], 3))
+            row["step_ratio"] = row.get("step_ratio") or str(round(ratios[row["rule"]], 3))
     if flags.update:
         for rule, path in CONFIGS.items():
             if select(rows, rule=rule):

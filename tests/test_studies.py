@@ -26,7 +26,7 @@ def test_the_list_names_every_study_and_imports_none():
 
 def test_an_unknown_study_is_refused(capsys):
     assert entry.main(["stabilty"]) == 2
-    assert "no study 'stabilty': choose of applications," in capsys.readouterr().err
+    assert "no study 'stabilty': choose of architectures," in capsys.readouterr().err
 
 
 def study_of(measured, page):

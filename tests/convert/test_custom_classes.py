@@ -244,6 +244,15 @@ class Scaled(Decoding):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Conditional(Decoding):
+    def decode(self, x, kernel):
+        transposed = keras.ops.transpose(kernel)
+        return keras.ops.cond(
+            keras.ops.sum(x) > 0, lambda: x @ transposed, lambda: 0.5 * (x @ transposed)
+        )
+
+
+@keras.saving.register_keras_serializable("tests")
 class TiedConvolution(L.Layer):
     def __init__(self, **options):
         super().__init__(**options)
@@ -272,6 +281,7 @@ TIED = {
     "of a class of the user's": (lambda: reversible(kind=OwnReversible), "table"),
     "subclassed": (lambda: called(Decoding), "model"),
     "scaled, by einsum": (lambda: called(Scaled), "model"),
+    "under a condition": (lambda: called(Conditional), "model"),
     "convolution": (tied_convolution, "own"),
 }
 
@@ -313,11 +323,49 @@ class Penalised(L.Layer):
         return self.dense(x)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Asking(L.Layer):
+    """Attends with a query that it learns."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.attention = L.MultiHeadAttention(2, 3)
+
+    def build(self, input_shape):
+        self.query = self.add_weight(shape=(1, 2, 4), name="query")
+        self.attention.build((None, 2, 4), input_shape)
+
+    def call(self, x):
+        return self.attention(keras.ops.tile(self.query, (keras.ops.shape(x)[0], 1, 1)), x)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Branching(L.Layer):
+    """Calls layers under a condition, behind another condition."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense, self.table = L.Dense(6), L.Embedding(3, 6)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.table.build((None,))
+
+    def call(self, x):
+        positive = keras.ops.sum(x) > 0
+        x = keras.ops.cond(positive, lambda: 2.0 * x, lambda: x)
+        return keras.ops.cond(
+            positive, lambda: self.dense(x) + self.table(keras.ops.ones((1,), "int32")), lambda: x
+        )
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: reversible(reverse=False),
         lambda: keras.Sequential([keras.Input((6,)), Penalised()]),
+        lambda: keras.Sequential([keras.Input((5, 4)), Asking()]),
+        lambda: keras.Sequential([keras.Input((6,)), Branching()]),
         hidden,
     ],
 )

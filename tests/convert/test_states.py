@@ -211,3 +211,31 @@ def test_methods_that_fail_are_told():
     model = keras.Sequential([keras.Input((5,)), Broken(name="own"), L.Dense(2)])
     with pytest.raises(UserError, match="layer 'own' .* can't load what it saves .*sums"):
         convert.to_feedback(model)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Unused(keras.Model):
+    """Holds a layer that it never calls."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.used, self.unused = keras.layers.Dense(3), keras.layers.Dense(2)
+
+    def build(self, input_shape):
+        self.used.build(input_shape)
+
+    def call(self, x, training=None):
+        return self.used(x)
+
+
+def test_layers_that_are_never_called_go_through_files(tmp_path):
+    x = np.ones((2, 4), "float32")
+    plain = Unused()
+    plain(x)
+    model = convert.to_feedback(plain, "info_alignment", seed=0)
+    model.save_weights(tmp_path / "of.weights.h5")
+    other = convert.to_feedback(plain, "info_alignment", seed=1)
+    other.load_weights(tmp_path / "of.weights.h5")
+    for one, two in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(convert.to_backprop(model)(x), plain(x))

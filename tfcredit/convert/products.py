@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from tfcredit.analysis.places import is_own_code
 
-_PRODUCTS = ("MatMul", "Einsum", "Conv", "Mul", "Call", "While", "If", "Case")
+_CONTROL = ("Call", "While", "If", "Case")
+_PRODUCTS = ("MatMul", "Einsum", "Conv", "Mul", *_CONTROL)
 """Parts of the names of operations that multiply, or may do so inside."""
 _SHAPES = ("Shape", "ShapeN", "Size", "Rank")
 
@@ -95,9 +96,11 @@ def _possible_inputs(model: keras.Model) -> Iterator[Any]:
 
 
 def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
-    calls: list[tuple] = []
+    calls: list[_Called] = []
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     first_count = len(model.trainable_variables)
+    # What layers hold inside gives activities, too.
+    watched = {id(each): each for layer in layers for each in layer._flatten_layers()}
 
     def run(values, x):
         # On values in the variables' place, so that nothing is assigned.
@@ -106,16 +109,22 @@ def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
 
     specs = [tf.TensorSpec(v.shape, v.dtype) for v in variables]
     try:
-        for layer in layers:  # past `setattr`, which Keras tracks
+        for layer in watched.values():  # past `setattr`, which Keras tracks
             vars(layer)["call"] = _watched(layer, calls)
         graph = tf.function(run, autograph=False).get_concrete_function(specs, inputs).graph
     finally:
-        for layer in layers:
+        for layer in watched.values():
             vars(layer).pop("call", None)
     operations = graph.get_operations()
     index = {operation: i for i, operation in enumerate(operations)}
-    ranges = [call[1:4] for call in calls if call[0] is graph]
-    given = {id(part) for call in calls for part in tf.nest.flatten(call[4])}
+    places = {id(layer) for layer in layers}
+    ranges = [
+        (each.starts[0][1], each.end, each.layer)
+        for each in calls
+        if each.starts[0][0] is graph and id(each.layer) in places
+    ]
+    branches = _in_branches(operations, graph, calls)
+    given = {id(part) for each in calls for part in tf.nest.flatten(each.outputs)}
     count = len(variables) + len(tf.nest.flatten(inputs))  # what follows are constants
     active = _active(operations, {each.op for each in graph.inputs[len(variables) : count]})
     found = defaultdict(set)
@@ -124,21 +133,62 @@ def _traced(model, layers, owner_of, inputs) -> dict[int, set[int]]:
         if owner is None:
             continue
         for operation in _multiplied(tensor, active, given):
-            found[id(_innermost(ranges, index[operation], model))].add(id(owner))
+            i = index[operation]
+            if id(owner) not in branches[i]:
+                found[id(_innermost(ranges, i, model))].add(id(owner))
+            elif branches[i][id(owner)]:
+                found[id(owner)].add(id(owner))
     return found
 
 
-def _watched(layer: keras.Layer, calls: list):
+@dataclasses.dataclass(frozen=True)
+class _Called:
+    """A call of a layer.
+
+    Attributes:
+        starts: How many operations the graph of the call and those around it had before.
+        end: How many its own graph has behind it.
+        layer: The layer.
+        outputs: What it gave.
+    """
+
+    starts: list[tuple[tf.Graph, int]]
+    end: int
+    layer: keras.Layer
+    outputs: Any
+
+
+def _watched(layer: keras.Layer, calls: list[_Called]):
     call = layer.call
 
     def watched_call(*args, **kwargs):
-        graph = tf.compat.v1.get_default_graph()
-        before = len(graph.get_operations())
+        graph = around = tf.compat.v1.get_default_graph()
+        starts = []
+        while around is not None:
+            starts.append((around, len(around.get_operations())))
+            around = getattr(around, "outer_graph", None)
         outputs = call(*args, **kwargs)
-        calls.append((graph, before, len(graph.get_operations()), layer, outputs))
+        calls.append(_Called(starts, len(graph.get_operations()), layer, outputs))
         return outputs
 
     return watched_call
+
+
+def _in_branches(operations, graph: tf.Graph, calls: list[_Called]) -> dict[int, dict[int, bool]]:
+    """Of operations that run graphs, the layers that these call, and whether they multiply there.
+
+    Such a graph is traced before the operation is made.
+    """
+    found = defaultdict(dict)
+    control = [i for i, each in enumerate(operations) if any(w in each.type for w in _CONTROL)]
+    for each in calls:
+        inner, start = each.starts[0]
+        made = inner.get_operations()[start : each.end]
+        multiplies = any(part in operation.type for operation in made for part in _PRODUCTS)
+        for _, before in [outer for outer in each.starts[1:] if outer[0] is graph]:
+            i = next((i for i in control if i >= before), None)
+            found[i][id(each.layer)] = found[i].get(id(each.layer), False) or multiplies
+    return found
 
 
 def _active(operations, inputs: set) -> set:

@@ -79,9 +79,12 @@ def copy_forward_weights(source: keras.Layer, target: keras.Layer) -> None:
     """
     old, new = forward_weights(source), forward_weights(target)
     if [tuple(v.shape) for v in old] != [tuple(v.shape) for v in new]:
+        pairs = zip(old, new, strict=False)
+        odd = [f"{a.path} of {a.shape}, not {b.shape}" for a, b in pairs if a.shape != b.shape]
         raise UserError(
             f"{source.name!r} has {len(old)} weights, but what its config makes has {len(new)} or "
-            "others: no layer may be shared by two nested models, and custom layers must make "
+            f"others ({odd[0] if odd else 'those behind the last one'}): its config must hold all "
+            "arguments, no layer may be shared by two nested models, and custom layers must make "
             "their weights in the order of their config."
         )
     for kept, variable in zip(old, new, strict=True):

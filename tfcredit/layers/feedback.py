@@ -528,6 +528,8 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             )
 
     def _named_variables(self) -> dict:
+        if not self.built:  # It was never called; Keras saves such layers, too.
+            return {}
         own = {"kernel": self.kernel, "bias": self.bias, "feedback_kernel": self.feedback_kernel}
         own |= {"alignment_step": self._step, "rule_memory": self._memory}
         own |= {"feedback_factor": self._factor, "feedback_projection": self._projection}
@@ -549,7 +551,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         """Load what `save_own_variables` saved."""
         variables = self._named_variables()
         foreign = {"feedback_kernel", "feedback_factor"} & set(store.keys())
-        if not self._has_own_variables and not foreign:
+        if not foreign and not (self._has_own_variables and self.built):
             super().load_own_variables(store)
             return
         if set(variables) != set(store.keys()):

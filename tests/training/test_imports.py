@@ -61,13 +61,14 @@ def test_a_module_and_several_files(files, monkeypatch):
     import_own("mine, own_primitives.py")
     import_own("mine, own_primitives.py")  # as a process that trains several runs does
     recipe, _ = parse(["--rule=mine", "--import=mine,own_primitives.py"])
-    assert "--import=mine,own_primitives.py" in recipe.flagfile().splitlines()
+    expected = f"--import=mine,{files / 'own_primitives.py'}"
+    assert expected in recipe.flagfile().splitlines()
     from tfcredit import rules
 
     assert rules.get("0.1*quartic_of_mine + decay").coefficients["quartic_of_mine"] == 0.1
     # Of a search's best trial, too.
     best = space.apply({"learning_rate": 0.5}, recipe)
-    assert "--import=mine,own_primitives.py" in best.flagfile().splitlines()
+    assert expected in best.flagfile().splitlines()
 
 
 # content of the file -> words of the refusal

@@ -21,8 +21,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *D
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 FLAGS = set(map(name_of, vars(Recipe()))) | {"help", "flagfile"}
-# Of TensorBoard, our pytest, pip and sha256sum.
-OTHERS_FLAGS = {"logdir", "screenshots", "no", "check"}
+# Of TensorBoard, our pytest, pip, sha256sum and sbatch.
+OTHERS_FLAGS = {"logdir", "screenshots", "no", "check", "array", "gpus", "signal", "requeue"}
 
 of_docs = pytest.mark.parametrize("page", DOCS, ids=[page.stem for page in DOCS])
 of_all = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])

@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Iterator
 
 from tfcredit.errors import UserError
@@ -81,26 +82,33 @@ def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
+def locked(path: str | os.PathLike, patience: float = 0.0) -> Iterator[None]:
     """Keep other processes out of a block; the lock of a process that dies is free at once.
 
     A file system without locks keeps nobody out.
 
     Args:
         path: The file to lock. It is made if need be, and stays.
+        patience: Seconds to wait for another process that holds the lock.
 
     Raises:
-        InUseError: Another process holds the lock.
+        InUseError: Another process holds the lock for longer.
         OSError: The file can't be opened or written.
     """
     with pathlib.Path(path).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InUseError(file.read().strip() or "another process") from None
-        except OSError:
-            pass
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                file.seek(0)
+                raise InUseError(file.read().strip() or "another process") from None
+            except OSError:
+                pass
+            break
         with contextlib.suppress(OSError):  # The text only tells others who it is.
             os.truncate(file.fileno(), 0)
             os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())

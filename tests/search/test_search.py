@@ -3,7 +3,6 @@
 import csv
 import importlib
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -19,6 +18,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from tests.conftest import ROOT
+from tests.search.scripted import Scripted
 from tests.test_cli import full_disk
 from tfcredit import cli
 from tfcredit.errors import UserError
@@ -162,10 +162,9 @@ def test_foreign_folders_and_damaged_studies(tmp_path):
         study_in(tmp_path).check()
     with pytest.raises(UserError, match="thesis.tex is a file"):
         study_in(tmp_path / "thesis.tex").check()
-    for content in (b"no database", b""):
-        (tmp_path / "study.db").write_bytes(content)
-        with pytest.raises(UserError, match="study.db is damaged"):
-            study_in(tmp_path).check()
+    (tmp_path / "study.db").write_bytes(b"no database")
+    with pytest.raises(UserError, match="study.db is damaged.*not a database.*--study_dir"):
+        study_in(tmp_path).check()
     with (
         pytest.raises(UserError, match="/proc/none can't be written"),
         study_in("/proc/none").locked(),
@@ -221,48 +220,6 @@ def test_a_missing_package_is_told(name, capsys, monkeypatch):
     assert "pip install 'tfcredit[search]'" in capsys.readouterr().err
 
 
-class Scripted:
-    """In the place of a trial's process: speaks and answers as its script says.
-
-    A script is a list of what the process does at each of its starts: accuracies of epochs, and a
-    last word, one of a `RunProcess`' messages or "crashed".
-    """
-
-    scripts: dict[int, list[tuple[list[float], str]]] = {}
-    part = "test"
-    started: list[int] = []
-
-    def __init__(self, recipe, log, place, places):
-        self.place = place
-        self.folder = RunDirectory(recipe.run_dir)
-        number = int(self.folder.path.name)
-        self.epochs, self.word = self.scripts[number].pop(0)
-        self.started.append(number)
-        self.connection, self.theirs = multiprocessing.Pipe()
-        self.theirs.send(None)  # there is something to hear
-        self.told = 0
-        self.folder.path.mkdir(parents=True, exist_ok=True)
-        self.folder.flags.write_text(recipe.flagfile())
-
-    def hear(self):
-        if self.told < len(self.epochs):
-            self.told += 1
-            rows = [f"{i + 1},{i + 1},{v}" for i, v in enumerate(self.epochs[: self.told])]
-            self.folder.metrics.write_text(
-                "\n".join([f"epoch,step,{self.part}_top1", *rows]) + "\n"
-            )
-            if self.told < len(self.epochs) or self.word == "crashed":
-                return "epoch", None
-        return self.word, self.epochs[-1] if self.word == "finished" else "a sentence"
-
-    def answer(self, word):
-        if word == "stop":
-            self.epochs, self.word = self.epochs[: self.told], "stopped"
-
-    def join(self):
-        pass
-
-
 @pytest.fixture
 def scripted(tmp_path, monkeypatch):
     """Runs trials by their scripts; gives the study."""
@@ -292,7 +249,7 @@ def test_trials_below_the_median_are_pruned(scripted):
 def test_a_divergence_has_the_worst_value(scripted):
     study, (diverged, finished) = scripted([[([0.5], "diverged")], [([0.1, 0.2], "finished")]])
     assert (diverged.state, diverged.value) == (TrialState.COMPLETE, 0.0)
-    assert diverged.user_attrs == {"diverged": "a sentence"}
+    assert diverged.user_attrs["diverged"] == "a sentence"
     assert study.best_flags.read_text().startswith("# Trial 1 of 2: test top-1 0.2000\n")
 
 
@@ -383,9 +340,11 @@ PAGE = (pathlib.Path(ROOT) / "docs/search.md").read_text()
 
 
 def test_the_pages_command_and_spaces_are_understood(tmp_path):
-    (command,) = re.findall(r"^    tfcredit search (.*)$", PAGE, re.MULTILINE)
-    own = ("--space", "--trials", "--jobs", "--study_dir")
-    recipe, given = parse([flag for flag in command.split() if not flag.startswith(own)])
+    own = ("--space", "--trials", "--jobs", "--study_dir", "--storage")
+    commands = re.findall(r"^    tfcredit search (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 2
+    for command in reversed(commands):
+        recipe, given = parse([flag for flag in command.split() if not flag.startswith(own)])
     first, second = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     path = tmp_path / "space.toml"
     path.write_text(first)

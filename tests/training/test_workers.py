@@ -38,6 +38,23 @@ def in_a_step(monkeypatch, **changes):
 
 
 @pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"SLURM_LOCALID": "1", "SLURM_NODEID": "1"}, (1, 2)),
+        ({"SLURM_LOCALID": "2", "SLURM_NODEID": "2", "SLURM_STEP_TASKS_PER_NODE": "1,2,3"}, (2, 3)),
+        ({"SLURM_LOCALID": "0"}, (0, 1)),  # of a batch script: no step
+        ({"SLURM_LOCALID": "1", "SLURM_NODEID": "9"}, (0, 1)),
+        ({"SLURM_LOCALID": "x", "SLURM_NODEID": "0"}, (0, 1)),
+    ],
+)
+def test_the_tasks_of_a_step_share_a_machine(changes, expected, monkeypatch):
+    for name in ("SLURM_LOCALID", "SLURM_NODEID"):
+        monkeypatch.delenv(name, raising=False)
+    in_a_step(monkeypatch, **changes)
+    assert workers.place_on_machine() == expected
+
+
+@pytest.mark.parametrize(
     "text, expected",
     [
         ("a:1,b:2", ["a:1", "b:2"]),

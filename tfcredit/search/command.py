@@ -2,7 +2,8 @@
 
 All flags of `tfcredit train` but those of a single run (--run_dir, --resume, ...) say what the
 runs have in common; --seed is that of the search. The same command goes on with a search that was
-stopped or killed. docs/search.md has the rest.
+stopped or killed. With --storage the same command on several machines searches together.
+docs/search.md has the rest.
 
 Example: tfcredit search --rule=weight_mirror --model=fc --epochs=3 --trials=20 --jobs=2
 """
@@ -24,8 +25,8 @@ def main(arguments: list[str], program: str = "tfcredit search") -> None:
         program: Name for the help text.
 
     Raises:
-        UserError: Wrong flags or space, another search in the folder or at work on it, no trial
-            that came to the end.
+        UserError: Wrong flags or space, another search in the folder or at work on it, a storage
+            that can't be used, no trial that came to the end.
         SystemExit: After --help.
     """
     options, rest = _parse(arguments, program)
@@ -46,13 +47,21 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
         help="what to search, .json or .toml; default: the rule's own",
     )
     add("--trials", metavar="N", type=int, default=20, help="trials in all; default 20")
-    add("--jobs", metavar="N", type=int, default=1, help="trials at a time; default 1")
+    add("--jobs", metavar="N", type=int, default=1, help="trials at a time, here; default 1")
     add(
         "--study_dir",
         metavar="DIR",
         type=place,
         help="folder of the search; default runs/search-RULE",
     )
+    add(
+        "--storage",
+        metavar="URL",
+        help="where the trials are kept, for several machines: postgresql://USER@HOST/DATABASE, "
+        "mysql://..., sqlite:////FOLDER/FILE, grpc://HOST:PORT (Optuna's proxy); default: a file "
+        "in the folder, for one",
+    )
+    add("--study_name", metavar="NAME", default="tfcredit", help="in --storage; default tfcredit")
     options, rest = parser.parse_known_args(arguments)
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:

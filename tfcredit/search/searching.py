@@ -10,7 +10,9 @@ import optuna
 from tfcredit.errors import UserError
 from tfcredit.search import space
 from tfcredit.search.launcher import Launcher
+from tfcredit.search.storage import Storage
 from tfcredit.search.study import Study
+from tfcredit.search.trials import machine_of, number_of
 from tfcredit.training.flags import of_scope
 from tfcredit.training.imports import import_own
 from tfcredit.training.processes import check
@@ -30,6 +32,7 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
             that came to the end.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = None if options.storage is None else Storage(options.storage)
     recipe, given = parse(rest)
     for name in of_scope(recipe, "once"):
         if name in given:
@@ -44,7 +47,7 @@ def search(options: argparse.Namespace, rest: list[str]) -> None:
     found, images = check([space.apply(first, recipe)])
     recipe = dataclasses.replace(recipe, **found)
     folder = options.study_dir or pathlib.Path("runs") / f"search-{as_name(recipe.rule)}"
-    study = Study(folder, recipe, searched, images)
+    study = Study(folder, recipe, searched, images, storage, options.study_name)
     study.check()  # errors first, before any file
     with study.opened():
         _announce(study, options)
@@ -60,6 +63,7 @@ def _announce(study: Study, options: argparse.Namespace) -> None:
     ended = len(study.ended())
     print(
         f"Searching {', '.join(study.space)} by {options.trials} trials in {study.path}"
+        + ("" if study.alone else f" and {study.storage}")
         + (f", of which {ended} have ended" if ended else ""),
         flush=True,
     )
@@ -72,6 +76,7 @@ def _conclude(study: Study) -> None:
             f"none of {len(study.ended())} trials came to the end ({study.table}): search smaller "
             "learning rates or coefficients in another --study_dir."
         )
-    print(f"Best: trial {best.number}, {study.results_of(best)}")
+    where = "" if study.alone else f" (on {machine_of(best)})"
+    print(f"Best: trial {number_of(best)}{where}, {study.results_of(best)}")
     print(f"Repeat it: python run_imagenet.py --flagfile={shlex.quote(str(study.best_flags))}")
     print(f"Compare: tfcredit report {shlex.quote(str(study.path))} --output=report.html")

@@ -1,23 +1,27 @@
-"""The directory of a search: Optuna's study in it, and the files that tell what was found."""
+"""The study of a search: its trials in a storage, and the folder of its runs and results."""
 
 import contextlib
+import json
 import os
 import pathlib
+import secrets
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import optuna
-import sqlalchemy
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from tfcredit.directories import Directory
 from tfcredit.errors import UserError
-from tfcredit.files import partial, written
+from tfcredit.files import InUseError, locked, partial, written
 from tfcredit.records import write_csv
 from tfcredit.search import figures
 from tfcredit.search.space import Parameter, apply
+from tfcredit.search.storage import ERRORS, Storage
+from tfcredit.search.trials import Trials, is_given_up, machine_of, number_of
 from tfcredit.seeding import derive
 from tfcredit.training.flags import LARGEST
 from tfcredit.training.known_images import difference
@@ -25,21 +29,29 @@ from tfcredit.training.recipe import Recipe, recipe_of
 from tfcredit.training.run_directory import RunDirectory, differences, told
 
 NAME = "tfcredit"
-"""Of the study in the database."""
+"""Of a study, by default."""
+UNFINISHED = 5.0
+"""Seconds after which who made a study without saying what it searches counts as dead."""
+PATIENCE = 5.0
+"""Seconds to wait for another process that writes the results in the same folder."""
+_RESULTS = ("top1", "part", "validation_top1")
 
 
 class Study(Directory):
-    """Files of a search: `study.db trials/ trials.csv importance.csv best.cfg plots/`.
+    """Files of a search: `study.json study.db trials/ trials.csv importance.csv best.cfg plots/`.
 
-    One process at a time works on it (`Directory.locked`), so that a trial that is running when
-    it is opened was cut off: it goes on where its run was. What a trial tries depends on the seed,
-    its number and the trials before it only.
+    The trials are in a storage. By default it is `study.db` in the folder, on which one process at
+    a time works (`Directory.locked`). On a storage that is given several may work, with a folder
+    each or one for all. What a trial tries depends on the seed, its number and the trials that have
+    ended before it only.
 
     Args:
         path: The folder.
         recipe: What the trials have in common; its seed is that of the search.
         space: What they vary.
         images: What is known of the images, as `known_images.described` gives it.
+        storage: Where the trials are kept. Default: `study.db` in the folder.
+        name: Of the study in the storage.
     """
 
     flag = "study_dir"
@@ -50,84 +62,106 @@ class Study(Directory):
         recipe: Recipe,
         space: dict[str, Parameter],
         images: Mapping[str, Any] | None = None,
+        storage: Storage | None = None,
+        name: str = NAME,
     ):
         super().__init__(path)
         self.recipe, self.space, self.images = recipe, space, dict(images or {})
+        self.name = name
         self.database = self.path / "study.db"
+        self.stated = self.path / "study.json"
         self.runs = self.path / "trials"
         self.table = self.path / "trials.csv"
         self.importance = self.path / "importance.csv"
         self.best_flags = self.path / "best.cfg"
         self.plots = self.path / "plots"
+        self.alone = storage is None
+        self.storage = storage or Storage.of_file(self.database)
 
     def check(self) -> None:
         """Check that the search may be started or continued here.
 
         Raises:
-            UserError: The folder holds another search, other files or a damaged study.
+            UserError: The folder holds another search or other files; the storage can't be reached,
+                is damaged or holds another search of this name.
         """
-        if not self.database.exists():
-            self.check_foreign(self._partial_files(), "search")
+        if self.alone:
+            self._check_own_folder()
+        else:
+            self._check_folder_beside_storage()
+        if not self.storage.can_exist():
             return
-        with self._loaded() as study:
-            recipe = recipe_of(study.user_attrs["flags"])
-            space = study.user_attrs["space"]
-            images = study.user_attrs.get("images", {})  # none of earlier versions
-        for name, old, new in differences(recipe, self.recipe):
-            raise self._another(told(name, old, new))
-        for name in {**space, **self._stated()}:
-            old, new = space.get(name), self._stated().get(name)
-            if old != new:
-                raise self._another(f"{name} in {old or 'no range'}, not {new or 'in none'}")
-        if differs := difference(images, self.images):
-            raise UserError(
-                f"{self.path} holds a search with {differs}: put the images back that it was "
-                f"started with, or give another --{self.flag}."
-            )
-        self.images = images or self.images
+        try:
+            with self.storage.connected() as storage:
+                study = self._found(storage, create=False)
+                if study is not None:
+                    self._check_same(study)
+                elif self.stated.exists():
+                    raise self._elsewhere()
+        except ERRORS as problem:
+            raise self.storage.refused(problem) from None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Lock the folder, and make the study or read the one that is there.
+        """Make the study or read the one that is there; lock the folder if it is for one process.
 
         Raises:
             UserError: As `check`, or another process has the folder, or it can't be written.
         """
-        with self.locked():
+        with self.locked(writes=self.alone):
             self.check()
             try:
-                if not self.database.exists():
-                    self._create()
-                with self._loaded() as self.study:
+                with self.storage.connected() as storage:
+                    self.study = self._found(storage, create=True)
+                    self._check_same(self.study)
+                    self._mark()
+                    self.trials = Trials(self.study, storage, self.alone)
                     yield
-            except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
-                raise self.unwritable(OSError("no more trials can be stored")) from None
+            except ERRORS as problem:
+                if self.alone:
+                    raise self.unwritable(OSError("no more trials can be stored")) from None
+                raise self.storage.failed(problem) from None
 
-    def ask(self) -> optuna.Trial:
-        """A new trial."""
-        return self.study.ask()
+    def ask(self, total: int) -> optuna.Trial | None:
+        """A trial to train now.
+
+        Args:
+            total: Trials in all.
+
+        Returns:
+            The trial; `None` if others train all that are left.
+        """
+        return self.trials.claim(total, self._is_at_work)
 
     def tell(
         self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
-    ) -> FrozenTrial:
-        """End a trial, with the value or the state that it ended with."""
-        return self.study.tell(trial, value, state)
+    ) -> FrozenTrial | None:
+        """End a trial, with the value or the state that it ended with.
 
-    def cut_off(self) -> list[optuna.Trial]:
-        """The trials that were running when the search was last ended."""
-        running = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        study = self._storage.get_study_id_from_name(NAME)
-        find = self._storage.get_trial_id_from_study_id_trial_number
-        return [optuna.Trial(self.study, find(study, trial.number)) for trial in running]
+        Args:
+            trial: The trial.
+            value: Its value.
+            state: Its state, if it has no value.
+
+        Returns:
+            The trial as it ended; `None` if another process took it up meanwhile.
+        """
+        # Others may have no such folder.
+        summary = RunDirectory(self.run_of(number_of(trial))).read_summary()
+        if summary is not None:
+            results = {name: summary[name] for name in _RESULTS if name in summary}
+            self.trials.note(trial, "results", results)
+        return self.trials.tell(trial, value, state)
 
     def recipe_of(self, trial: optuna.Trial) -> Recipe:
         """The recipe of a trial, with what it tries, its seed and its run directory."""
+        number = number_of(trial)
         # Of each trial anew, so that a continued search draws what it would have drawn.
-        seed = derive(self.recipe.seed, "sampler", trial.number)
+        seed = derive(self.recipe.seed, "sampler", number)
         self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         values = {name: one.suggest(name, trial) for name, one in self.space.items()}
-        run = f"--run_dir={self.run_of(trial.number)}"
-        return apply(values, self.recipe, self._seed(trial.number), run, "--resume=auto")
+        run = f"--run_dir={self.run_of(number)}"
+        return apply(values, self.recipe, self._seed(number), run, "--resume=auto")
 
     def run_of(self, number: int) -> pathlib.Path:
         """The run directory of a trial."""
@@ -140,26 +174,31 @@ class Study(Directory):
             trial: The trial.
 
         Returns:
-            True if the trial is to be pruned.
+            True if the trial is to be pruned, or another process took it up.
         """
         known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for row in RunDirectory(self.run_of(trial.number)).rows(LARGEST):
-            if row["epoch"] not in known:
-                trial.report(row.get("validation_top1", row.get("test_top1")), row["epoch"])
+        try:
+            for row in RunDirectory(self.run_of(number_of(trial))).rows(LARGEST):
+                if row["epoch"] not in known:
+                    trial.report(row.get("validation_top1", row.get("test_top1")), row["epoch"])
+        except UpdateFinishedTrialError:
+            return True
         return trial.should_prune()
 
     def ended(self) -> list[FrozenTrial]:
         """The trials that have ended in any way."""
-        return [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        return self.trials.ended()
 
     def best(self) -> FrozenTrial | None:
         """The first of those whose runs came to the end with the highest accuracy."""
         good = [t for t in self.ended() if outcome(t) == "finished"]
-        return max(good, key=lambda trial: (trial.value, -trial.number), default=None)
+        return max(good, key=lambda trial: (trial.value, -number_of(trial)), default=None)
 
     def results_of(self, trial: FrozenTrial) -> str:
         """The accuracy that a trial is judged by, and beside it, if another, that of the test."""
-        summary = RunDirectory(self.run_of(trial.number)).read_summary() or {}
+        summary = trial.user_attrs.get("results")
+        if summary is None:  # in searches of earlier versions
+            summary = RunDirectory(self.run_of(number_of(trial))).read_summary() or {}
         if "validation_top1" not in summary:
             return f"test top-1 {trial.value:.4f}"
         told = f"validation top-1 {trial.value:.4f}"
@@ -168,18 +207,20 @@ class Study(Directory):
         return f"{told}, test top-1 {summary['top1']:.4f}"
 
     def write_results(self) -> None:
-        """Write `trials.csv` and `best.cfg`.
+        """Write `trials.csv` and `best.cfg`, or leave it to another process that is at it.
 
         Raises:
             UserError: The folder can't be written.
         """
-        rows = self._rows()
-        self._write_table(self.table, rows)
-        best = self.best()
-        if best is not None:
-            recipe = apply(best.params, self.recipe, self._seed(best.number))
-            told = f"# Trial {best.number} of {len(rows)}: {self.results_of(best)}\n"
-            self.write(self.best_flags, told + recipe.flagfile())
+        with contextlib.suppress(InUseError), self._writing_alone():
+            rows = self._rows()
+            self._write_table(self.table, rows)
+            best = self.best()
+            if best is not None:
+                number = number_of(best)
+                recipe = apply(best.params, self.recipe, self._seed(number))
+                told = f"# Trial {number} of {len(rows)}: {self.results_of(best)}\n"
+                self.write(self.best_flags, told + recipe.flagfile())
 
     def write_analysis(self) -> None:
         """Write `importance.csv` and `plots/`, where two trials or more have a value.
@@ -189,20 +230,31 @@ class Study(Directory):
         """
         if sum(trial.state == TrialState.COMPLETE for trial in self.ended()) < 2:
             return
-        shares = self._importances()
-        rows = [{"flag": name, "importance": value} for name, value in shares.items()]
-        self._write_table(self.importance, rows)
-        rows = [row for row in self._rows() if row["top1"] is not None]
-        drawn = {
-            "history": figures.history(rows),
-            "slices": figures.slices(rows, self.space),
-            "parallel": figures.parallel(rows, self.space),
-            "importance": figures.importance(shares),
-        }
-        with self.writing():
-            self.plots.mkdir(exist_ok=True)
-            for name, figure in drawn.items():
-                figure.savefig(self.plots / f"{name}.png")
+        with contextlib.suppress(InUseError), self._writing_alone():
+            shares = self._importances()
+            rows = [{"flag": name, "importance": value} for name, value in shares.items()]
+            self._write_table(self.importance, rows)
+            rows = [row for row in self._rows() if row["top1"] is not None]
+            drawn = {
+                "history": figures.history(rows),
+                "slices": figures.slices(rows, self.space),
+                "parallel": figures.parallel(rows, self.space),
+                "importance": figures.importance(shares),
+            }
+            with self.writing():
+                self.plots.mkdir(exist_ok=True)
+                for name, figure in drawn.items():
+                    with written(self.plots / f"{name}.png") as unfinished:
+                        figure.savefig(unfinished)
+
+    @contextlib.contextmanager
+    def _writing_alone(self) -> Iterator[None]:
+        """Keep other processes from writing the same files; who is alone has the lock already."""
+        with contextlib.ExitStack() as stack:
+            if not self.alone:
+                with self.writing():
+                    stack.enter_context(locked(self.lock, PATIENCE))
+            yield
 
     def _importances(self) -> dict[str, float]:
         """The share of each parameter in putting a trial among the best tenth (PED-ANOVA)."""
@@ -212,7 +264,9 @@ class Study(Directory):
 
     def _rows(self) -> list[dict]:
         """The trials as rows of `trials.csv`."""
-        return [_row(trial, self.space) for trial in self.study.get_trials(deepcopy=False)]
+        found = self.trials.current().items()
+        begun = [(n, t) for n, t in found if t.params or t.state.is_finished()]
+        return [_row(number, trial, self.space) for number, trial in begun]
 
     def _write_table(self, path: pathlib.Path, rows: list[dict]) -> None:
         with self.writing():
@@ -224,72 +278,129 @@ class Study(Directory):
     def _seed(self, number: int) -> str:
         return f"--seed={derive(self.recipe.seed, 'trial', number)}"
 
-    def _partial_files(self) -> set[pathlib.Path]:
-        """The files that a killed start may have left of a database."""
-        start = partial(self.database).name
-        paths = self.path.iterdir() if self.path.is_dir() else ()
-        return {path for path in paths if path.name.startswith(start)}
+    def _check_own_folder(self) -> None:
+        if self.stated.exists():
+            raise self._elsewhere()
+        if not self.database.exists():
+            self.check_foreign(set(), "search")
 
-    def _create(self) -> None:
-        """Make the database so that it is there whole or not at all."""
-        for file in self._partial_files():
-            file.unlink()
-        with written(self.database) as unfinished:
-            storage = _storage(unfinished)
-            study = optuna.create_study(storage=storage, study_name=NAME, direction="maximize")
-            study.set_user_attr("flags", self.recipe.flagfile().splitlines())
-            study.set_user_attr("space", self._stated())
-            study.set_user_attr("images", self.images)
-            _close(storage)
-
-    @contextlib.contextmanager
-    def _loaded(self) -> Iterator[optuna.Study]:
-        """The study of the database, which is closed at the end."""
-        try:
-            self._storage = _storage(self.database)
-            pruner = optuna.pruners.MedianPruner()
-            study = optuna.load_study(storage=self._storage, study_name=NAME, pruner=pruner)
-        except (SQLAlchemyError, optuna.exceptions.OptunaError, KeyError, RuntimeError):
+    def _check_folder_beside_storage(self) -> None:
+        if self.database.exists() and self.database.absolute() != self.storage.file:
             raise UserError(
-                f"{self.database} is damaged or no study of tfcredit: give another --study_dir."
-            ) from None
-        try:
-            yield study
-        finally:
-            _close(self._storage)
+                f"{self.path} holds a search of its own ({self.database.name}), not that of "
+                f"--storage={self.storage}: give another --study_dir."
+            )
+        if not self.stated.exists() and not self.database.exists():
+            self.check_foreign({self.storage.file, partial(self.stated)}, "search")
 
-    def _another(self, what: str) -> UserError:
+    def _is_at_work(self, number: int) -> bool:
+        """True if a process trains the run of a trial here, given up or not."""
+        return not self.alone and RunDirectory(self.run_of(number)).is_locked()
+
+    def _mark(self) -> None:
+        """Tell in a folder beside a storage which study it belongs to."""
+        if self.alone or self.stated.exists():
+            return
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+        belongs = {"storage": str(self.storage), "study": self.name, "id": _id_of(self.study)}
+        with contextlib.suppress(InUseError), self._writing_alone():
+            self.write_json(self.stated, belongs)
+
+    def _belongs(self) -> dict:
+        try:
+            return dict(json.loads(self.stated.read_text()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def _elsewhere(self) -> UserError:
+        own = self._belongs()
         return UserError(
-            f"{self.path} holds a search with {what}: give the flags and the space that it was "
-            "started with, or another --study_dir."
+            f"{self.path} belongs to the study {own.get('study')} in {own.get('storage')}, which "
+            "is another one or gone: give its --storage and --study_name, or another --study_dir."
         )
 
+    def _found(self, storage: optuna.storages.BaseStorage, create: bool) -> optuna.Study | None:
+        """The study, once it is said what it searches."""
+        pruner = optuna.pruners.MedianPruner()
+        try:
+            study = optuna.load_study(storage=storage, study_name=self.name, pruner=pruner)
+        except KeyError:
+            if not create:
+                return None
+            try:
+                study = optuna.create_study(
+                    storage=storage, study_name=self.name, pruner=pruner, direction="maximize"
+                )
+                self._say(study)
+            except DuplicatedStudyError:  # another machine was faster
+                study = optuna.load_study(storage=storage, study_name=self.name, pruner=pruner)
+        deadline = time.monotonic() + UNFINISHED
+        while not {"flags", "space"} <= set(study.user_attrs):
+            if study.get_trials(deepcopy=False):
+                raise self.storage.refused(f"its study {self.name} is none of tfcredit")
+            if not create:
+                return None
+            if time.monotonic() > deadline:
+                self._say(study)
+            time.sleep(0.1)
+        return study
 
-def _storage(path: pathlib.Path) -> optuna.storages.RDBStorage:
-    url = sqlalchemy.URL.create("sqlite", database=str(path.absolute()))
-    return optuna.storages.RDBStorage(url.render_as_string(hide_password=False))
+    def _say(self, study: optuna.Study) -> None:
+        study.set_user_attr("id", secrets.token_hex(16))
+        study.set_user_attr("images", self.images)
+        study.set_user_attr("flags", self.recipe.flagfile().splitlines())
+        study.set_user_attr("space", self._stated())
+
+    def _check_same(self, study: optuna.Study) -> None:
+        """Check that the study is that of the folder, and searches the same."""
+        if self.stated.exists() and self._belongs().get("id") != _id_of(study):
+            raise self._elsewhere()
+        recipe = recipe_of(study.user_attrs["flags"])
+        space = study.user_attrs["space"]
+        images = study.user_attrs.get("images", {})  # none of earlier versions
+        place = self.path if self.alone else f"--storage={self.storage}"
+        instead = "--study_dir" if self.alone else f"--study_name (this one: {self.name})"
+        found = [told(*each) for each in differences(recipe, self.recipe)]
+        for name in {**space, **self._stated()}:
+            old, new = space.get(name), self._stated().get(name)
+            if old != new:
+                found.append(f"{name} in {old or 'no range'}, not {new or 'in none'}")
+        if found:
+            raise UserError(
+                f"{place} holds a search with {'; '.join(found)}: give the flags and the space "
+                f"that it was started with, or another {instead}."
+            )
+        if differs := difference(images, self.images):
+            raise UserError(
+                f"{place} holds a search with {differs}: give the images that it was started with, "
+                f"or another {instead}."
+            )
+        self.images = images or self.images
 
 
-def _close(storage: optuna.storages.RDBStorage) -> None:
-    storage.remove_session()
-    storage.engine.dispose()
+def _id_of(study: optuna.Study) -> str | None:
+    return study.user_attrs.get("id")
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """The end of a trial: `finished`, `diverged`, `pruned` or `failed`; or `running`."""
+    """The end of a trial: `finished`, `diverged`, `pruned` or `failed`; or `running`, `waiting`."""
+    if is_given_up(trial):
+        return "waiting"
     if trial.state == TrialState.COMPLETE:
         return "diverged" if "diverged" in trial.user_attrs else "finished"
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
-def _row(trial: FrozenTrial, space: dict[str, Parameter]) -> dict:
+def _row(number: int, trial: FrozenTrial, space: dict[str, Parameter]) -> dict:
     """A row of `trials.csv`."""
     seconds = trial.duration.total_seconds() if trial.duration is not None else None
     return {
-        "trial": trial.number,
+        "trial": number,
         "outcome": outcome(trial),
         "top1": trial.value,
         "epochs": len(trial.intermediate_values),
         "seconds": None if seconds is None else round(seconds, 1),
+        "machine": machine_of(trial),
         **{name: trial.params.get(name) for name in space},
     }

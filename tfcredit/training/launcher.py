@@ -7,6 +7,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tfcredit.errors import UserError
+from tfcredit.training import workers
 from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.processes import RunProcess
 from tfcredit.training.recipe import Recipe
@@ -32,6 +33,7 @@ class Launcher(abc.ABC):
     def __init__(self, jobs: int, images: Mapping[str, Any]):
         self.jobs = jobs
         self.images = images
+        self._rank, self._commands = workers.place_on_machine()
         self.running: dict[RunProcess, Any] = {}
         self._crashes: collections.Counter[str] = collections.Counter()
 
@@ -61,6 +63,16 @@ class Launcher(abc.ABC):
             what: What the process said beside that word.
         """
 
+    def tend(self) -> None:  # noqa: B027
+        """Do what is to be done again and again while runs train; called some seconds apart."""
+
+    def has_ended(self) -> bool:
+        """True if there is nothing to wait for when no run trains here."""
+        return True
+
+    def left(self, task: Any) -> None:  # noqa: B027
+        """Take note that a task was stopped, saved, and may be continued."""
+
     def run(self) -> bool:
         """Train them.
 
@@ -73,9 +85,10 @@ class Launcher(abc.ABC):
         with StopSignal() as stop:
             try:
                 while not stop.asked:
+                    self.tend()
                     while len(self.running) < self.jobs and (task := self.next()) is not None:
                         self._start(task)
-                    if not self.running:
+                    if not self.running and self.has_ended():
                         return True
                     speaking = wait([one.connection for one in self.running], PATIENCE)
                     for process in [p for p in self.running if p.connection in speaking]:
@@ -85,11 +98,12 @@ class Launcher(abc.ABC):
         return False
 
     def _start(self, task: Any) -> None:
-        places = {process.place for process in self.running}
-        place = next(place for place in range(self.jobs) if place not in places)
+        taken = {process.place for process in self.running}
+        own = range(self._rank * self.jobs, (self._rank + 1) * self.jobs)
+        place = next(place for place in own if place not in taken)
         recipe, log = self.start_of(task)
         RunDirectory.of(recipe).expect_images(self.images)
-        self.running[RunProcess(recipe, log, place, self.jobs)] = task
+        self.running[RunProcess(recipe, log, place, self._commands * self.jobs)] = task
 
     def _hear(self, process: RunProcess) -> None:
         task = self.running[process]
@@ -120,12 +134,19 @@ class Launcher(abc.ABC):
         process.join()
         self.ended(self.running.pop(process), word, what)
 
+    def drop(self, task: Any) -> None:
+        """End the run of a task that is none of this command's any more."""
+        process = next(process for process, own in self.running.items() if own is task)
+        del self.running[process]
+        process.abandon()
+
     def _stop(self) -> None:
         """Let the runs save and end; a later start continues them."""
         for process in self.running:
             process.answer("stop")
-        for process in self.running:
+        while self.running:
+            process, task = self.running.popitem()
             while process.hear()[0] == "epoch":
                 pass
             process.join()
-        self.running.clear()
+            self.left(task)

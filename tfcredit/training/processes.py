@@ -70,9 +70,9 @@ class RunProcess:
         recipe: The recipe of the run.
         log: The file that gets what the run prints; it is lengthened.
         place: Which of `places` shares of the machine the run gets, from 0 on.
-        places: Runs at a time. Each of several has its share of the cores as threads of an
-            operation, and one GPU, which it shares if there are more runs than GPUs. A single one
-            has the machine.
+        places: Runs at a time on the machine. Each of several has its share of the cores as
+            threads of an operation, and one GPU, which it shares if there are more runs than GPUs.
+            A single one has the machine.
 
     Attributes:
         connection: What the process says: `("epoch", None)` after each epoch but the last, and
@@ -109,6 +109,11 @@ class RunProcess:
         """Wait for the end of the process."""
         self._process.join()
         self.connection.close()
+
+    def abandon(self) -> None:
+        """End the process at once, as when what started it is killed."""
+        self.connection.close()
+        self._process.join()
 
 
 @contextlib.contextmanager

@@ -39,6 +39,24 @@ def leave() -> None:
         os.environ.pop(name, None)
 
 
+def place_on_machine() -> tuple[int, int]:
+    """The place of this task among those that its SLURM step has on this machine, and their number.
+
+    0 and 1 outside of a step.
+    """
+    names = ("SLURM_LOCALID", "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE")
+    place, node, counts = (os.environ.get(name, "") for name in names)
+    if not (place.isdecimal() and node.isdecimal() and counts):
+        return 0, 1
+    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
+
+    try:
+        count = slurm.expand_tasks_per_node(counts)[int(node)]
+    except (ValueError, IndexError):
+        return 0, 1
+    return (int(place), count) if int(place) < count else (0, 1)
+
+
 def find(recipe: Recipe) -> tuple[list[str], int]:
     """The addresses of all workers, and this one's place among them.
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfcredit.primitives import chains
 from tfcredit.primitives.base import PRIMITIVES, Primitive
-from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times
+from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times, total
 
 
 def value_and_gradient(
@@ -66,7 +66,7 @@ def value_and_terms(
     if not parts:
         return tf.zeros([], seen.b.dtype), [(1.0, tf.zeros_like(seen.b))]
     values, terms = zip(*parts, strict=True)
-    return tf.add_n(values), [term for each in terms for term in each]
+    return total(values), [term for each in terms for term in each]
 
 
 def _alone(primitive: Primitive, seen: Seen, coefficient) -> tuple[tf.Tensor, Terms]:
@@ -74,8 +74,10 @@ def _alone(primitive: Primitive, seen: Seen, coefficient) -> tuple[tf.Tensor, Te
     if primitive.value_is_free:
         return times(coefficient, primitive.value(seen)), terms
     # By Euler's theorem, without a further product.
-    values = [times(factor, seen.inner(seen.b, tensor)) for factor, tensor in terms]
-    return tf.add_n(values) / primitive.degree, terms
+    values = [
+        times(factor / primitive.degree, seen.inner(seen.b, tensor)) for factor, tensor in terms
+    ]
+    return total(values), terms
 
 
 # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.

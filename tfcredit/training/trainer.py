@@ -346,8 +346,7 @@ def _penalty(variable: keras.Variable) -> tf.Tensor:
     regularizer = variable.regularizer
     if type(regularizer) is not keras.regularizers.L2:
         return regularizer(variable)
-    # Keras (3.15) sums a square: with the gradient that is eleven passes over the weight, this
-    # four. On a dense network the difference is a seventh of a step.
+    # Keras (3.15) sums a square: with the gradient that is nine passes over the weight, this three.
     return 2.0 * regularizer.l2 * tf.nn.l2_loss(tf.convert_to_tensor(variable))
 
 

@@ -17,7 +17,7 @@ from benchmarks import ROOT
 from benchmarks.budgets import HEADLINE, REVISION_BUDGET, RULES
 from benchmarks.plan import FOLLOWED, QUICK, Plan
 from benchmarks.report import BUDGET, LOAD, RATIO, VERDICT, Table, judge, title
-from benchmarks.timing import interleave, summary
+from benchmarks.timing import interleave, summary_of_both
 from tfcredit import rules
 
 WORKER = Path(__file__).with_name("revision_worker.py")
@@ -93,11 +93,9 @@ def step_times(checkout: Path, setting: dict, names: Sequence[str], rounds: int)
 
 def _summary(seconds: dict[str, list]) -> dict[str, float]:
     """Medians and quartiles of both clocks over the rounds of a rule."""
-    here, before = (list(zip(*seconds[which], strict=True)) for which in ("here", "before"))
-    wall, cpu = (summary(*pair) for pair in zip(here, before, strict=True))
-    ratios = {f"cpu_{key}": value for key, value in cpu.items() if key.startswith("ratio")}
-    before = {"before": statistics.median(before[0])}
-    return before | wall | ratios | {"load": statistics.mean(seconds["load"])}
+    before = {"before": statistics.median(wall for wall, _ in seconds["before"])}
+    both = summary_of_both(seconds["here"], seconds["before"])
+    return before | both | {"load": statistics.mean(seconds["load"])}
 
 
 def _optimizers(name: str) -> dict:

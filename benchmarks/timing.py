@@ -86,6 +86,20 @@ def summary(seconds: Sequence[float], baseline: Sequence[float]) -> dict[str, fl
     }
 
 
+def summary_of_both(
+    seconds: Sequence[tuple[float, float]], baseline: Sequence[tuple[float, float]]
+) -> dict[str, float]:
+    """`summary` of the wall clock, and under `cpu_ratio` and its like the ratios of CPU time.
+
+    Args:
+        seconds: Wall-clock and CPU seconds of each round, as `clocked` gives them.
+        baseline: Likewise, of the baseline.
+    """
+    pairs = (zip(*each, strict=True) for each in (seconds, baseline))
+    wall, cpu = (summary(*pair) for pair in zip(*pairs, strict=True))
+    return wall | {f"cpu_{key}": value for key, value in cpu.items() if key.startswith("ratio")}
+
+
 def quartiles(values: Sequence[float]) -> list[float]:
     """Lower quartile, median, upper quartile."""
     if len(values) == 1:

@@ -62,7 +62,8 @@ def add_bias(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         A tensor of the shape and dtype of `y`.
     """
     if y.dtype == bias.dtype and y.dtype.size >= 4:
-        return y + bias
+        # As Keras' layers have it: TensorFlow fuses it with the product and the activation.
+        return tf.nn.bias_add(y, bias) if bias.shape.rank == 1 else y + bias
 
     @tf.custom_gradient
     def add(y, bias):

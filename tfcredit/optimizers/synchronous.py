@@ -35,7 +35,7 @@ def all_at_once(gradients: list[Any]) -> list[Any]:
 
     @tf.function(autograph=False, experimental_attributes={"_noinline": True})
     def together(*tensors: tf.Tensor) -> list[tf.Tensor]:
-        return [tf.identity(tensor) for tensor in tensors]
+        return list(tensors)
 
     joint = iter(together(*present))
     flat = [None if tensor is None else next(joint) for tensor in flat]

@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from tfcredit.primitives.seen import Seen, Terms, over, summed_in, times
+from tfcredit.primitives.seen import Seen, Terms, over, summed_in, times, total
 
 BATCH = 32
 """Samples where the batch size is not known: Keras' default."""
@@ -63,7 +63,7 @@ def shortest(
             add("amp", forward, 1, -1.0)
         if "null" in asked:
             add("null", tf.matmul(b, tf.matmul(w, forward, transpose_a=True)), 2)
-    return tf.add_n(values), terms
+    return total(values), terms
 
 
 def _square(rows: tf.Tensor, seen: Seen) -> tf.Tensor:

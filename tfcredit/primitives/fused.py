@@ -2,7 +2,8 @@
 
 Where a position of the layer is one sample there may be a cheaper form (`chains.py`). Elsewhere
 `amp` and `null` share the factor y, `amp` and `sparse` the factor x, and H is linear in each
-factor: such a pair costs one product of opT (or op) and one H. All other primitives are summed.
+factor: such a pair costs one product of opT (or op) and one H. `decay` and `self` are one distance.
+All other primitives are summed.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from tfcredit.primitives import chains
 from tfcredit.primitives.base import PRIMITIVES, Primitive
-from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times
+from tfcredit.primitives.seen import Seen, Terms, add, over, scalar, times, total
 
 
 def value_and_gradient(
@@ -59,11 +60,13 @@ def value_and_terms(
         parts.append(_amp_and_null(seen, left.pop("amp"), left.pop("null")))
     elif {"amp", "sparse"} <= left.keys():
         parts.append(_amp_and_sparse(seen, left.pop("amp"), left.pop("sparse")))
+    if _is_distance(left):
+        parts.append(_decay_and_self(seen, left.pop("decay"), left.pop("self")))
     parts += [_alone(PRIMITIVES[name], seen, value) for name, value in left.items()]
     if not parts:
         return tf.zeros([], seen.b.dtype), [(1.0, tf.zeros_like(seen.b))]
     values, terms = zip(*parts, strict=True)
-    return tf.add_n(values), [term for each in terms for term in each]
+    return total(values), [term for each in terms for term in each]
 
 
 def _alone(primitive: Primitive, seen: Seen, coefficient) -> tuple[tf.Tensor, Terms]:
@@ -71,8 +74,10 @@ def _alone(primitive: Primitive, seen: Seen, coefficient) -> tuple[tf.Tensor, Te
     if primitive.value_is_free:
         return times(coefficient, primitive.value(seen)), terms
     # By Euler's theorem, without a further product.
-    values = [times(factor, seen.inner(seen.b, tensor)) for factor, tensor in terms]
-    return tf.add_n(values) / primitive.degree, terms
+    values = [
+        times(factor / primitive.degree, seen.inner(seen.b, tensor)) for factor, tensor in terms
+    ]
+    return total(values), terms
 
 
 # By Euler's theorem <B, dR/dB> is R plus once more its terms of degree 2.
@@ -107,6 +112,24 @@ def _amp_and_sparse(seen: Seen, amp, sparse) -> tuple[tf.Tensor, Terms]:
     product = seen.product(seen.x, right)
     doubled = times(outside, _inner(seen, (backward, right), (seen.b, product)))
     return doubled - times(share, seen.half_square(backward)), [(outside, product)]
+
+
+def _is_distance(coefficients: Mapping[str, float | tf.Tensor]) -> bool:
+    """True if decay and self are best made of B's distance to W."""
+    if not {"decay", "self"} <= coefficients.keys():
+        return False
+    decay, self_ = coefficients["decay"], coefficients["self"]
+    # Where `self` is far above `decay` R would be a small difference of large squares.
+    return not tf.is_tensor(decay) and not tf.is_tensor(self_) and self_ <= 2.0 * decay
+
+
+def _decay_and_self(seen: Seen, decay: float, self_: float) -> tuple[tf.Tensor, Terms]:
+    # With r = self / decay the sum is decay (|B - r W|^2 - |r W|^2) / 2: one tensor in place of two
+    # that are scaled and added, and squares of one tensor in place of a product of two.
+    ratio = float(self_ / decay)
+    apart = seen.b - times(ratio, seen.w)
+    value = decay * (seen.half_square(apart) - ratio**2 * seen.half_square(seen.w))
+    return value, [(decay, apart)]
 
 
 def _inner(seen: Seen, activity: tuple, kernels: tuple) -> tf.Tensor:

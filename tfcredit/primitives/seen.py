@@ -148,4 +148,9 @@ def over(factor: float | tf.Tensor, n: float | tf.Tensor) -> float | tf.Tensor:
 
 def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
     """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
-    return tf.add_n([times(times(factor, scale), tensor) for factor, tensor in terms])
+    return total([times(times(factor, scale), tensor) for factor, tensor in terms])
+
+
+def total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The sum, which of one tensor is the tensor itself: each op is traced in every layer."""
+    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)

@@ -15,6 +15,7 @@ from tfcredit import cli, data, rules
 from tfcredit.analysis.plots import compare as figure_of
 from tfcredit.data import Shard, own_arrays, streams
 from tfcredit.errors import UserError
+from tfcredit.primitives import amp, decay
 from tfcredit.report import find_runs
 from tfcredit.training.flags import as_arguments
 from tfcredit.training.given import Given, rule_text
@@ -115,6 +116,8 @@ def test_a_finished_run_is_given_back_and_other_arrays_are_refused(whole):
 
     with pytest.raises(UserError, match="another network than"):
         train(whole.path, model=net)
+    with pytest.raises(UserError, match="another network, --model=<net>, not <other>.*function"):
+        train(whole.path, model=keras.Sequential([*net((6, 6, 1)).layers], name="other"))
     with pytest.raises(UserError, match="holds a run already"):
         train(whole.path, resume="never")
 
@@ -227,6 +230,9 @@ MISTAKES = {
     "a larger part than the set": ({"validation_examples": 48}, "hold out fewer"),
     "mixed kinds": ({"test": SET}, "test is a .*Dataset, but .images, labels."),
     "tests of a name": ({"data": "embedded"}, "test is given beside the data set 'embedded'"),
+    "a folder": ({"data": "tests", "test": None}, "'tests' is a path.*'folder'.*data_dir"),
+    "an optimizer": ({"optimizer": keras.optimizers.Adam()}, "optimizer is a Adam, but text"),
+    "no callback": ({"callbacks": [print]}, "Keras' callbacks were expected"),
     "a file": ({"data": pathlib.Path("a.npz")}, "named by flags, such as"),
     "two sets": ({"dataset": "embedded"}, "dataset='embedded' is given beside data"),
     "another network": ({"model": 3}, "model=3 is a int"),
@@ -282,6 +288,7 @@ def test_files_of_arrays_that_can_not_be_read(tmp_path):
 def test_rules_are_written_as_the_command_takes_them():
     assert rule_text(rules.InformationAlignment(null=0.5)) == "info_alignment(null=0.5)"
     assert rule_text({"name": "weight_mirror", "amp": 0.1}) == "weight_mirror(amp=0.1)"
+    assert rule_text(0.1 * amp + 0.2 * decay) == "0.1*amp + 0.2*decay"
     assert rule_text({"a.*": "backprop", "b": "drtp"}) == "a.*: backprop; b: drtp"
 
     class Unknown(rules.Rule):

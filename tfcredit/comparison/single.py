@@ -113,6 +113,13 @@ def train(
         )
     if flags.get("overwrite"):
         resume = "never"
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else [*callbacks]
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise UserError(
+                f"callbacks holds {callback!r}, but Keras' callbacks were expected: give objects "
+                "of subclasses of keras.callbacks.Callback."
+            )
     flags = {**flags, "run_dir": run_dir, "resume": resume}
     parts = {"train": data, "test": test, "val": validation}
     policy = keras.mixed_precision.dtype_policy()

@@ -85,6 +85,11 @@ def _check_known(name: str, data_dir: str | os.PathLike | None) -> None:
     """Refuses a name that TensorFlow Datasets doesn't know either."""
     if re.fullmatch(r"\w+(/[\w.*-]+)*", name) and tfds_sets.find(name, data_dir) is not None:
         return
+    if os.path.exists(name):
+        raise UserError(
+            f"data set {name!r} is a path, but a name was expected: give 'folder' for a folder of "
+            "images or 'arrays' for a .npz file, and the path as data_dir."
+        )
     known = names() + tfds_sets.library().list_builders(with_community_datasets=False)
     raise UserError(
         f"unknown data set {name!r}, known are {', '.join(names())} and the image sets of "

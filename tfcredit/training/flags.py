@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import numbers
+import os
 import re
 import textwrap
 from collections.abc import Mapping
@@ -190,7 +192,7 @@ def as_arguments(recipe_class: type, values: Mapping[str, Any]) -> list[str]:
         The arguments.
 
     Raises:
-        UserError: There is no such flag.
+        UserError: There is no such flag, or a value is no text, number, truth value or list.
     """
     known = [name_of(field.name) for field in dataclasses.fields(recipe_class)] + ["flagfile"]
     arguments = []
@@ -202,9 +204,20 @@ def as_arguments(recipe_class: type, values: Mapping[str, Any]) -> list[str]:
             arguments.append(f"--{'' if value else 'no'}{name}")
         elif isinstance(value, tuple | list):
             arguments.append(f"--{name}={','.join(map(str, value))}")
-        elif value is not None:
+        elif isinstance(value, str | numbers.Real | os.PathLike):
             arguments.append(f"--{name}={value}")
+        elif value is not None:
+            raise UserError(
+                f"{keyword} is a {type(value).__name__}, but text or a number was expected, as "
+                f"--{name} takes it on the command line: {_text_of(recipe_class, name)}."
+            )
     return arguments
+
+
+def _text_of(recipe_class: type, name: str) -> str:
+    """The line of --help of a flag."""
+    fields = {name_of(field.name): field for field in dataclasses.fields(recipe_class)}
+    return fields[name].metadata["text"] if name in fields else "a file of flags"
 
 
 def read(recipe_class: type, arguments: list[str]) -> tuple[dict[str, Any], set[str]]:

@@ -12,6 +12,7 @@ from tfcredit import rules
 from tfcredit.data import ImageData, own_arrays, streams
 from tfcredit.data.arrays import as_images, as_labels
 from tfcredit.errors import UserError
+from tfcredit.primitives import WeightedSum
 from tfcredit.rules.registry import spelled
 from tfcredit.training.flags import LARGEST, as_arguments
 from tfcredit.training.plan import data_options, held_out
@@ -88,7 +89,8 @@ def rule_text(rule: Any) -> str:
     """
     if isinstance(rule, str):
         return rule
-    if isinstance(rule, Mapping) and not {"name", "class_name"} & set(rule):
+    by_layer = isinstance(rule, Mapping) and not isinstance(rule, WeightedSum)
+    if by_layer and not {"name", "class_name"} & set(rule):
         return RulesByLayer({pattern: rules.get(rule[pattern]) for pattern in rule}).name
     made = rules.get(rule)
     text = spelled(made)

@@ -479,6 +479,11 @@ def told(name: str, old: Any, new: Any) -> str:
     Returns:
         Words for "it holds a run with ...".
     """
+    if name == "model" and str(old)[:1] == str(new)[:1] == "<":
+        return (
+            f"another network, --model={old}, not {new} (Keras numbers what has no name of its own "
+            "anew: name the network and its layers, or let a function make it)"
+        )
     if name == "model_digest":
         return f"another network than --model gives now (--model_digest={old}, not {new})"
     return f"--{name}={old}, not {new}"

@@ -190,7 +190,12 @@ def test_layers_without_a_feedback_layer_are_told():
         model = convert.to_feedback(plain)
     assert learned(model) == ["steps/timed", "top"]
     text = convert.table(model)
-    for word in ("ConvLSTM1D", "no connection is known for Projection", "lstm/conv_lstm_cell", "info_alignment"):
+    for word in (
+        "ConvLSTM1D",
+        "no connection is known for Projection",
+        "lstm/conv_lstm_cell",
+        "info_alignment",
+    ):
         assert word in text
     assert_same(plain, model)
     with pytest.raises(UserError, match="2 layers of .* can't be converted"):

@@ -301,7 +301,7 @@ BACKBONES: dict[str, dict | Maker] = {
             use_class_token=False,
         ),
         vocabulary_size=10,
-        max_label_length=4,
+        max_label_length=12,
         decoder_hidden_dim=8,
         num_decoder_layers=1,
         num_decoder_heads=2,

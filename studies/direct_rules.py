@@ -2,11 +2,11 @@
 
     python -m studies direct_rules
 
-Trains two networks without batch norm by plain `compile` and `fit`, as `transport_budget` does: SGD
-with Nesterov's momentum 0.9 at 0.05, warm-up over a twentieth of the steps and cosine decay, batch
-128, no augmentation. The angle is that between the B of an activity and the product of all W above
-it, activations left out: along that product backprop would send the error. Runs that the output
-file holds are not repeated.
+Trains two networks without batch norm by plain `compile` and `fit`: one Adam for all variables, rate
+1e-3 with cosine decay, batch 128, no augmentation. (By SGD with momentum 0.9 at 0.05 the direct rules
+diverge: 310 steps of `fc` end at 10 to 12 % top-1, direct feedback alignment at 71.) The angle is
+that between the B of an activity and the product of all W above it, activations left out: along that
+product backprop would send the error. Runs that the output file holds are not repeated.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from studies import runs, transport_budget
+from studies import runs
 from studies.study import Rows, Study
 from studies.table import Place, select, spread
 from tfcredit import analysis
@@ -69,7 +69,8 @@ def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
 def measure(case: dict) -> list[dict]:
     """The row of a case."""
     keras.backend.clear_session()
-    model = transport_budget.make(**case)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, case["steps"])
+    model = runs.make(case["network"], {}, case["rule"], case["seed"], rate)
     row = case | runs.train(model, case["seed"], case["steps"])
     row.pop("mean_angle")
     return [row | {"angles": " ".join(f"{angle:.1f}" for angle in angles(model))}]

@@ -44,10 +44,13 @@ LONG = [
     "test_two_routes",
     "test_docs",
     "test_search",
+    "test_storage",
+    "test_compare",
     "test_tensorboard",
     "test_run",
 ]
 TOGETHER = ["test_survival", "test_strategies", "test_search", "test_tensorboard", "test_run"]
+TOGETHER += ["test_storage", "test_compare", "test_own_images", "test_miniature_imagenet"]
 """Modules with fixtures that take long: one parallel worker has all their tests."""
 
 

@@ -170,6 +170,7 @@ def test_signals_end_a_worker_that_waits(number):
 
 
 def test_all_there():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells' jobs may ignore
     before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     with workers.awaited(["a:1", "b:2"], 0, 60.0):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

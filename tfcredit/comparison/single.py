@@ -100,9 +100,16 @@ def train(
             that holds another run.
 
     Example:
+        >>> import tempfile
         >>> import numpy as np
         >>> x, y = np.zeros((8, 4, 4, 1), "uint8"), np.arange(8) % 2
-        >>> run = train((x, y), "fc", "tracking_mirror", test=(x, y), steps=1, batch_size=8)
+        >>> folder = tempfile.mkdtemp()
+        >>> run = train(  # doctest: +ELLIPSIS
+        ...     (x, y), "fc", "tracking_mirror", test=(x, y), run_dir=folder, steps=1, batch_size=8
+        ... )
+        Data: data set: arrays in memory, 8 training and 8 test images of 2 classes.
+        ...
+        Epoch 1/1  loss ...
         >>> run.summary["step"]
         1
     """

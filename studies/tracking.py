@@ -94,14 +94,22 @@ def gaps(rows: Rows, **wanted) -> list[float]:
 
 
 def over_networks(rows: Rows, rule: str, rate: float) -> Interval:
-    """The mean gap over networks: each seed's mean is one value."""
-    by_seed: dict[str, list[float]] = {}
-    for seed in sorted({row["seed"] for row in rows}):
-        found = [gaps(rows, rule=rule, rate=rate, seed=seed, network=name) for name in NETWORKS]
-        found = [gap for each in found for gap in each]
-        if len(found) == len(NETWORKS):
-            by_seed[seed] = found
-    return interval([float(np.mean(found)) for found in by_seed.values()])
+    """The mean gap over the networks that have been run: each seed's mean is one value."""
+    by_network = [_by_seed(rows, network, rule, rate) for network in NETWORKS]
+    by_network = [found for found in by_network if found]
+    seeds = set.intersection(*map(set, by_network)) if by_network else set()
+    return interval([float(np.mean([each[seed] for each in by_network])) for seed in sorted(seeds)])
+
+
+def _by_seed(rows: Rows, network: str, rule: str, rate: float) -> dict[str, float]:
+    """The gap of each seed that has one."""
+    chosen = select(rows, network=network, rate=rate)
+    found = {seed: gaps(select(chosen, seed=seed), rule=rule) for seed in _seeds(chosen)}
+    return {seed: of_seed[0] for seed, of_seed in found.items() if of_seed}
+
+
+def _seeds(rows: Rows) -> list[str]:
+    return sorted({row["seed"] for row in rows})
 
 
 def table(rows: Rows) -> str:
@@ -119,8 +127,15 @@ def table(rows: Rows) -> str:
     for rate in RATES:
         means = [over_networks(rows, rule, rate) for rule in RULES[1:]]
         if not any(each.n for each in means):
-            continue  # not yet every network
-        lines.append(["all", rate, "", *(f"{each} (n = {each.n})" for each in means)])
+            continue
+        lines.append(
+            [
+                "mean of these",
+                rate,
+                "",
+                *(f"{each} (n = {each.n})" if each.n else "-" for each in means),
+            ]
+        )
     return markdown(head, lines)
 
 

@@ -126,16 +126,9 @@ def table(rows: Rows) -> str:
             lines.append([network, rate, str(interval(base)), *cells])
     for rate in RATES:
         means = [over_networks(rows, rule, rate) for rule in RULES[1:]]
-        if not any(each.n for each in means):
-            continue
-        lines.append(
-            [
-                "mean of these",
-                rate,
-                "",
-                *(f"{each} (n = {each.n})" if each.n else "-" for each in means),
-            ]
-        )
+        told = [f"{each} (n = {each.n})" if each.n else "-" for each in means]
+        if any(each.n for each in means):
+            lines.append(["mean of these", rate, "", *told])
     return markdown(head, lines)
 
 

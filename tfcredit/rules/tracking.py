@@ -35,7 +35,7 @@ PART = 2**22
 LEAST_SAMPLES, MOST_STEPS = 256, 50
 # The mirror sees the error of B with much noise: the excess over the expected one is a running mean
 # of so large a share of each look, less so many of its standard deviations.
-LOOK, DOUBTS = 0.1, 4.0
+LOOK, DOUBTS = 0.1, 5.0
 # Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
 MOST_CORRECTIONS = 200
 # An alignment is due if the estimate's share along B is this far from 1: W was replaced.
@@ -257,9 +257,10 @@ class TrackingMirror(TrackingRule):
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
         excess += LOOK * (seen - error - excess)
-        believed = error + tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
-        gain = _gain(believed, (fields.fan_in - 1) / (2 * half))
-        error *= 1 - _gain(error, (fields.fan_in - 1) / (2 * half))
+        moved = tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
+        error, excess = error + moved, excess - moved
+        gain = _gain(error, (fields.fan_in - 1) / (2 * half))
+        error *= 1 - gain
         error = tf.where(tf.abs(along) > REPLACED, 1.0, error)
         gain = tf.cast(gain, b.dtype)
         return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess])

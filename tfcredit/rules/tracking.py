@@ -196,7 +196,7 @@ class TrackingMirror(TrackingRule):
 
     Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
     err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
-    mean over p, less what chance explains, raises the gain. A W that was replaced shows in the
+    mean over p, less what chance explains, is added to p. A W that was replaced shows in the
     share of the estimate along B, and is aligned with again in the next step.
 
     Locality: the noise phase reads the layer's own noise xi and its response, as `weight_mirror`

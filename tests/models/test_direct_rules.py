@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.conformance.descriptors import cross_entropy
 from tests.models.test_direct_feedback import error_at_logits, gradients, kernels, samples
-from tfcredit import convert, layers, models
+from tfcredit import convert, layers, models, rules
 from tfcredit import data as sets
 from tfcredit.errors import UserError
 
@@ -112,6 +112,15 @@ def test_targets_in_place_of_errors(weights):
     assert len(variables) == 6  # B is fixed
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_target_without_error_is_told_from_classes_without_any():
+    logits = tf.constant([[28.0, 0, 8, 63, 109, 84], [0.0, 1, 2, 3, 4, 5], [300.0, 0, 0, 0, 0, 0]])
+    probabilities, targets = tf.nn.softmax(logits), tf.one_hot([4, 3, 0], 6)
+    error = (probabilities - targets) / 3
+    assert error[0, 4] == error[0, 1] == 0.0  # float32 holds no more
+    heard = targets.numpy() * [[1], [1], [0]] / 3  # nothing is left of the last one's errors
+    np.testing.assert_allclose(-rules.get("drtp").signal(error, logits), heard, rtol=1e-5)
 
 
 def test_targets_are_heard_however_right_the_prediction_is():

@@ -105,7 +105,10 @@ class DRTP(DirectRule):
     def signal(self, error: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """See `DirectRule.signal`."""
         e, p = tf.cast(error, tf.float32), tf.nn.softmax(tf.cast(logits, tf.float32))
-        y = tf.one_hot(tf.argmin(e, -1), e.shape[-1])
+        # The target's error is the least. Where a prediction is right to the last digit, errors of
+        # other classes may be 0 as well.
+        is_least = e <= tf.reduce_min(e, -1, keepdims=True)
+        y = tf.one_hot(tf.argmax(tf.where(is_least, p, -1.0), -1), e.shape[-1])
         # Of the other classes, where no two numbers that are nearly equal are subtracted.
         sums = [tf.reduce_sum(each * (1.0 - y), -1, keepdims=True) for each in (e, p)]
         scale = tf.math.divide_no_nan(*sums)

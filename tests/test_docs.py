@@ -1,13 +1,11 @@
 """The tutorial runs, and what the documentation shows is what its scripts give."""
 
 import base64
-import csv
 import io
 import re
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -16,9 +14,12 @@ import pytest
 pytest.importorskip("matplotlib", reason="an extra, `plots`")
 from PIL import Image
 
-from studies import opening_figure
+from studies import comparison
+from studies.table import read
+from tests.pages import ROOT, commands
+from tfcredit.records import read_csv
 
-ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results.md"
 TUTORIAL = ROOT / "docs" / "tutorial.ipynb"
 
 
@@ -89,46 +90,37 @@ def test_a_cell_that_fails_fails_the_run(tmp_path):
     assert (tmp_path / "bad.ipynb").read_text() == before
 
 
-def rows_of_the_opening_figure():
-    with (ROOT / "studies" / "results" / "opening_figure.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+def test_the_opening_figure_is_that_of_the_stored_curves(tmp_path):
+    comparison.draw(tmp_path / "opening.svg")
+
+    def curves(path):
+        return re.findall(r'<path d="(M [^"]+)" clip-path', path.read_text())
+
+    stored = curves(ROOT / "docs" / "opening.svg")
+    assert len(stored) >= 2 * len(comparison.DRAWN) - 1
+    assert stored == curves(tmp_path / "opening.svg")
 
 
-def test_the_opening_figure_shows_means_and_ranges_of_three_seeds():
-    rows = rows_of_the_opening_figure()
-    accuracy, angle = opening_figure.draw(rows).axes
-    names = [line.get_label() for line in accuracy.get_lines()]
-    assert names == opening_figure.RULES and len(angle.get_lines()) == len(names) - 1
-    index = names.index("calibrated_mirror")
-    mine = [row for row in rows if row["rule"] == "calibrated_mirror" and row["step"] == "62"]
-    assert sorted(row["seed"] for row in mine) == ["0", "1", "2"]
-    for axes, place, column, scale in [
-        (accuracy, index, "top1", 100),
-        (angle, index - 1, "mean_angle", 1),
-    ]:
-        values = [scale * float(row[column]) for row in mine]
-        steps, means = axes.get_lines()[place].get_data()
-        assert list(steps) == list(range(0, 373, 31))
-        assert means[2] == pytest.approx(statistics.mean(values))
-        (band,) = axes.collections[place].get_paths()
-        edges = [y for x, y in band.vertices if x == 62]
-        assert [min(edges), max(edges)] == pytest.approx([min(values), max(values)])
+def test_stored_curves_end_where_the_stored_table_is():
+    rows = {row["rule"]: row for row in read_csv(comparison.STUDY.parse([]).output)}
+    curves = read_csv(comparison.CURVES)
+    last = max(record["step"] for record in curves)
+    for rule, row in rows.items():
+        ends = [r for r in curves if r["rule"] == rule and r["step"] == last and not r["diverged"]]
+        assert len(ends) == row["runs"] and {r["seed"] for r in ends} <= {0, 1, 2}
+        assert statistics.mean(r["top1"] for r in ends) == pytest.approx(row["top1"])
+        if rule != "backprop":
+            assert statistics.mean(r["mean_angle"] for r in ends) == pytest.approx(
+                row["mean_angle"], abs=1e-3
+            )
+    assert set(comparison.DRAWN) <= set(rows)
 
 
-def test_the_opening_figure_is_that_of_the_stored_numbers(tmp_path):
-    path = tmp_path / "opening.svg"
-    opening_figure.save(rows_of_the_opening_figure(), path)
-
-    def curves(text):
-        return re.findall(r'<path d="(M [^"]+)" clip-path', text)
-
-    stored = (ROOT / "docs" / "opening.svg").read_text()
-    assert len(curves(stored)) >= 13 and curves(path.read_text()) == curves(stored)
-
-
-@pytest.mark.slow
-def test_a_run_of_the_opening_figure():
-    rows = opening_figure.train("calibrated_mirror", 0)
-    assert [row["step"] for row in rows] == list(range(0, 373, 31))
-    # 5 degrees are asked for; W, which B follows with a lag, still moves.
-    assert rows[0]["mean_angle"] > 80 and 4 < rows[-1]["mean_angle"] < 6 and rows[-1]["top1"] > 0.7
+def test_results_are_those_of_the_stored_comparison():
+    rows = read(comparison.STUDY.parse([]).output)
+    for path in (ROOT / "README.md", RESULTS):
+        assert comparison.table(rows) in path.read_text()
+    (command,) = [line for line in commands(RESULTS) if line.startswith("tfcredit compare")]
+    (rules_of,) = re.findall(r"--rules=(\S+)", command)
+    assert sorted(rules_of.split(",")) == sorted(row["rule"] for row in rows)
+    assert "--seeds=3" in command and {row["runs"] for row in rows} == {"3"}

@@ -12,7 +12,7 @@ from tfcredit.errors import UserError
 from tfcredit.files import written
 
 NUMBER = re.compile(r"-?(\d{1,300}(\.\d*)?([eE][-+]?\d+)?|inf|nan)")
-WORDS = ("layer", "rule", "matrix")
+WORDS = ("layer", "rule", "matrix", "part")
 """Columns whose values are words, even if one looks like a number."""
 
 

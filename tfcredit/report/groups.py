@@ -137,8 +137,8 @@ def _ends(name: str, of: Interval) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in found.items()}
 
 
-def heads(groups: Sequence[Group]) -> list[str]:
-    """The heads of a table of `cells`; they say which images top-1 is of."""
+def heads(groups: Sequence[Group] = ()) -> list[str]:
+    """The heads of a table of `cells`; they say which images top-1 is of, or else test images."""
     ended = [run for group in groups for run in group.of_state("finished")]
     held_out = {run.summary.get("part") == "validation" for run in ended}
     part = " or ".join(("test", "validation")[each] for each in sorted(held_out)) or "test"

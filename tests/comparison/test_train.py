@@ -248,6 +248,10 @@ MISTAKES = {
     "a set without length": ({"data": SET.filter(lambda x, y: True), "test": SET}, "its length"),
     "a set of images": ({"data": SET.map(lambda x, y: x), "test": SET}, "pairs of an image"),
     "a set of rows": ({"data": SET.map(lambda x, y: (x, [y, y])), "test": SET}, "rows of 2"),
+    "a batched set of rows": (
+        {"data": SET.map(lambda x, y: (x, [y, y])).batch(4), "test": SET},
+        "rows of 2",
+    ),
     "an empty set": ({"data": SET.take(0), "test": SET}, "data set is empty"),
     "a set to prepare": ({"data": SET, "test": SET, "augment": True}, "map the dataset"),
     "a part of a set": ({"data": SET, "test": SET, "validation_examples": 4}, "take and skip"),
@@ -266,13 +270,14 @@ def test_a_mistake_is_one_sentence_before_any_file(given, words, tmp_path):
 def test_files_of_arrays_that_can_not_be_read(tmp_path):
     file = tmp_path / "images.npz"
     for content, words in {
+        "": "can't be read as a .npz file",
         "x": "can't be read as a .npz file",
         "labels": "holds no y_train",
         "name": "array 'x_tset'.*did you mean 'x_test'",
         "objects": "can't be read",
     }.items():
-        if content == "x":
-            file.write_text("no archive")
+        if content in ("", "x"):
+            file.write_text(content)
         else:
             more = {"labels": {}, "name": {"y_train": Y, "x_tset": X}}
             extra = more.get(content, {"y_train": np.array([None])})
@@ -335,7 +340,9 @@ def test_rules_are_compared_on_arrays(tmp_path):
     ("given", "words"),
     {
         "a network": ({"model": small(3, (6, 6, 1))}, "model='FILE.keras'"),
-        "a dataset": ({"data": SET}, "data is a .*Dataset"),
+        "a dataset": ({"data": SET, "test": SET}, "a tf.data.Dataset can't be given"),
+        "a set twice": ({"data": "embedded", "dataset": "cifar10"}, "is given beside data"),
+        "a folder beside arrays": ({"data": (X, Y), "data_dir": "imgs"}, "is given beside data"),
         "tests alone": ({"test": TEST}, "give data=.x, y."),
         "labels": ({"data": (X, Y[:3])}, "y_train has shape"),
         "a flag": ({"epoch": 2}, "no flag 'epoch'; did you mean 'epochs'"),

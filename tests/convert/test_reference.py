@@ -316,6 +316,7 @@ def test_an_unknown_optimizer_is_refused(written, model):
     refusal(model, written, "slots of Lion have no counterpart", optimizer=optimizer)
 
 
+@pytest.mark.slow
 def test_training_goes_on(written):
     """What is loaded is what the next step starts from."""
     made = network(classes=1000)

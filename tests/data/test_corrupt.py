@@ -100,7 +100,7 @@ def test_one_more_than_the_limit_stops(spoiled):
     assert failing(found.train(5, 0, 0)) is not None  # and stays stopped
 
 
-@pytest.mark.every(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [2, 1, 3])
 @pytest.mark.parametrize("shard", [Shard(), Shard(0, 1, 2)])
 def test_positions_stay_exact(spoiled, shard, start):

@@ -71,6 +71,7 @@ def test_some_images_are_odd_as_in_the_real_set(archives):
     assert {image.size for image in decoded} <= {(50, 40), (40, 50)}
 
 
+@pytest.mark.slow
 def test_the_same_flags_give_the_same_bytes(archives, tmp_path):
     assert make(tmp_path, *SMALL).returncode == 0
     for path in archives.iterdir():

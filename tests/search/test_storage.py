@@ -339,6 +339,8 @@ MISTAKES = {
     "somewhere": ["--storage=somewhere is no URL", "postgresql://"],
     f"postgresql://me:{PASSWORD}@host:port/db": ["me:***@host", "is no URL"],
     f"oracle://me:{PASSWORD}@host/db": ["--storage=oracle://me:***@host/db", "no known kind"],
+    f"postgresql://me:p@{PASSWORD}@host/db": ["as %40"],
+    f"postgresql://me:p@{PASSWORD}@host:port/db": ["me:***@host", "is no URL"],
     "sqlite://": ["names no file"],
     "sqlite:///:memory:": ["names no file"],
     "grpc://host": ["grpc://HOST:PORT"],
@@ -353,6 +355,13 @@ def test_a_mistake_is_one_sentence_before_any_file(url, tmp_path, capsys):
     told = capsys.readouterr().err
     assert told.startswith("tfcredit search: ") and told.count("\n") == 1
     assert all(word in told for word in MISTAKES[url]) and PASSWORD not in told
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_name_belongs_to_a_storage(tmp_path, capsys):
+    command = ["search", *SMALL, f"--study_dir={tmp_path / 'study'}", "--study_name=mine"]
+    assert cli.main(command) == 2
+    assert "--study_name=mine is the name of a study in --storage" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from tfcredit import cli, data
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
-from tfcredit.training.known_images import described
+from tfcredit.training.known_images import described, difference
 from tfcredit.training.recipe import parse
 from tfcredit.training.run_directory import RunDirectory
 
@@ -162,3 +162,15 @@ def test_a_split_larger_than_the_set_is_refused(trained, tmp_path, capsys):
     tree, _, _ = trained
     assert train(tree, tmp_path / "run", "--validation_examples=24") == 2
     assert "validation_examples 24 is not between 1 and 23" in capsys.readouterr().err
+
+
+def test_numbers_count_where_images_have_names():
+    known = {"training": 5, "validation": 0, "test": 2, "fingerprints": {"training": "a"}}
+    assert "6 training images" in (difference({**known, "training": 6}, known) or "")
+    assert "other training images" in difference(
+        {**known, "fingerprints": {"training": "b"}}, known
+    )
+    # Shards, of which damaged files may have been left out; an earlier version; nothing.
+    assert difference({**known, "training": 6, "fingerprints": {}}, known) is None
+    assert difference({"training": 6, "validation": 0, "test": 2}, known) is not None
+    assert difference({}, known) is None

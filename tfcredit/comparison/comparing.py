@@ -73,11 +73,15 @@ def compare(
     """
     if isinstance(rules, str) or not isinstance(rules, Sequence):
         raise UserError(f"rules={rules!r} must be a list of names such as ['backprop'].")
-    if not isinstance(flags.get("model"), str | None):
+    if not isinstance(flags.get("model"), str | os.PathLike | None):
         raise UserError(
             "a comparison trains in processes of their own, which find a network by its name: "
             "save it and give model='FILE.keras', or give model='FILE.py:FUNCTION'."
         )
+    for name in ("dataset", "data_dir"):
+        is_folder = name == "data_dir" and isinstance(data, str)  # where that set lies
+        if data is not None and not is_folder and flags.get(name) is not None:
+            raise UserError(f"{name}={flags[name]!r} is given beside data: leave one out.")
     if isinstance(data, str):
         flags["dataset"], data = data, None
     parts = {"train": data, "test": test, "val": validation}
@@ -135,7 +139,7 @@ def run(
     with contextlib.ExitStack() as stack:
         if arrays:
             scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            np.savez(scratch / "arrays.npz", **arrays)
+            _keep(arrays, scratch / "arrays.npz")
             where = {"data_dir": str(scratch / "arrays.npz")}
             recipes = [dataclasses.replace(one, **where) for one in recipes]
         # All runs are to have the data and network that were found at first: "auto" is not kept.
@@ -148,6 +152,16 @@ def run(
             comparison.keep_arrays(scratch / "arrays.npz")
         comparison.prepare()
         return _train(comparison, jobs)
+
+
+def _keep(arrays: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
+    try:
+        np.savez(path, **arrays)
+    except OSError as problem:
+        raise UserError(
+            f"the arrays can't be written to {path} ({problem.strerror}): free space there, or "
+            "name another folder by TMPDIR."
+        ) from None
 
 
 def split(rules: str) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ KEYS = {part: (f"x_{part}", f"y_{part}") for part in ("train", "test", "val")}
 """Part -> the names of its images and labels in a file."""
 PARTS = {"train": "training", "test": "test", "val": "validation"}
 """Part -> its name in `ImageData.fingerprints`."""
+DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises where a file is no archive of arrays, or a damaged one."""
 
 
 def build(
@@ -75,7 +78,7 @@ def _read(path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as problem:
+    except DAMAGED as problem:
         raise UserError(
             f"{path} can't be read as a .npz file of arrays ({' '.join(str(problem).split())}): "
             "write it by numpy.savez."

@@ -146,8 +146,8 @@ def _single(dataset: tf.data.Dataset, part: str) -> tf.data.Dataset:
     specs = spec if isinstance(spec, tuple) and len(spec) == 2 else ()
     ranks = [s.shape.rank if isinstance(s, tf.TensorSpec) else None for s in specs]
     if ranks == [4, 2]:  # labels of shape (n, 1) count, one-hot rows do not
-        dataset = dataset.map(lambda image, label: (image, tf.squeeze(label, 1)))
         _check_width(specs[1].shape[1], part)
+        dataset = dataset.map(lambda image, label: (image, tf.squeeze(label, 1)))
     if ranks in ([4, 1], [4, 2]):
         dataset = dataset.unbatch()
     elif ranks == [3, 1]:

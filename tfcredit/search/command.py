@@ -61,8 +61,14 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
         "mysql://..., sqlite:////FOLDER/FILE, grpc://HOST:PORT (Optuna's proxy); default: a file "
         "in the folder, for one",
     )
-    add("--study_name", metavar="NAME", default="tfcredit", help="in --storage; default tfcredit")
+    add("--study_name", metavar="NAME", help="in --storage; default tfcredit")
     options, rest = parser.parse_known_args(arguments)
+    if options.study_name is not None and options.storage is None:
+        raise UserError(
+            f"--study_name={options.study_name} is the name of a study in --storage: give that "
+            "too, or another --study_dir."
+        )
+    options.study_name = options.study_name or "tfcredit"
     for name in ("trials", "jobs"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name}={getattr(options, name)} must be at least 1.")

@@ -22,7 +22,10 @@ class Launcher(launcher.Launcher):
     """
 
     def __init__(self, study: Study, trials: int, jobs: int):
-        super().__init__(jobs, study.images)
+        # What a trial varies may give it other images than the first has.
+        varied = {"data_dir", "dataset", "image_size", "model", "preprocessing"}
+        varied |= {"validation_examples"}
+        super().__init__(jobs, {} if varied & set(study.space) else study.images)
         self.study, self.trials = study, trials
         self._awaited: set[int] = set()
 
@@ -44,13 +47,15 @@ class Launcher(launcher.Launcher):
 
     def has_ended(self) -> bool:
         """True if other machines train no trials either, which would be taken up if they died."""
+        if len(self.study.ended()) >= self.trials:
+            return True
         elsewhere = self.study.trials.elsewhere()
         if set(elsewhere) - self._awaited:
             machines = ", ".join(sorted({machine_of(r) or "?" for r in elsewhere.values()}))
             numbers = ", ".join(map(str, elsewhere))
             print(f"{_now()}  waiting for trials {numbers} of {machines}", flush=True)
         self._awaited |= set(elsewhere)
-        return len(self.study.ended()) >= self.trials
+        return False
 
     def left(self, task: optuna.Trial) -> None:
         """See `tfcredit.training.launcher.Launcher`."""

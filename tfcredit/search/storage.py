@@ -56,8 +56,10 @@ class Storage:
         try:
             given = sqlalchemy.make_url(url)
         except (ArgumentError, ValueError):  # a port that is no number is a ValueError
-            hidden = re.sub(r"(://[^:@/]*):[^@]*@", r"\1:***@", str(url))
+            hidden = re.sub(r"(://[^:@/]*):.*@", r"\1:***@", str(url))
             raise UserError(f"--storage={hidden} is no URL: {_LOOKS}.") from None
+        if "@" in (given.host or ""):  # a part of the password
+            raise UserError("--storage: write an @ within the user or the password as %40.")
         self.kind, *driver = given.drivername.split("+")
         if not driver and self.kind in DIALECTS:
             given = given.set(drivername=DIALECTS[self.kind])

@@ -282,7 +282,9 @@ class Study(Directory):
         if self.stated.exists():
             raise self._elsewhere()
         if not self.database.exists():
-            self.check_foreign(set(), "search")
+            begun = partial(self.database).name  # of a killed start of an earlier version
+            paths = self.path.iterdir() if self.path.is_dir() else ()
+            self.check_foreign({path for path in paths if path.name.startswith(begun)}, "search")
 
     def _check_folder_beside_storage(self) -> None:
         if self.database.exists() and self.database.absolute() != self.storage.file:
@@ -291,7 +293,11 @@ class Study(Directory):
                 f"--storage={self.storage}: give another --study_dir."
             )
         if not self.stated.exists() and not self.database.exists():
-            self.check_foreign({self.storage.file, partial(self.stated)}, "search")
+            # Other machines may begin at the same time.
+            own = {self.stated, partial(self.stated)}
+            if file := self.storage.file:
+                own |= {file, file.with_name(f"{file.name}-journal")}
+            self.check_foreign(own, "search")
 
     def _is_at_work(self, number: int) -> bool:
         """True if a process trains the run of a trial here, given up or not."""

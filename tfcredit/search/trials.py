@@ -113,6 +113,7 @@ class Trials:
             if record is None or is_given_up(record):
                 self._add(number, record)
             elif self._set(record, TrialState.RUNNING):
+                self._repeat(number, record)
                 trial = optuna.Trial(self.study, self._id(record))
                 trial.set_user_attr("alive", self._own)
                 return trial
@@ -207,6 +208,19 @@ class Trials:
         self.study.add_trial(
             optuna.trial.create_trial(state=waiting, user_attrs=attributes, **tried)
         )
+
+    def _repeat(self, number: int, record: FrozenTrial) -> None:
+        """Have a record try what one of its number that was given up tried.
+
+        Two processes may add a record of a number at once, of which the second has no values.
+        """
+        records = self.study.get_trials(deepcopy=False)
+        tried = [r for r in records if number_of(r) == number and is_given_up(r) and r.params]
+        if record.params or not tried:
+            return
+        for name, one in tried[-1].distributions.items():
+            value = one.to_internal_repr(tried[-1].params[name])
+            self._storage.set_trial_param(self._id(record), name, value, one)
 
     def _set(self, trial: FrozenTrial | optuna.Trial, state: TrialState) -> bool:
         """Set a state; False if it was another process that changed it."""

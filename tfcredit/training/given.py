@@ -1,6 +1,7 @@
 """What a training is given in Python: arrays, data sets, networks and rules, beside flags."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,6 +61,7 @@ class Given:
             UserError: Something is of another type, unknown or wrong.
         """
         network = None
+        model = os.fspath(model) if isinstance(model, os.PathLike) else model
         stated = {"dataset": parts["train"]} if isinstance(parts["train"], str) else {}
         if model is not None:
             network = None if isinstance(model, str) else _network(model)
@@ -155,6 +157,11 @@ def named_arrays(parts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """
     arrays = {}
     for part, pair in parts.items():
+        if isinstance(pair, tf.data.Dataset):
+            raise UserError(
+                "a comparison trains in processes of their own, to which a tf.data.Dataset can't "
+                "be given: give arrays (x, y), or a data set's name."
+            )
         (x, y), names = _pair(part, pair), own_arrays.KEYS[part]
         arrays[names[0]] = as_images(x, names[0])
         arrays[names[1]] = as_labels(y, len(x), LARGEST, names[1])

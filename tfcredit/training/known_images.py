@@ -40,7 +40,7 @@ def difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str | None
     Returns:
         How they differ, as part of a sentence after "with"; `None` if they do not.
     """
-    if not known or not found.get("fingerprints"):
+    if not known or not found.get("fingerprints") or not known.get("fingerprints", True):
         return None
     for part in PARTS:
         if known.get(part) != found[part]:

@@ -144,9 +144,12 @@ class Launcher(abc.ABC):
         """Let the runs save and end; a later start continues them."""
         for process in self.running:
             process.answer("stop")
+        stopped = []
         while self.running:
             process, task = self.running.popitem()
             while process.hear()[0] == "epoch":
                 pass
             process.join()
+            stopped.append(task)
+        for task in stopped:  # all runs are saved, whatever fails now
             self.left(task)

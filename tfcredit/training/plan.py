@@ -290,7 +290,8 @@ def held_out(recipe: Recipe, images: ImageData) -> ImageData:
             images, chosen_because=f"{images.chosen_because}{held}{tested}."
         )
     if not images.test_examples and not images.validation_examples:
-        place = "what was given in Python" if recipe.data_dir is None else recipe.data_dir
+        in_arrays = images.name == "arrays" or recipe.data_dir is None
+        place = "what was given" if in_arrays else recipe.data_dir
         raise UserError(
             f"{place} holds training images only, and others are needed to evaluate: give "
             "--validation_examples=N to hold some out, or add test images (a folder has them in "

@@ -17,8 +17,8 @@ import keras
 import tensorflow as tf
 
 from studies import runs
-from studies.study import Rows, Study
-from studies.table import Place, select, spread
+from studies.study import Rows, Study, grid
+from studies.table import Place, diverged, select, spread
 from tfcredit import analysis
 from tfcredit.layers import DirectFeedback, FeedbackLayer
 from tfcredit.records import markdown
@@ -61,10 +61,8 @@ def angles(model: keras.Model) -> list[float]:
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every network under every rule, seed by seed."""
-    for seed in range(flags.seeds):
-        for network in flags.networks:
-            for rule in RULES:
-                yield {"network": network, "rule": rule, "seed": seed, "steps": flags.steps}
+    seeds = range(flags.seeds)
+    return grid(seed=seeds, network=flags.networks, rule=RULES, steps=[flags.steps])
 
 
 def measure(case: dict) -> list[dict]:
@@ -87,10 +85,9 @@ def table(rows: Rows) -> str:
             if not mine:
                 continue
             top1 = spread([100 * float(row["top1"]) for row in mine])
-            diverged = f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
             found = [list(map(float, row["angles"].split())) for row in mine if row["angles"]]
             ends = [spread([each[end] for each in found]) for end in (-1, 0)]
-            lines.append([f"`{network}`", f"`{rule}`", top1, diverged, *ends])
+            lines.append([f"`{network}`", f"`{rule}`", top1, diverged(mine), *ends])
     return markdown(head, lines)
 
 

@@ -15,8 +15,8 @@ import keras
 
 from benchmarks.timing import median_ratios
 from studies import runs
-from studies.study import Rows, Study
-from studies.table import Place, select, spread
+from studies.study import Rows, Study, grid
+from studies.table import Place, diverged, select, spread
 from tfcredit import rules
 from tfcredit.records import markdown
 
@@ -62,10 +62,8 @@ def asked(rule: str) -> str:
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every network under every rule, seed by seed."""
-    for seed in range(flags.seeds):
-        for network in flags.networks:
-            for rule in RULES:
-                yield {"network": network, "rule": rule, "seed": seed, "steps": flags.steps}
+    seeds = range(flags.seeds)
+    return grid(seed=seeds, network=flags.networks, rule=RULES, steps=[flags.steps])
 
 
 def measure(case: dict) -> list[dict]:
@@ -94,8 +92,7 @@ def table(rows: Rows) -> str:
                 continue
             top1 = spread([100 * float(row["top1"]) for row in mine])
             angles = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
-            diverged = f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
-            line = [f"`{network}`", f"`{rule}`", top1, asked(rule), angles, diverged]
+            line = [f"`{network}`", f"`{rule}`", top1, asked(rule), angles, diverged(mine)]
             lines.append([*line, mine[0].get("step_ratio") or "-"])
     return markdown(head, lines)
 

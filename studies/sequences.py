@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from studies.study import Rows, Study
+from studies.study import Rows, Study, grid
 from studies.table import Place, select, spread
 from tfcredit import analysis, convert, optimizers, rules
 from tfcredit.records import markdown
@@ -93,10 +93,8 @@ def train(layer: str, rule: str, seed: int, steps: int) -> dict:
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every layer under every rule, seed by seed."""
-    for seed in range(flags.seeds):
-        for layer in flags.layers:
-            for rule in flags.rules:
-                yield {"layer": layer, "rule": rule, "seed": seed, "steps": flags.steps}
+    seeds = range(flags.seeds)
+    return grid(seed=seeds, layer=flags.layers, rule=flags.rules, steps=[flags.steps])
 
 
 def measure(case: dict) -> list[dict]:

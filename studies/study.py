@@ -2,14 +2,21 @@
 
 import argparse
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from studies import ROOT
 from studies.table import Place, as_text, read, select, write
 from tfcredit.environment import environment
 
 Rows = list[dict[str, str]]
+
+
+def grid(**values: Iterable) -> Iterator[dict]:
+    """All cases that values of columns make; those of the first column change last."""
+    for chosen in itertools.product(*values.values()):
+        yield dict(zip(values, chosen, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,11 @@ def select(rows: Iterable[dict], **wanted) -> list[dict]:
     return [row for row in rows if wanted.items() <= row.items()]
 
 
+def diverged(rows: Sequence[dict]) -> str:
+    """How many of some runs had outputs that were not finite."""
+    return f"{sum(row['finite'] != 'True' for row in rows)} of {len(rows)}"
+
+
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean and half range as text; a dash for no values."""
     if not values:

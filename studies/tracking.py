@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
 from studies import local_rules, runs
-from studies.study import Rows, Study
+from studies.study import Rows, Study, grid
 from studies.table import Place, select
 from tfcredit import convert, data, models
 from tfcredit.analysis import Interval, interval
@@ -66,12 +66,8 @@ def make(network: str, rule: str, rate: float, seed: int, steps: int) -> keras.M
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every network under every rule, learning rate by learning rate, seed by seed."""
-    for rate in flags.rates:
-        for seed in range(flags.seeds):
-            for network in flags.networks:
-                for rule in flags.rules:
-                    names = {"network": network, "rule": rule, "rate": rate, "seed": seed}
-                    yield names | {"steps": flags.steps}
+    seeds, steps = range(flags.seeds), [flags.steps]
+    return grid(rate=flags.rates, seed=seeds, network=flags.networks, rule=flags.rules, steps=steps)
 
 
 def measure(case: dict) -> list[dict]:

@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from studies import ROOT, local_rules, runs, tracking
-from studies.study import Rows, Study
+from studies.study import Rows, Study, grid
 from studies.table import Place, select
 from tfcredit import analysis, rules
 from tfcredit.analysis import interval, plots
@@ -84,10 +84,8 @@ def _bits(layer, steps: int) -> float:
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every network under every rule, seed by seed."""
-    for seed in range(flags.seeds):
-        for network in flags.networks:
-            for rule in RULES:
-                yield {"network": network, "rule": rule, "seed": seed, "steps": flags.steps}
+    seeds = range(flags.seeds)
+    return grid(seed=seeds, network=flags.networks, rule=RULES, steps=[flags.steps])
 
 
 def measure(case: dict) -> list[dict]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from studies import table
 from studies.table import select
 from studies.two_routes.scales import Scale
 from studies.two_routes.trials import Measure, Trial, accuracy
@@ -83,8 +84,7 @@ def differences(first: Sequence[float], second: Sequence[float]) -> Interval:
 
 def diverged(rows: Sequence[dict], **wanted) -> str:
     """Number of runs with these values that diverged, of all of them."""
-    mine = select(rows, **wanted)
-    return f"{sum(row['finite'] != 'True' for row in mine)} of {len(mine)}"
+    return table.diverged(select(rows, **wanted))
 
 
 def angles(rows: Sequence[dict], **wanted) -> str:

@@ -1,4 +1,4 @@
-"""Alignment at a smaller price: a part of the batch, low precision, every k-th step.
+"""Alignment at a smaller price: a part of the batch, low precision, every k-th step, fewer slots.
 
     python -m studies cheaper_alignment             # train what studies/results does not hold
     python -m studies cheaper_alignment --measure   # time steps instead, on a quiet machine
@@ -30,25 +30,46 @@ from tfcredit.training.trainer import Trainer
 COSTS = ROOT / "studies" / "results" / "cheaper_alignment_steps.csv"
 NETWORKS = {
     "resnet8": ["--dataset=embedded", "--model=resnet8", "--width=8"],
+    "resnet20": ["--dataset=embedded", "--model=resnet20", "--width=8"],
     "conv": ["--dataset=embedded", "--model=conv", "--learning_rate=0.02"],
     "resnet18": ["--dataset=synthetic", "--model=resnet18", "--batch_size=16"],
 }
-TRAINED = ["resnet8", "conv"]
+TRAINED = ["resnet8", "resnet20", "conv"]
 FRACTION, EVERY, PRECISION = "--alignment_fraction", "--alignment_every", "--alignment_precision"
-RATE = rules.get("info_alignment").feedback_optimizer[1]
+OPTIMIZER = "--feedback_optimizer"
+OTHER_RULES = "activation_alignment", "weight_mirror"
+
+
+def faster(factor: int, rule: str = "info_alignment") -> str:
+    """The flag for a multiple of the rule's own rate of B's optimizer."""
+    return f"--feedback_learning_rate={factor * rules.get(rule).feedback_optimizer[1]}"
+
+
 # Name -> flags; the rule is info_alignment unless they say another.
 VARIANTS = {
     "exact": [],
     **{f"fraction 1/{k}": [f"{FRACTION}={1 / k}"] for k in (2, 4, 8, 16)},
     "bfloat16": [f"{PRECISION}=bfloat16"],
     **{f"every {k}": [f"{EVERY}={k}"] for k in (2, 4, 8)},
-    **{
-        f"every {k}, rate x {k}": [f"{EVERY}={k}", f"--feedback_learning_rate={k * RATE}"]
-        for k in (4, 8)
-    },
+    **{f"every {k}, rate x {k}": [f"{EVERY}={k}", faster(k)] for k in (4, 8)},
     "fraction 1/8, bfloat16": [f"{FRACTION}=0.125", f"{PRECISION}=bfloat16"],
-    "activation_alignment, exact": ["--rule=activation_alignment"],
-    "activation_alignment, fraction 1/8": ["--rule=activation_alignment", f"{FRACTION}=0.125"],
+    "fraction 1/16, every 2, rate x 2": [f"{FRACTION}=0.0625", f"{EVERY}=2", faster(2)],
+    "RMSprop": [f"{OPTIMIZER}=rmsprop"],
+    **{
+        f"{rule}, {name}": [f"--rule={rule}", *flags]
+        for rule in OTHER_RULES
+        for name, flags in {
+            "exact": [],
+            "fraction 1/8": [f"{FRACTION}=0.125"],
+            "fraction 1/16": [f"{FRACTION}=0.0625"],
+            "fraction 1/16, every 2, rate x 2": [
+                f"{FRACTION}=0.0625",
+                f"{EVERY}=2",
+                faster(2, rule),
+            ],
+            "RMSprop": [f"{OPTIMIZER}=rmsprop"],
+        }.items()
+    },
 }
 BACKPROP = {"backprop": ["--rule=backprop"]}
 FIELDS = ["network", "variant", "seed", "steps", "top1", "loss", "mean_angle", "seconds"]

@@ -1,4 +1,4 @@
-"""Thin feedback: the time and the kept numbers of `low_dimensional_feedback` beside backprop's.
+"""Thin feedback: time, kept numbers and accuracy of `low_dimensional_feedback` beside backprop's.
 
     python -m studies thin_feedback
 
@@ -6,7 +6,11 @@ A step is the forward pass, all errors and all gradients of three equal layers, 
 and without a loss that would hide the products. All ranks of a network take turns with backprop and
 with a whole fixed B in one process; a ratio is that of one round, the median over the rounds is
 kept: of wall-clock time, and of the processors' time, which the table shows, as other work on the
-machine changes it less. Networks that the output file holds are not repeated.
+machine changes it less.
+
+Accuracy is that of networks for the embedded images, by plain `compile` and `fit`: one Adam for all
+variables, rate 1e-3 with cosine decay, batch 128, no augmentation. What the output file holds is
+not repeated.
 """
 
 import argparse
@@ -17,8 +21,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.timing import clocked, interleave, summary
-from studies.study import Rows, Study
-from studies.table import Place, select
+from studies import runs
+from studies.study import Rows, Study, grid
+from studies.table import Place, diverged, select, spread
 from tfcredit import layers
 from tfcredit.records import markdown
 
@@ -39,10 +44,12 @@ NETWORKS = {
 }
 """Name -> a layer of it, and the shape of a batch."""
 DEPTH, STEPS = 3, 3
+TRAINED = ["fc", "conv"]
 FIELDS = ["network", "rule", "rounds", "wall_ratio", "cpu_ratio", "kept"]
+FIELDS += ["seed", "steps", "top1", "loss", "mean_angle", "finite", "seconds"]
 
 
-def network(name: str, rule: str) -> keras.Model:
+def layers_of(name: str, rule: str) -> keras.Model:
     """Some equal layers."""
     make, shape = NETWORKS[name]
     keras.utils.set_random_seed(0)
@@ -77,25 +84,37 @@ def kept(model: keras.Model) -> int:
 
 
 def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
-    """Every network."""
+    """Every network whose steps are timed, then every one that is trained, seed by seed."""
     for name in flags.networks:
         yield {"network": name, "rounds": flags.rounds}
+    yield from grid(seed=range(flags.seeds), network=flags.trained, rule=RULES, steps=[flags.steps])
 
 
 def measure(case: dict) -> list[dict]:
-    """The rows of a network."""
-    made = {rule: network(case["network"], rule) for rule in RULES}
-    shape = NETWORKS[case["network"]][1]
-    runs = {rule: clocked(step(model, shape)) for rule, model in made.items()}
-    seconds = interleave(runs, case["rounds"])
+    """The rows of a case."""
+    keras.backend.clear_session()
+    return [trained(case)] if "seed" in case else timed(**case)
+
+
+def trained(case: dict) -> dict:
+    """The row of a network that is trained."""
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, case["steps"])
+    model = runs.make(case["network"], {}, case["rule"], case["seed"], rate)
+    return case | runs.train(model, case["seed"], case["steps"])
+
+
+def timed(network: str, rounds: int) -> list[dict]:
+    """The rows of a network whose steps are timed, one for each rule."""
+    made = {rule: layers_of(network, rule) for rule in RULES}
+    turns = {rule: clocked(step(model, NETWORKS[network][1])) for rule, model in made.items()}
+    seconds = interleave(turns, rounds)
     rows = []
     for rule in RULES:
-        row = case | {"rule": rule, "kept": kept(made[rule])}
+        row = {"network": network, "rounds": rounds, "rule": rule, "kept": kept(made[rule])}
         for index, name in enumerate(("wall_ratio", "cpu_ratio")):
             pair = ([each[index] for each in seconds[r]] for r in (rule, "backprop"))
             row[name] = round(summary(*pair)["ratio"], 3)
         rows.append(row)
-    keras.backend.clear_session()
     return rows
 
 
@@ -111,19 +130,38 @@ def table(rows: Rows) -> str:
 def _cell(mine: Rows, name: str) -> str:
     if not mine:
         return "-"
-    weights = kept(network(name, "feedback_alignment"))
+    weights = kept(layers_of(name, "feedback_alignment"))
     return f"{float(mine[0]['cpu_ratio']):.2f}, {int(mine[0]['kept']) / weights:.2f}"
+
+
+def accuracy(rows: Rows) -> str:
+    """Top-1 and the angle between W and the product of the factors, as Markdown."""
+    lines = []
+    for name in TRAINED:
+        for rule in RULES:
+            mine = select(rows, network=name, rule=rule)
+            if mine:
+                top1 = spread([100 * float(row["top1"]) for row in mine])
+                angle = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
+                lines.append([f"`{name}`", f"`{rule}`", top1, angle, diverged(mine)])
+    return markdown(["network", "rule", "top-1, %", "mean angle", "diverged"], lines)
 
 
 STUDY = Study(
     "thin_feedback",
     __doc__,
-    [(table, Place("thin_feedback", "docs/performance.md"))],
+    [
+        (table, Place("thin_feedback", "docs/performance.md")),
+        (accuracy, Place("thin_accuracy", "docs/results.md")),
+    ],
     FIELDS,
     cases,
     measure,
     flags={
-        "networks": {"nargs": "+", "default": list(NETWORKS), "choices": NETWORKS},
+        "networks": {"nargs": "*", "default": list(NETWORKS), "choices": NETWORKS},
         "rounds": {"type": int, "default": 9},
+        "trained": {"nargs": "*", "default": TRAINED, "choices": TRAINED},
+        "steps": {"type": int, "default": 310},
+        "seeds": {"type": int, "default": 3},
     },
 )

@@ -1,6 +1,8 @@
 """Thin feedback: time, kept numbers and accuracy of `low_dimensional_feedback` beside backprop's.
 
     python -m studies thin_feedback
+    python -m studies thin_feedback --networks    # of no network: trains, but times no steps
+    python -m studies thin_feedback --trained     # of no network: times steps, but trains none
 
 A step is the forward pass, all errors and all gradients of three equal layers, without an optimizer
 and without a loss that would hide the products. All ranks of a network take turns with backprop and

@@ -97,6 +97,8 @@ def check_python(words):
     elif words[0] == "run_imagenet.py":
         check_run(words[1:])
     else:
+        # A module of a package finds its neighbours with -m alone.
+        assert not (ROOT / words[0]).with_name("__init__.py").exists(), f"-m is missing: {words}"
         assert flags_of(words[1:]) <= flags_in((ROOT / words[0]).read_text())
 
 
@@ -149,6 +151,7 @@ def test_wrong_commands_are_noticed():
         "pip install '.[plot]'",
         "python -m studies nothing",
         "python -m benchmarks --round=5",
+        "python benchmarks/waiting_share.py",
         "tfcredit report runs --outputs=report.html",
     ):
         with pytest.raises(AssertionError):

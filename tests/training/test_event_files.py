@@ -7,6 +7,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tfcredit.training import event_files
+from tfcredit.training.run_directory import RunDirectory
+from tfcredit.training.tensorboard import purge
 
 
 @pytest.fixture
@@ -21,10 +23,10 @@ def file(tmp_path):
     return path
 
 
-def shown(folder):
+def shown(folder, tag="a"):
     """The steps that TensorBoard shows."""
     events = EventAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
-    return [event.step for event in events.Tensors("a")] if events.Tags()["tensors"] else []
+    return [event.step for event in events.Tensors(tag)] if tag in events.Tags()["tensors"] else []
 
 
 def places(content):
@@ -70,3 +72,21 @@ def test_files_of_others_stay(file):
     file.with_name("c.tfevents.3").touch()  # of a process that was killed at once
     event_files.purge(file.parent, lambda tag, step: True)
     assert {path.name for path in file.parent.iterdir()} == {*others, file.name}
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_measures_stay_that_their_table_has(step, tmp_path):
+    """It is written last, so what it has is not measured again, at the start neither."""
+    directory = RunDirectory(tmp_path)
+    directory.tensorboard.mkdir()
+    directory.measures.write_text("step,layer,angle\n0,dense,60.0\n2,dense,50.0\n")
+    writer = tf.summary.create_file_writer(str(directory.tensorboard))
+    for at in (0, 2, 4):
+        with writer.as_default(at):
+            for tag in ("angle/dense", "R/dense", "test/top1"):
+                tf.summary.scalar(tag, 1.0)
+    writer.close()
+    purge(directory, [], [], step)
+    assert shown(directory.tensorboard, "angle/dense") == [at for at in (0, 2) if at <= step]
+    assert shown(directory.tensorboard, "R/dense") == ([0] if step else [])
+    assert shown(directory.tensorboard, "test/top1") == []

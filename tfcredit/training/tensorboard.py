@@ -87,7 +87,7 @@ def purge(
         directory: Of the run.
         rows: The table of epochs up to the step.
         logged: The table of steps within epochs, likewise.
-        step: The step; from 0 on, all is written again.
+        step: The step; from 0 on, all is written again but the measures of the start.
 
     Raises:
         UserError: The table of measures can't be read.
@@ -102,8 +102,8 @@ def purge(
 
     def keep(tag: str, at: int) -> bool:
         kind, _, name = tag.partition("/")
-        if not step:
-            return False
+        if not step:  # the start is written again, but for what the table of measures has of it
+            return kind in measured and at in of_measures
         if kind in ("train", "test", "validation", "run"):
             return (tag, at) in of_rows
         if kind == TAG:

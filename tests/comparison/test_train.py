@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import tfcredit
+from tests.conftest import ROOT
 from tfcredit import cli, data, rules
 from tfcredit.analysis.plots import compare as figure_of
 from tfcredit.data import Shard, own_arrays, streams
@@ -212,6 +213,7 @@ def test_arrays_are_prepared_as_asked_for():
 
 PAIR = (X, Y)
 SET = tf.data.Dataset.from_tensor_slices(PAIR)
+FLAGFILE = ROOT / "configs" / "imagenet" / "resnet18.cfg"
 # what is given -> words of the refusal
 MISTAKES = {
     "unknown flag": ({"epoch": 3}, "no flag 'epoch'; did you mean 'epochs'"),
@@ -235,6 +237,7 @@ MISTAKES = {
     "no callback": ({"callbacks": [print]}, "Keras' callbacks were expected"),
     "a file": ({"data": pathlib.Path("a.npz")}, "named by flags, such as"),
     "two sets": ({"dataset": "embedded"}, "dataset='embedded' is given beside data"),
+    "a set in a file of flags": ({"flagfile": FLAGFILE}, "dataset='imagenet' is given beside data"),
     "another network": ({"model": 3}, "model=3 is a int"),
     "a network of other classes": ({"model": small(4, (6, 6, 1))}, "tells 4 classes apart"),
     "a network of other images": ({"model": small(3, (5, 5, 1))}, "the images have .6, 6, 1."),
@@ -343,7 +346,8 @@ def test_rules_are_compared_on_arrays(tmp_path):
         "a dataset": ({"data": SET, "test": SET}, "a tf.data.Dataset can't be given"),
         "a set twice": ({"data": "embedded", "dataset": "cifar10"}, "is given beside data"),
         "a folder beside arrays": ({"data": (X, Y), "data_dir": "imgs"}, "is given beside data"),
-        "tests alone": ({"test": TEST}, "give data=.x, y."),
+        "a set in a file of flags": ({"data": PAIR, "flagfile": FLAGFILE}, "is given beside data"),
+        "tests alone": ({"test": TEST}, "test is given beside the data set"),
         "labels": ({"data": (X, Y[:3])}, "y_train has shape"),
         "a flag": ({"epoch": 2}, "no flag 'epoch'; did you mean 'epochs'"),
     }.values(),

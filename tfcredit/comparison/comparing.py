@@ -18,7 +18,7 @@ from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.report.groups import judged
 from tfcredit.training.flags import LARGEST, as_arguments, of_scope
-from tfcredit.training.given import named_arrays, rule_text
+from tfcredit.training.given import held_in_python, named_arrays, rule_text, with_dataset
 from tfcredit.training.imports import import_own
 from tfcredit.training.launcher import Launcher
 from tfcredit.training.processes import check
@@ -78,21 +78,10 @@ def compare(
             "a comparison trains in processes of their own, which find a network by its name: "
             "save it and give model='FILE.keras', or give model='FILE.py:FUNCTION'."
         )
-    for name in ("dataset", "data_dir"):
-        is_folder = name == "data_dir" and isinstance(data, str)  # where that set lies
-        if data is not None and not is_folder and flags.get(name) is not None:
-            raise UserError(f"{name}={flags[name]!r} is given beside data: leave one out.")
-    if isinstance(data, str):
-        flags["dataset"], data = data, None
-    parts = {"train": data, "test": test, "val": validation}
-    parts = {name: part for name, part in parts.items() if part is not None}
-    if parts and data is None:
-        raise UserError("test and validation belong to arrays: give data=(x, y), too.")
-    arrays = named_arrays(parts)
-    if arrays:
-        flags["dataset"] = "arrays"
     text = ",".join(rule_text(rule) for rule in rules)
-    return run(text, seeds, jobs, compare_dir, as_arguments(Recipe, flags), arrays)
+    arguments = as_arguments(Recipe, with_dataset(data, flags))
+    parts = {"train": data, "test": test, "val": validation}
+    return run(text, seeds, jobs, compare_dir, arguments, parts)
 
 
 def run(
@@ -101,7 +90,7 @@ def run(
     jobs: int,
     folder: str | os.PathLike | None,
     rest: list[str],
-    arrays: Mapping[str, np.ndarray] | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> list[dict]:
     """Compare, or go on with a comparison that was stopped.
 
@@ -111,7 +100,7 @@ def run(
         jobs: Runs at a time.
         folder: Of the comparison; `None` for the default one.
         rest: Flags of `tfcredit train`.
-        arrays: What the file of `--dataset=arrays` is to hold, if it was given in Python.
+        parts: Images that Python gives, as `held_in_python` takes them; `None` for none.
 
     Returns:
         As `compare`.
@@ -131,6 +120,9 @@ def run(
                 f"--{name} is for a single run: "
                 f"{instead.get(name, 'leave it out; each run is below --compare_dir')}."
             )
+    arrays = named_arrays(held_in_python(parts, recipe, given)) if parts else {}
+    if arrays:
+        recipe = dataclasses.replace(recipe, dataset="arrays")
     import_own(recipe.import_)
     recipes = [dataclasses.replace(recipe, rule=name) for name in names]
     for one in recipes:

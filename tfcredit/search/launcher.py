@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 from tfcredit.search.study import Study, outcome
 from tfcredit.search.trials import machine_of, number_of
 from tfcredit.training import launcher
+from tfcredit.training.flags import choosing_images
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
 
@@ -23,9 +24,8 @@ class Launcher(launcher.Launcher):
 
     def __init__(self, study: Study, trials: int, jobs: int):
         # What a trial varies may give it other images than the first has.
-        varied = {"data_dir", "dataset", "image_size", "model", "preprocessing"}
-        varied |= {"validation_examples"}
-        super().__init__(jobs, {} if varied & set(study.space) else study.images)
+        varies = set(choosing_images(Recipe)) & set(study.space)
+        super().__init__(jobs, {} if varies else study.images)
         self.study, self.trials = study, trials
         self._awaited: set[int] = set()
 

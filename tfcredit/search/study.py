@@ -136,16 +136,7 @@ class Study(Directory):
     def tell(
         self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None
     ) -> FrozenTrial | None:
-        """End a trial, with the value or the state that it ended with.
-
-        Args:
-            trial: The trial.
-            value: Its value.
-            state: Its state, if it has no value.
-
-        Returns:
-            The trial as it ended; `None` if another process took it up meanwhile.
-        """
+        """End a trial as `Trials.tell` does, and note the results of its run."""
         # Others may have no such folder.
         summary = RunDirectory(self.run_of(number_of(trial))).read_summary()
         if summary is not None:

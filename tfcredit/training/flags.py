@@ -43,6 +43,7 @@ def flag(
     scope: Scope = "run",
     sets: tuple[str, str] | None = None,
     shown_in: tuple[str, ...] = (),
+    chooses_images: bool = False,
 ) -> Any:
     """Declare a flag, with all that is known of it.
 
@@ -59,6 +60,7 @@ def flag(
         scope: What it belongs to.
         sets: The part of a rule that it sets, and the name there: `("coefficients", "amp")`.
         shown_in: The tables that show it: `"report"` of results, `"tensorboard"` at first.
+        chooses_images: True if the images of a run, or their size, depend on it.
 
     Returns:
         A field of a dataclass.
@@ -96,6 +98,18 @@ def shown_in(recipe: Any, table: str) -> list[str]:
         Their names.
     """
     return [f.name for f in dataclasses.fields(recipe) if table in f.metadata["shown_in"]]
+
+
+def choosing_images(recipe: Any) -> list[str]:
+    """List the flags on which the images of a run, or their size, depend.
+
+    Args:
+        recipe: The dataclass, or an instance.
+
+    Returns:
+        Their names.
+    """
+    return [f.name for f in dataclasses.fields(recipe) if f.metadata["chooses_images"]]
 
 
 def settings(recipe: Any, part: str) -> dict[str, Any]:

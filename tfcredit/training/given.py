@@ -60,18 +60,14 @@ class Given:
         Raises:
             UserError: Something is of another type, unknown or wrong.
         """
-        network = None
+        network, stated = None, with_dataset(parts["train"], flags)
         model = os.fspath(model) if isinstance(model, os.PathLike) else model
-        stated = {"dataset": parts["train"]} if isinstance(parts["train"], str) else {}
         if model is not None:
             network = None if isinstance(model, str) else _network(model)
             stated["model"] = model if network is None else f"<{_name(model)}>"
         if rule is not None:
             stated["rule"] = rule_text(rule)
-        for name in stated:
-            if flags.get(name) is not None:
-                raise UserError(f"{name}={flags[name]!r} is given twice: leave one out.")
-        recipe, given = parse(as_arguments(Recipe, {**flags, **stated}))
+        recipe, given = parse(as_arguments(Recipe, stated))
         images = _images(parts, classes, recipe, given)
         return cls(recipe, images, network)
 
@@ -104,10 +100,46 @@ def rule_text(rule: Any) -> str:
     return text
 
 
-def _images(
-    parts: Mapping[str, Any], classes: int | None, recipe: Recipe, flags: set[str]
-) -> ImageData | None:
-    """The images that were given; none if flags name them."""
+def with_dataset(data: Any, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds a data set's name that is given as `data` to flags.
+
+    Args:
+        data: As `tfcredit.train` takes it.
+        flags: Of `tfcredit train`, by their names.
+
+    Returns:
+        The flags, with `dataset` if `data` is a name.
+
+    Raises:
+        UserError: They have a `dataset` already.
+    """
+    if not isinstance(data, str):
+        return dict(flags)
+    if flags.get("dataset") is not None:
+        raise UserError(
+            f"dataset={flags['dataset']!r} is given beside data={data!r}: leave one out."
+        )
+    return {**flags, "dataset": data}
+
+
+def held_in_python(
+    parts: Mapping[str, Any], recipe: Recipe, flags: set[str], classes: int | None = None
+) -> dict[str, Any]:
+    """Picks the images that Python holds.
+
+    Args:
+        parts: "train", "test" and "val" -> images; `None` is none. The first may be a data set's
+            name.
+        recipe: The flags.
+        flags: Those that were given, in a flagfile too.
+        classes: Number of classes of the images, or `None`.
+
+    Returns:
+        The parts that are given; none if flags name the images.
+
+    Raises:
+        UserError: Flags name other images, or there are some to judge by but none to train on.
+    """
     train = parts["train"]
     others = {name: part for name, part in parts.items() if part is not None and name != "train"}
     if train is None or isinstance(train, str):
@@ -115,16 +147,25 @@ def _images(
             word = {"val": "validation"}.get(name, name)
             raise UserError(
                 f"{word} is given beside the data set {recipe.dataset!r}, which brings its own: "
-                "leave it out, or give (x, y) or a tf.data.Dataset as data."
+                "leave it out, or give images as data, too."
             )
-        return None
+        return {}
     for name in ("dataset", "data_dir"):
         if name in flags:
             raise UserError(
                 f"{name}={getattr(recipe, name)!r} is given beside data, which is all there is to "
                 "train on: leave one out."
             )
-    given = {"train": train, **others}
+    return {"train": train, **others}
+
+
+def _images(
+    parts: Mapping[str, Any], classes: int | None, recipe: Recipe, flags: set[str]
+) -> ImageData | None:
+    """The images that were given; none if flags name them."""
+    given = held_in_python(parts, recipe, flags, classes)
+    if not given:
+        return None
     if all(isinstance(part, tf.data.Dataset) for part in given.values()):
         for name, value in data_options(recipe, "arrays").items():
             if value is False:  # no augmentation

@@ -81,6 +81,7 @@ class Recipe:
         "default: resnet8, for ImageNet resnet18",
         path="file or name",
         shown_in=("tensorboard", "report"),
+        chooses_images=True,
     )
     model_digest: str | None = flag(
         None, "Network", "fingerprint that FILE or FUNCTION must have; default: any"
@@ -131,9 +132,15 @@ class Recipe:
         "auto (ImageNet if found, else embedded), embedded, folder (one per class), arrays (a .npz "
         "file), imagenet, synthetic, or a TFDS name",
         shown_in=("report",),
+        chooses_images=True,
     )
     data_dir: str | None = flag(
-        None, "Data", "folder of the data set, file of arrays", path="path", scope="start"
+        None,
+        "Data",
+        "folder of the data set, file of arrays",
+        path="path",
+        scope="start",
+        chooses_images=True,
     )
     batch_size: int | None = flag(
         None,
@@ -153,12 +160,14 @@ class Recipe:
         "of ImageNet's and folders' images; default: resnet, for v2 networks inception; "
         "raw: colours of 0 to 255, arrays as they are",
         choices=("resnet", "inception", "raw"),
+        chooses_images=True,
     )
     image_size: int | None = flag(
         None,
         "Data",
         "height and width in pixels; default for ImageNet and folders: 224, with inception 299",
         at_least=8,
+        chooses_images=True,
     )
     validation_examples: int | None = flag(
         None,
@@ -166,6 +175,7 @@ class Recipe:
         "training images held out, by which a search and checkpoints/best choose, not by test "
         "images; default: none",
         at_least=1,
+        chooses_images=True,
     )
     max_corrupt_records: int = flag(
         0, "Data", "damaged images to skip before the run stops", at_least=0, scope="start"

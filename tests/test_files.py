@@ -7,7 +7,7 @@ import pytest
 
 from tfcredit.errors import UserError
 from tfcredit.files import InUseError, is_locked, locked, partial, written
-from tfcredit.records import read_csv, write_csv
+from tfcredit.records import markdown, read_csv, write_csv
 
 
 @pytest.mark.parametrize("to_disk", [False, True])
@@ -79,3 +79,10 @@ def test_a_damaged_table_is_told(tmp_path, text):
         UserError, match="can't be read as a table of records.*mend it or move it away"
     ):
         read_csv(path)
+
+
+def test_a_bar_in_a_cell_ends_no_cell_of_a_markdown_table():
+    for padded in (False, True):
+        lines = markdown(["rule", "runs"], [["conv|top: drtp", 5]], padded).splitlines()
+        assert lines[2].replace("\\|", "").count("|") == 3
+        assert padded == (len({len(line) for line in lines}) == 1)

@@ -72,7 +72,7 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]], padded: boo
 
     Args:
         heads: Of the columns.
-        rows: Cells, whose text is shown.
+        rows: Cells, whose text is shown; a `|` in it ends no cell.
         padded: True to fill the cells with spaces, so that the columns stand below each other.
 
     Returns:
@@ -84,7 +84,7 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]], padded: boo
         |----------|------|
         | backprop | 5    |
     """
-    lines = [[str(cell) for cell in row] for row in (heads, *rows)]
+    lines = [[str(cell).replace("|", r"\|") for cell in row] for row in (heads, *rows)]
     if padded:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         lines = [[c.ljust(n) for c, n in zip(row, widths, strict=True)] for row in lines]

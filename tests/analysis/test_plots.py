@@ -68,6 +68,26 @@ def test_the_heat_map_shows_the_values():
     assert bottom > top  # the first layer is on top
 
 
+def test_long_names_stay_beside_the_curves_and_inside_the_figure():
+    rule = "conv.*|stem/.*: weight_mirror(amp=0.01, decay=0.02); block[34]_.*: calibrated_mirror"
+    rules = [rule, "x" * 90, *(f"weight_mirror(amp={n}, decay=0.005)" for n in range(12))]
+    given = [record | {"rule": one} for one in rules for record in compared()]
+    figures = [plots.compare(given, ["top1"])]
+    layers = [record | {"layer": f"{'inside/' * 9}{record['layer']}"} for record in records()]
+    figures += [plots.curves(layers), plots.heat_map(layers)]
+    for figure in figures:
+        figure.draw_without_rendering()
+        panels = [axes.get_window_extent() for axes in figure.axes]
+        assert max(panel.width for panel in panels) > 0.25 * figure.bbox.width
+        for legend in figure.legends:
+            box = legend.get_window_extent()
+            assert box.y0 >= 0 and box.x1 <= figure.bbox.x1
+            assert all(box.x0 >= panel.x1 for panel in panels)
+    labels = [label.get_text() for label in figures[2].axes[0].get_yticklabels()]
+    assert labels == [f"{'inside/' * 9}layer{i}" for i in range(5)]
+    assert min(x.get_window_extent().x0 for x in figures[2].axes[0].get_yticklabels()) >= 0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("draw", [plots.curves, plots.heat_map])
 def test_what_is_not_finite_is_a_gap_with_a_note(draw, bad):

@@ -213,6 +213,7 @@ def test_arrays_are_prepared_as_asked_for():
 
 PAIR = (X, Y)
 SET = tf.data.Dataset.from_tensor_slices(PAIR)
+LENGTH = tf.data.experimental.assert_cardinality(40)
 FLAGFILE = ROOT / "configs" / "imagenet" / "resnet18.cfg"
 # what is given -> words of the refusal
 MISTAKES = {
@@ -225,6 +226,8 @@ MISTAKES = {
     "labels of floats": ({"data": (X, Y / 1.0)}, "labels have dtype float64"),
     "no channels": ({"data": (X[..., 0], Y)}, "x_train has shape .48, 6, 6."),
     "images that are not finite": ({"data": (X * np.nan, Y)}, "x_train holds NaN"),
+    "images of several sizes": ({"data": ([*X[:47], X[0, 1:]], Y)}, "x_train can't be made an arr"),
+    "labels that are no numbers of classes": ({"data": (X, Y + 10**9)}, "label 1000000002 would"),
     "tests of another size": ({"test": (TEST[0][:, :4], TEST[1])}, "images have shape"),
     "images without labels": ({"data": X}, "data is a ndarray, but .images, labels."),
     "no images": ({"data": (X[:0], Y[:0])}, "holds 0 images"),
@@ -256,6 +259,14 @@ MISTAKES = {
         "rows of 2",
     ),
     "an empty set": ({"data": SET.take(0), "test": SET}, "data set is empty"),
+    "a set of ids": (
+        {"data": SET.map(lambda x, y: (x, y + 2**32)), "test": SET},
+        "label 42949.* wo",
+    ),
+    "a set of another length": (
+        {"data": SET.apply(LENGTH), "test": SET},
+        "to its end .*expected to",
+    ),
     "a set to prepare": ({"data": SET, "test": SET, "augment": True}, "map the dataset"),
     "a part of a set": ({"data": SET, "test": SET, "validation_examples": 4}, "take and skip"),
 }

@@ -5,9 +5,11 @@ stand out from white and from black. They belong to no window: use `figure.savef
 as the last value of a notebook's cell.
 """
 
+import textwrap
 import zlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 except ImportError as problem:
     raise UserError(
         "tfcredit.analysis.plots needs matplotlib: pip install 'tfcredit[plots]'."
@@ -42,6 +45,8 @@ COLOURS = {
 }
 """Rule -> its colour in all figures. They stand out from white and from black."""
 MARKERS = ("o", "^", "s", "D", "v")
+LONGEST = 32
+"""Letters of a line of a legend; and of a layer's name for which a figure need not be wider."""
 _PANELS = {
     "top1": ("{part} top-1, %", 100.0),
     "top5": ("{part} top-5, %", 100.0),
@@ -75,13 +80,8 @@ def curves(records: Sequence[dict], name: str = "angle", transparent: bool = Tru
         axes.set_ylim(0, max(95.0, 1.05 * np.nanmax(values)))
     axes.set_xlabel("step", color=ink)
     axes.set_ylabel(_title(name), color=ink)
-    figure.legend(
-        loc="outside right upper",
-        frameon=False,
-        labelcolor=ink,
-        fontsize="small" if len(layers) <= 12 else "xx-small",
-        ncols=1 + (len(layers) - 1) // 30,
-    )
+    size = "small" if len(layers) <= 12 else "xx-small"
+    _name(figure, ink, fontsize=size, ncols=1 + (len(layers) - 1) // 30)
     _note(axes, values, ink, "gaps: not defined or not finite")
     return figure
 
@@ -102,7 +102,8 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     """
     steps, layers, values = _table(records, name)
     ink = GREY if transparent else "black"
-    figure, axes = blank(6.4, 1.4 + 0.2 * len(layers), transparent)
+    room = 0.08 * max(0, *(len(layer) - LONGEST for layer in layers))  # for long names
+    figure, axes = blank(6.4 + room, 1.4 + 0.2 * len(layers), transparent)
     is_angle = name.endswith("angle")
     axes.add_patch(
         axes.patch.__class__(
@@ -119,7 +120,7 @@ def heat_map(records: Sequence[dict], name: str = "angle", transparent: bool = T
     )
     axes.invert_yaxis()
     axes.set_yticks(np.arange(len(layers)) + 0.5, layers, fontsize="small")
-    ticks = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 8)).astype(int))
+    ticks = np.arange(0, len(steps), -(-len(steps) // 8))
     axes.set_xticks(ticks + 0.5, [str(steps[i]) for i in ticks])
     axes.set_xlabel("step", color=ink)
     bar = figure.colorbar(shown, ax=axes)
@@ -175,7 +176,7 @@ def compare(
                 f"{', '.join(known) or 'the measures'}."
             )
         panel.finish()
-    figure.legend(loc="outside right upper", frameon=False, labelcolor=ink)
+    _name(figure, ink)
     return figure
 
 
@@ -324,6 +325,17 @@ def blank(width: float, height: float, transparent: bool = True) -> tuple[Figure
     axes = figure.add_subplot()
     fade(axes, GREY if transparent else "black")
     return figure, axes
+
+
+def _name(figure: Figure, ink: str, **options: Any) -> Legend:
+    """Name the curves of a figure at its right, long names on several lines."""
+    legend = figure.legend(loc="outside right upper", frameon=False, labelcolor=ink, **options)
+    for text in legend.get_texts():
+        text.set_text(textwrap.fill(text.get_text(), LONGEST, break_on_hyphens=False))
+    box = legend.get_window_extent()
+    figure.set_figwidth(figure.get_figwidth() + max(0.0, box.width / figure.dpi - 2.0))
+    figure.set_figheight(max(figure.get_figheight(), box.height / figure.dpi + 0.2))
+    return legend
 
 
 def fade(axes: Axes, ink: str = GREY) -> None:

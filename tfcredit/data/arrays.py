@@ -1,7 +1,8 @@
 """Batches out of arrays in memory: order and augmentation drawn for the whole epoch at once."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,69 @@ from tfcredit.seeding import derive
 
 MAX_SHIFT = 2
 """Pixels by which augmentation moves an image in each direction."""
+MOST_CLASSES = 1_000_000
+"""A label above it numbers no class, but something else."""
+
+
+def as_array(values: Any, name: str) -> np.ndarray:
+    """Makes an array of numbers that may be a list, a tensor or a table.
+
+    Args:
+        values: The numbers.
+        name: Name of the array, for errors.
+
+    Returns:
+        The array.
+
+    Raises:
+        UserError: If they are no array, such as images of several sizes.
+    """
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as problem:
+        words = " ".join(str(problem).split()).rstrip(".")
+        raise UserError(
+            f"{name} can't be made an array ({words}): give an array of numbers, and images of one "
+            "size."
+        ) from None
+
+
+def count_classes(labels: Iterable[np.ndarray]) -> int:
+    """Counts classes by their labels.
+
+    Args:
+        labels: Arrays of labels; only whole numbers count, others are for `as_labels` to refuse.
+
+    Returns:
+        One more than the largest label, and 2 at least.
+
+    Raises:
+        UserError: If the largest label is above `MOST_CLASSES`.
+    """
+    largest = max([1, *(int(y.max()) for y in labels if y.size and y.dtype.kind in "iu")])
+    if largest > MOST_CLASSES:
+        raise UserError(
+            f"label {largest} would make {largest + 1} classes: number the classes from 0, by "
+            "numpy.unique(labels, return_inverse=True)[1], or state the number of classes."
+        )
+    return largest + 1
+
+
+def told_classes(classes: int, labels: np.ndarray) -> str:
+    """Says how many classes there are, and if training images of some are missing.
+
+    Args:
+        classes: Their number.
+        labels: Those of the training images.
+
+    Returns:
+        A part of a sentence.
+    """
+    missing = np.setdiff1d(np.arange(classes), labels)
+    told = f"{classes} classes"
+    if len(missing):
+        told += f", {len(missing)} of them without training images (such as {missing[0]})"
+    return told
 
 
 def check_labels(labels: np.ndarray | Sequence[int], classes: int) -> None:
@@ -73,7 +137,7 @@ def as_images(images: np.ndarray, name: str) -> np.ndarray:
     Raises:
         UserError: If the rank or dtype is another one, or a pixel is not finite.
     """
-    images = np.asarray(images)
+    images = as_array(images, name)
     if images.ndim != 4:
         raise UserError(
             f"{name} has shape {images.shape}, but (examples, height, width, channels) was "
@@ -108,7 +172,7 @@ def as_labels(labels: np.ndarray, examples: int, classes: int, name: str) -> np.
     Raises:
         UserError: If the shape is another one or a label is outside [0, `classes`).
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels, name)
     if labels.ndim == 2 and len(labels) == examples and labels.shape[1] > 1:
         raise UserError(
             f"{name} has shape {labels.shape}, but ({examples},) was expected, one label per "

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from tfcredit.checks import choice, did_you_mean, integer
-from tfcredit.data.arrays import ArraySource, as_images, as_labels
+from tfcredit.data.arrays import (
+    ArraySource,
+    as_array,
+    as_images,
+    as_labels,
+    count_classes,
+    told_classes,
+)
 from tfcredit.data.image_data import ImageData
 from tfcredit.errors import UserError
 from tfcredit.files import place
@@ -114,10 +121,10 @@ def of_parts(
     images, labels = {}, {}
     for part, (x, y) in parts.items():
         images[part] = as_images(x, f"x_{part}")
-        labels[part] = np.asarray(y)
+        labels[part] = as_array(y, f"y_{part}")
     if not len(images["train"]):
         raise UserError("x_train holds 0 images, but at least 1 is needed: give some.")
-    classes = _classes(labels.values()) if classes is None else classes
+    classes = count_classes(labels.values()) if classes is None else classes
     integer("classes", classes, at_least=2)
     pairs = {
         part: (images[part], as_labels(labels[part], len(images[part]), classes, f"y_{part}"))
@@ -140,16 +147,10 @@ def of_parts(
         len(test[0]),
         source,
         f"data set: arrays in {where}, {len(train[0])} training and {len(test[0])} test images of "
-        f"{classes} classes.",
+        f"{told_classes(classes, train[1])}.",
         validation_examples=len(validation[0]),
         fingerprints={PARTS[part]: _digest(*pairs[part], classes) for part in pairs},
     )
-
-
-def _classes(labels) -> int:
-    """One more than the largest label; 2 where labels are none, which `as_labels` tells."""
-    found = [int(y.max()) for y in labels if y.size and y.dtype.kind in "iu"]
-    return max([1, *found]) + 1
 
 
 def _digest(images: np.ndarray, labels: np.ndarray, classes: int) -> str:

@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.checks import integer
-from tfcredit.data.arrays import check_images, check_labels
+from tfcredit.data.arrays import check_images, check_labels, count_classes, told_classes
 from tfcredit.data.image_data import ImageData
 from tfcredit.data.own_arrays import PARTS
 from tfcredit.data.shard import Shard
 from tfcredit.errors import UserError
 from tfcredit.seeding import derive
+from tfcredit.tensor_files import reason
 
 NAME = "tf.data"
 """Of such a set."""
@@ -107,12 +108,15 @@ def of_datasets(datasets: Mapping[str, tf.data.Dataset], classes: int | None = N
         if part != "train":
             check_images(dataset.element_spec[0].shape, shape)
     labels = {part: _labels(dataset, part) for part, dataset in single.items()}
-    if classes is None:
-        classes = max(1, *(int(found.max()) for found in labels.values())) + 1
+    classes = count_classes(labels.values()) if classes is None else classes
     integer("classes", classes, at_least=2)
     for found in labels.values():
         check_labels(found, classes)
     examples = {part: len(labels.get(part, ())) for part in ("train", "test", "val")}
+    single = {
+        part: dataset.map(lambda image, label: (image, tf.cast(label, tf.int32)))
+        for part, dataset in single.items()
+    }
     return ImageData(
         NAME,
         classes,
@@ -121,14 +125,14 @@ def of_datasets(datasets: Mapping[str, tf.data.Dataset], classes: int | None = N
         examples["test"],
         StreamSource(single, examples, shape),
         f"data set: a tf.data.Dataset of {examples['train']} training and {examples['test']} test "
-        f"images of {classes} classes, which are not normalised.",
+        f"images, which are not normalised, of {told_classes(classes, labels['train'])}.",
         validation_examples=examples["val"],
         fingerprints={PARTS[part]: _digest(labels[part], shape, classes) for part in labels},
     )
 
 
 def _single(dataset: tf.data.Dataset, part: str) -> tf.data.Dataset:
-    """The dataset with single images, float32, and labels, int32."""
+    """The dataset with single images, float32, and labels, int64."""
     cardinality = dataset.cardinality().numpy()
     if cardinality == tf.data.INFINITE_CARDINALITY:
         raise UserError(
@@ -173,7 +177,7 @@ def _single(dataset: tf.data.Dataset, part: str) -> tf.data.Dataset:
         raise UserError(
             f"the {part} data set gives images of {image.dtype.name}, but numbers were expected."
         )
-    return dataset.map(lambda image, label: (tf.cast(image, tf.float32), tf.cast(label, tf.int32)))
+    return dataset.map(lambda image, label: (tf.cast(image, tf.float32), tf.cast(label, tf.int64)))
 
 
 def _check_width(width: int | None, part: str) -> None:
@@ -185,10 +189,16 @@ def _check_width(width: int | None, part: str) -> None:
 
 
 def _labels(dataset: tf.data.Dataset, part: str) -> np.ndarray:
-    """All labels, int32 (n,)."""
+    """All labels, int64 (n,)."""
     only = dataset.map(lambda image, label: label)
-    labels = np.fromiter(only.as_numpy_iterator(), np.int32)
-    if not np.array_equal(list(only.take(COMPARED).as_numpy_iterator()), labels[:COMPARED]):
+    try:
+        labels = np.fromiter(only.as_numpy_iterator(), np.int64)
+        again = list(only.take(COMPARED).as_numpy_iterator())
+    except tf.errors.OpError as problem:
+        raise UserError(
+            f"the {part} data set can't be read to its end ({reason(problem)}): mend it."
+        ) from None
+    if not np.array_equal(again, labels[:COMPARED]):
         warnings.warn(
             f"the {part} data set gives its images in another order each time, so that a run which "
             "is continued is not exactly one that was not stopped: leave shuffle() out, as the run "

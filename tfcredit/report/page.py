@@ -1,5 +1,6 @@
 """The page of a report: HTML that needs no network and runs no script."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -10,6 +11,8 @@ from tfcredit.report.groups import Group, cells, grouped, heads, reference, resu
 from tfcredit.report.reading import LARGEST, StoredRun
 from tfcredit.training.flags import of_scope, shown_in
 
+_NUMBER = re.compile(r"-|-?\d+(\.\d+)?(e[+-]\d+)?( \[.*\])?|not finite")
+"""A cell with a number, an interval or none."""
 _HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -40,7 +43,7 @@ table { border-collapse: collapse; font-size: .85rem }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align: left;
   vertical-align: top }
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
-td.number { font-variant-numeric: tabular-nums; text-align: right }
+.number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap }
 td:first-child { min-width: 11rem; overflow-wrap: anywhere }
 @media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
@@ -86,7 +89,7 @@ def _comparison(groups: Sequence[Group]) -> str:
     marks = [_mark(look) for look in figures.looks(groups)]
     records = results(groups)
     rows = [
-        [f"{mark} {escape(first)}", *map(escape, rest)]
+        [f"{mark}{escape(first)}", *map(escape, rest)]
         for mark, (first, *rest) in zip(marks, map(cells, records), strict=True)
     ]
     base = reference(groups).name
@@ -214,38 +217,41 @@ def _notes(runs: Sequence[StoredRun], others: Sequence[str]) -> str:
     return "\n".join(["<ul>", *items, "</ul>"]) if items else ""
 
 
-def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table out of plain heads and cells that are HTML."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
+def _table(heads: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table out of plain heads and cells that are HTML; columns of numbers end alike."""
+    columns = zip(*rows, strict=True)
+    kinds = [' class="number"' if all(map(_NUMBER.fullmatch, one)) else "" for one in columns]
 
+    def line(tag: str, cells: Iterable[str]) -> str:
+        told = (f"<{tag}{kind}>{cell}</{tag}>" for cell, kind in zip(cells, kinds, strict=True))
+        return f"<tr>{''.join(told)}</tr>"
 
-def _cell(content: str) -> str:
-    is_number = content.replace(".", "").isdigit()
-    return f'<td class="number">{content}</td>' if is_number else f"<td>{content}</td>"
+    body = "\n".join(line("td", row) for row in rows)
+    head = line("th", map(escape, heads))
+    return f'<div class="wide"><table>\n{head}\n{body}\n</table></div>'
 
 
 def _named(groups: Sequence[Group]) -> Iterator[tuple[str, StoredRun]]:
     """Each run with its name, in its group's colour."""
     for group, look in zip(groups, figures.looks(groups), strict=True):
         for run in group.runs:
-            yield f"{_mark(look)} {escape(run.name)}", run
+            yield f"{_mark(look)}{escape(run.name)}", run
 
 
 def _titles(groups: Sequence[Group]) -> list[str]:
     """The names of groups, in their colours; where each is a single run, those of the runs."""
     single = all(len(group.runs) == 1 for group in groups)
     return [
-        f"{_mark(look)} {escape(group.runs[0].name if single else group.name)}"
+        f"{_mark(look)}{escape(group.runs[0].name if single else group.name)}"
         for group, look in zip(groups, figures.looks(groups), strict=True)
     ]
 
 
 def _mark(look: tuple[str, str]) -> str:
+    """The colour and marker of a group, which stay on the line of the name behind them."""
     colour, marker = look
     letter = figures.LETTERS[marker]
-    return f'<span style="color: {colour}" aria-hidden="true">{letter}</span>'
+    return f'<span style="color: {colour}" aria-hidden="true">{letter}</span>&nbsp;'
 
 
 def _text(value: Any, most: int = 300) -> str:

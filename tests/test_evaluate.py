@@ -92,6 +92,7 @@ def test_any_classifier_of_keras_gives_what_keras_gives(tmp_path, activation, tr
     assert code == 0 and found["examples"] == 10
     assert found["top1"] == pytest.approx(expected["accuracy"])
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    assert found["outputs"] == ("logits" if activation is None else "probabilities")
 
 
 def other_task(folder):

@@ -153,11 +153,27 @@ def loop(tree):
     (tree / "train" / "ant" / "again").symlink_to(tree / "train")
 
 
+def webp(tree):
+    for path in tree.glob("*/*/*.png"):
+        path.rename(path.with_suffix(".webp"))
+
+
+def names_of_others(train, validation):
+    def rename(tree):
+        (tree / "val").rename(tree / validation)
+        (tree / "train").rename(tree / train)
+
+    return rename
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
         (zebra, "val holds the class 'zebra', of which .*train has no images: add"),
         (empty, "cat is the folder of a class but holds no image: put"),
+        (webp, "holds files that end in .webp, but no images that end in .jpg .*: convert"),
+        (names_of_others("Train", "Val"), "holds Train and Val, which look like parts"),
+        (names_of_others("train", "valid"), "holds train and valid, .* names of parts are train"),
         (no_images, "images/train holds no images in folders of classes: give"),
         (missing, "images is missing, but a folder of images was expected: check data_dir"),
         (other_ending, "x.webp is corrupt .its ending is none of .jpg .*mend"),

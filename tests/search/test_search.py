@@ -238,6 +238,17 @@ def scripted(tmp_path, monkeypatch):
     return run
 
 
+def test_trials_that_choose_their_images_may_have_others(tmp_path):
+    known = {"name": "folder", "training": 8}
+
+    def expected(name):
+        space = {name: Parameter(8, 64)}
+        return Launcher(Study(tmp_path, Recipe(), space, known), 1, 1).images
+
+    assert expected("width") == expected("batch_size") == known
+    assert expected("image_size") == expected("validation_examples") == {}
+
+
 def test_trials_below_the_median_are_pruned(scripted):
     good = [([0.5, 0.8], "finished")]
     study, ended = scripted([good] * 5 + [[([0.4, 0.9], "finished")], [([0.6, 0.7], "finished")]])

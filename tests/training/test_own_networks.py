@@ -9,9 +9,10 @@ import pytest
 
 from tests.training.test_own_images import make_tree
 from tfcredit import cli, convert
+from tfcredit.analysis import feedback_layers
 from tfcredit.errors import UserError
 from tfcredit.layers import Dense
-from tfcredit.training.own_network import OwnNetwork, is_function, is_own
+from tfcredit.training.own_network import OwnNetwork, is_function, is_own, of_one_tensor
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory
@@ -217,6 +218,18 @@ def test_a_softmax_is_left_to_the_loss(files, tmp_path):
         assert "softmax" not in json.dumps(found.get_config(), default=str).lower()
 
 
+@pytest.mark.parametrize("wrapped", [lambda y: [y], lambda y: {"logits": y}], ids=["list", "name"])
+def test_an_output_in_a_list_or_by_a_name(wrapped, files, tmp_path):
+    plain = network()
+    given = keras.Model(plain.inputs, wrapped(plain.outputs[0]))
+    given.save(tmp_path / "x.keras")
+    pictures = np.random.default_rng(0).uniform(0, 255, (5, 8, 8, 3)).astype("float32")
+    found = of_one_tensor(keras.saving.load_model(tmp_path / "x.keras"))(pictures)
+    np.testing.assert_allclose(found, plain(pictures), rtol=1e-5)
+    fed_back = made(files, tmp_path / "x.keras", rule="kolen_pollack")
+    assert fed_back(pictures).shape == (5, 2) and feedback_layers(fed_back)
+
+
 def test_losses_that_layers_add_count(files, tmp_path):
     saved(flatten, lambda: keras.layers.ActivityRegularization(l2=0.01), dense(2))(tmp_path)
     plan = Plan.of(recipe(files, tmp_path / "x.keras", rule="kolen_pollack"))
@@ -258,6 +271,12 @@ def unknown(folder):
     keras.Sequential(layers).save(folder / "x.keras")
 
 
+def two_inputs(folder):
+    x, more = keras.Input((8, 8, 3)), keras.Input((3,))
+    both = keras.layers.Concatenate()([keras.layers.Flatten()(x), more])
+    keras.Model([x, more], keras.layers.Dense(2)(both)).save(folder / "x.keras")
+
+
 def saved(*layers, shape=(8, 8, 3)):
     def save(folder):
         keras.Sequential([keras.Input(shape), *[layer() for layer in layers]]).save(
@@ -279,6 +298,7 @@ def dense(units, **options):
 MISTAKES = {
     "no class output": (saved(lambda: keras.layers.Conv2D(2, 3)), ["is no classifier", "(None, 6"]),
     "one output": (saved(flatten, dense(1)), ["is no classifier", "[(None, 1)]"]),
+    "two inputs": (two_inputs, ["takes 2 inputs, but images alone"]),
     "other classes": (saved(flatten, dense(5)), ["tells 5 classes apart", "images have 2"]),
     "other shape": (saved(flatten, dense(2), shape=(8, 8, 1)), ["(8, 8, 1)", "(8, 8, 3)"]),
     "flat": (saved(dense(2), shape=(192,)), ["shape (192,)", "keras.Input"]),

@@ -17,6 +17,8 @@ TRAIN = "train"
 VALIDATION = ("val", "validation")
 TEST = "test"
 """Names of the folders of a set's parts."""
+OTHERS = ("training", "valid", "testing")
+"""Other names that parts have elsewhere."""
 
 
 def build(
@@ -106,6 +108,13 @@ def _checked(data_dir: str | os.PathLike | None) -> Path:
 def _parts(tree: Tree) -> dict[str, str]:
     """Part ("train", "test", "validation") -> its folder below the root."""
     there = tree.listing().folders
+    known = (TRAIN, *VALIDATION, TEST)
+    alike = [name for name in there if name.lower() in (*known, *OTHERS)]
+    if len(alike) > 1 and not set(alike) <= set(known):  # they would be taken for classes
+        raise UserError(
+            f"{tree.root} holds {' and '.join(alike)}, which look like parts of a set, but the "
+            f"names of parts are {', '.join(known)}: rename the folders."
+        )
     tests = [name for name in (TEST, *VALIDATION) if name in there]
     if TRAIN not in there:
         if tests and set(tests) == set(there):
@@ -133,6 +142,13 @@ def _class_names(tree: Tree, folder: str) -> list[str]:
         )
     names = listing.folders
     if not any(tree.images(_join(folder, name))[0] for name in names):
+        others = [path for name in names for path in tree.images(_join(folder, name))[1]]
+        endings = sorted({os.path.splitext(path)[1] for path in others} - {""})
+        if endings:
+            raise UserError(
+                f"{root} holds files that end in {', '.join(endings[:5])}, but no images that end "
+                f"in {' '.join(ENDINGS)}, which are read: convert the images to one of these."
+            )
         raise UserError(
             f"{root} holds no images in folders of classes: give a folder with one folder per "
             "class, or with train/ and val/ of such folders, as data_dir."

@@ -17,7 +17,7 @@ from tfcredit.errors import UserError
 from tfcredit.files import written
 from tfcredit.training.contradictions import WITHOUT_FOLDER
 from tfcredit.training.imports import import_own
-from tfcredit.training.own_network import classifier, is_function
+from tfcredit.training.own_network import classifier, is_function, of_one_tensor
 from tfcredit.training.plan import load_images, size_for, with_own_network
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.saved import Saved
@@ -39,8 +39,8 @@ def run(
         output: The file for the results, or None.
 
     Returns:
-        The results: `model`, `dataset`, `part`, `examples`, `top1`, `top5`, `loss`, `step` of a
-        run.
+        The results: `model`, `dataset`, `part`, `examples`, `top1`, `top5`, `loss`, `outputs` (for
+        which the loss took the network's: "logits" or "probabilities"), `step` of a run.
 
     Raises:
         UserError: The file is no classifier, or the images are not there or don't fit it.
@@ -61,7 +61,8 @@ def run(
     }
     print(
         f"{model} on {results['examples']} {part} images of {images.name!r}: "
-        f"top-1 {results['top1']:.4f}, top-5 {results['top5']:.4f}, loss {results['loss']:.4f}",
+        f"top-1 {results['top1']:.4f}, top-5 {results['top5']:.4f}, loss {results['loss']:.4f} "
+        f"of {results['outputs']}",
         flush=True,
     )
     if output is not None:
@@ -77,6 +78,7 @@ def _saved(
     saved = Saved.at(path)
     network = saved.network()
     classes, shape = classifier(network, str(path))
+    network = of_one_tensor(network)
     # A network's name tells how its images are prepared, as --model does in a training.
     own = saved.recipe or dataclasses.replace(recipe, model=network.name)
     recipe = of_images(own, given, shape)
@@ -131,7 +133,7 @@ def _is_same(folder: str, own: str | None) -> bool:
 
 def evaluate(
     network: keras.Model, images: ImageData, part: str = "test", batch_size: int = BATCH
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Evaluates a network on every test or validation image once.
 
     Args:
@@ -142,7 +144,8 @@ def evaluate(
         batch_size: Images per batch.
 
     Returns:
-        `examples`, the number of images; `top1`, `top5` and cross entropy `loss`.
+        `examples`, the number of images; `top1`, `top5` and cross entropy `loss`; and `outputs`,
+        "logits" or "probabilities".
 
     Raises:
         UserError: An image can't be decoded, or a result is not finite.
@@ -173,7 +176,8 @@ def evaluate(
     except tf.errors.OpError as problem:
         raise data.failure(problem) or problem from None
     results = {name: float(metric.result()) for name, metric in metrics.items()}
-    return {**results, "examples": int(results["examples"])}
+    told = "logits" if from_logits else "probabilities"
+    return {**results, "examples": int(results["examples"]), "outputs": told}
 
 
 def _are_probabilities(outputs: tf.Tensor) -> bool:

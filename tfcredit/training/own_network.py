@@ -265,14 +265,37 @@ def classifier(network: keras.Model, name: str) -> tuple[int, tuple[int | None, 
         UserError: The network is no classifier.
     """
     outputs, inputs = getattr(network, "outputs", None), getattr(network, "inputs", None)
-    fits = outputs and inputs and len(outputs) == len(inputs) == 1
-    if not fits or len(outputs[0].shape) != 2 or (outputs[0].shape[1] or 0) < 2:
-        shapes = [tuple(one.shape) for one in outputs or ()]
+    if not (outputs and inputs):
+        raise UserError(
+            f"{name} is a {type(network).__name__}, which does not tell the shapes of its inputs: "
+            "give keras.Model(x, model(x)) with x = keras.Input(shape)."
+        )
+    if len(inputs) > 1:
+        raise UserError(
+            f"{name} takes {len(inputs)} inputs, but images alone are given to it: give a network "
+            "of one input."
+        )
+    if len(outputs) > 1 or len(outputs[0].shape) != 2 or (outputs[0].shape[1] or 0) < 2:
+        shapes = [tuple(one.shape) for one in outputs]
         raise UserError(
             f"{name} is no classifier, as its outputs have the shapes {shapes}, not one (batch, "
             "classes): give a network with a number for each class."
         )
     return outputs[0].shape[1], tuple(inputs[0].shape[1:])
+
+
+def of_one_tensor(network: keras.Model) -> keras.Model:
+    """Makes a network give its only output as a tensor, where it has it in a list or by a name.
+
+    Args:
+        network: The network, of one input and one output.
+
+    Returns:
+        The network, or another one of the same layers.
+    """
+    if not keras.tree.is_nested(getattr(network, "_outputs_struct", None)):
+        return network
+    return keras.Model(network.inputs[0], network.outputs[0], name=network.name)
 
 
 def _check_options(recipe: Recipe, taken: Collection[str], reason: str) -> None:
@@ -363,6 +386,7 @@ def _set_policy(network: keras.Model, policy: str) -> None:
 def _to_logits(network: keras.Model, model: str) -> keras.Model:
     """The network without the softmax at its end, which belongs to the loss."""
     classifier(network, f"--model={model}")
+    network = of_one_tensor(network)
     history = network.outputs[0]._keras_history
     operation, holder = history.operation, network
     while isinstance(operation, keras.Model) and getattr(operation, "outputs", None):

@@ -44,7 +44,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align
   vertical-align: top }
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
 .number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap }
-td:first-child { min-width: 11rem; overflow-wrap: anywhere }
+td:first-child { min-width: 13rem; overflow-wrap: anywhere }
 @media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
 </style>

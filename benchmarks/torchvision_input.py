@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads take no processor time
+
 import torch
 import torchvision
 from torchvision import transforms

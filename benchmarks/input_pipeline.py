@@ -1,6 +1,7 @@
 """Images per second and core that the input pipeline prepares.
 
-    python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3] [--layouts]
+    python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3]
+    python -m benchmarks.input_pipeline --layouts [--torch_python=TORCH/bin/python]
 
 Writes noise-textured JPEGs of 500 x 375 pixels and about 88 KB, as ImageNet's are on average, into
 classic shards in a temporary folder, and reads them through `tfcredit.data` as training does.
@@ -9,7 +10,8 @@ Prints a line of a Markdown table for each way of preprocessing; the median of t
 
 `--layouts` reads the same JPEGs in turn from each layout of ImageNet, and compares with decoding
 random parts of them alone (`tf.io.decode_and_crop_jpeg`), and with decoding and resizing. "Of
-decoding" is the median of the rounds' ratios per core.
+decoding" is the median of the rounds' ratios per core. `--torch_python` names an interpreter that
+has torchvision, whose `ImageFolder`, `RandomResizedCrop` and `DataLoader` then take their turns.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import itertools
 import os
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -186,7 +189,7 @@ def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
     pictures = tf.constant(files)
     windows = tf.stack(
         [
-            preprocessing.random_window(files[number % len(files)], [0, number])
+            preprocessing.random_window(tf.constant([HEIGHT, WIDTH]), [0, number])
             for number in range(WINDOWS)
         ]
     )
@@ -204,30 +207,76 @@ def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
     return numbers.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
 
 
-def layouts(seconds: float, rounds: int) -> Iterator[dict]:
-    """Reads from each layout in turn, and decodes alone.
+class Torchvision:
+    """A process that reads the same JPEGs by torchvision.
+
+    Args:
+        python: An interpreter that has torchvision.
+        folder: A folder of folders by class.
+
+    Attributes:
+        versions: What runs.
+    """
+
+    def __init__(self, python: str, folder: Path):
+        script = Path(__file__).with_name("torchvision_input.py")
+        self._process = subprocess.Popen(
+            [python, str(script), str(folder), str(BATCH), str(SIZE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.versions = self._process.stdout.readline().strip()
+
+    def speeds(self, workers: int, seconds: float) -> tuple[float, float]:
+        """Reads for a while.
+
+        Args:
+            workers: Of the `DataLoader`.
+            seconds: How long, in seconds.
+
+        Returns:
+            As `timed`.
+        """
+        print(workers, seconds, file=self._process.stdin, flush=True)
+        speed, per_core = map(float, self._process.stdout.readline().split())
+        return speed, per_core
+
+
+def layouts(seconds: float, rounds: int, torch_python: str | None) -> Iterator[dict]:
+    """Reads from each layout in turn, decodes alone, and lets torchvision read.
 
     Args:
         seconds: Length of each measurement.
         rounds: How many times each is measured.
+        torch_python: An interpreter that has torchvision; None to leave it out.
 
     Yields:
         A row for each: what was read, images per second, per core, and of decoding alone.
     """
     files = [encode(seed) for seed in range(PICTURES)]
+
+    def reading(make: Callable[[], Iterable]) -> Callable[[], tuple[float, float]]:
+        return lambda: timed(make(), seconds)
+
     with tempfile.TemporaryDirectory() as folder:
         write_layouts(Path(folder))
-        ways: dict[str, Callable[[], Iterable]] = {
-            "decoding alone": functools.partial(decoding, files, False),
-            "decoding, resizing": functools.partial(decoding, files, True),
+        ways = {
+            "decoding alone": reading(functools.partial(decoding, files, False)),
+            "decoding, resizing": reading(functools.partial(decoding, files, True)),
         }
         for layout in READ:
             data = imagenet.build(Path(folder, layout), shuffle_buffer=256)
-            ways[layout] = functools.partial(data.train, BATCH, 0, 0)
+            ways[layout] = reading(functools.partial(data.train, BATCH, 0, 0))
+        if torch_python is not None:
+            other = Torchvision(torch_python, Path(folder, "folders", "train"))
+            for workers in sorted({0, os.cpu_count()}):
+                name = f"{other.versions}, num_workers={workers}"
+                ways[name] = functools.partial(other.speeds, workers, seconds)
         found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
         for _ in range(rounds):
-            for way, make in ways.items():
-                found[way].append(timed(make(), seconds))
+            for way, measured in ways.items():
+                found[way].append(measured())
     alone = [per_core for _, per_core in found["decoding alone"]]
     for way, each in found.items():
         ratios = [per_core / base for (_, per_core), base in zip(each, alone, strict=True)]
@@ -236,16 +285,17 @@ def layouts(seconds: float, rounds: int) -> Iterator[dict]:
         yield row | {"of_decoding": statistics.median(ratios)}
 
 
-def print_layouts(seconds: float, rounds: int) -> None:
+def print_layouts(seconds: float, rounds: int, torch_python: str | None) -> None:
     """Prints the table of the layouts.
 
     Args:
         seconds: Length of each measurement.
         rounds: How many times each is measured.
+        torch_python: An interpreter that has torchvision; None to leave it out.
     """
     print("| source | images/s | images/s per core | of decoding |")
     print("|---|---|---|---|")
-    for row in layouts(seconds, rounds):
+    for row in layouts(seconds, rounds, torch_python):
         shown = f"{row['images_per_second']:.0f} | {row['per_core']:.0f}"
         print(f"| {row['source']} | {shown} | {row['of_decoding']:.2f} |", flush=True)
 
@@ -258,9 +308,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--layouts", action="store_true", help="compare the layouts of ImageNet")
+    parser.add_argument("--torch_python", help="Python that has torchvision, for --layouts")
     arguments = parser.parse_args()
     if arguments.layouts:
-        print_layouts(arguments.seconds, arguments.rounds)
+        print_layouts(arguments.seconds, arguments.rounds, arguments.torch_python)
         return
     print("| preprocessing | part | images/s | images/s per core | machine | versions |")
     print("|---|---|---|---|---|---|")

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfcredit import data
-from tfcredit.data import Shard, imagenet
+from tfcredit.data import Shard, encoded, imagenet
 from tfcredit.errors import UserError
 
 SIZE = 8
@@ -119,6 +119,17 @@ def test_other_images_are_the_same_as_without_corruption(shards, spoiled):
     for left, right in zip(clean, mended, strict=True):
         good = ~np.isin(left[1], [4, 7])
         np.testing.assert_array_equal(left[0][good], right[0][good])
+
+
+def test_images_are_the_same_whether_decoded_together_or_singly(spoiled, monkeypatch):
+    found = build(spoiled[0], max_corrupt_records=1)
+    (singly,) = elements(found.evaluation(5))
+    monkeypatch.setattr(encoded, "MANY", 1)
+    monkeypatch.setattr(encoded, "AT_ONCE", 2)  # of 5 images: the last is alone
+    (together,) = elements(found.evaluation(5))
+    assert singly[2].sum() == 4
+    for one, other in zip(singly, together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_piece_without_any_good_image_is_told(folder):

@@ -60,6 +60,20 @@ def test_images_that_are_not_sorted_into_folders_yet(tmp_path, part):
         build(root)
 
 
+def test_folders_of_classes_that_are_empty_or_lead_nowhere(tmp_path):
+    root = write("folders", tmp_path / "set")
+    move(root, f"train/{ONE}", "elsewhere")
+    os.symlink(root / "elsewhere", root / "train" / ONE)
+    assert build(root).train_examples == 15
+    move(root, "elsewhere", "gone")
+    with pytest.raises(UserError, match=f"train/{ONE} can't be read .No such file"):
+        build(root)
+    os.remove(root / "train" / ONE)
+    (root / "train" / ONE).mkdir()
+    with pytest.raises(UserError, match=f"train/{ONE} is the folder of a class but holds no image"):
+        build(root)
+
+
 def test_flat_validation_images_without_labels(tmp_path):
     root = write("flat", tmp_path / "set")
     move(root, f"val/{validation_pictures()[0].name}", "val/photograph.jpg")
@@ -183,6 +197,10 @@ def labelled(value, row=0):
     return change
 
 
+def retyped(kind):
+    return lambda table: table.set_column(1, "label", table.column("label").cast(kind))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -193,6 +211,8 @@ def labelled(value, row=0):
         (labelled(lambda label: 1000), "the label 1000, but 0 to 999 were expected"),
         (labelled(lambda label: -1), "the label -1, but 0 to 999 were expected"),
         (labelled(lambda label: None), "row 0 of .* has no label"),
+        (retyped(pyarrow.string()), "row 0 of .* has the label '.*', but whole numbers were"),
+        (retyped(pyarrow.float64()), "has the label .*, but whole numbers were expected"),
     ],
 )
 def test_parquet_of_another_set(tmp_path, change, told):
@@ -201,6 +221,27 @@ def test_parquet_of_another_set(tmp_path, change, told):
     with pytest.raises(UserError, match=told) as caught:
         build(root)
     assert str(path) in str(caught.value)
+
+
+def test_parquet_of_other_types_and_columns(tmp_path):
+    expected = build(write("parquet", tmp_path / "plain"))
+
+    def odd(table):
+        image = table.column("image").combine_chunks()
+        contents = image.field("bytes").cast(pyarrow.large_binary())
+        paths = image.field("path").dictionary_encode()
+        image = pyarrow.StructArray.from_arrays([paths, contents], ["path", "bytes"])
+        label = table.column("label").cast(pyarrow.int32()).combine_chunks().dictionary_encode()
+        numbers = pyarrow.array(range(len(table)))
+        return pyarrow.table({"extra": numbers, "label": label, "image": image})
+
+    root = write("parquet", tmp_path / "odd")
+    rewritten(root, odd)
+    found = build(root)
+    assert found.fingerprints == expected.fingerprints
+    places = range(found.train_examples)
+    read, its = (one.source.train_images.read(list(places)) for one in (found, expected))
+    assert read == its and all(read)
 
 
 def test_parquet_that_is_cut(tmp_path):
@@ -273,6 +314,39 @@ def test_webdataset_labels(tmp_path, content, told):
 
     resaved(root / "imagenet1k-train-0001.tar", change)
     with pytest.raises(UserError, match=told):
+        build(root)
+
+
+def renamed(start, end):
+    def change(members):
+        for name in list(members):
+            if name.startswith(start):
+                stem, _, ending = name.partition(".")
+                members[f"{stem}{end}.{ending}"] = members.pop(name)
+
+    return change
+
+
+def test_webdataset_keys_with_dots(tmp_path):
+    root = write("webdataset", tmp_path / "set")
+    path = root / "imagenet1k-train-0001.tar"
+
+    def with_masks(members):
+        for name in [name for name in members if name.endswith(".jpg")]:
+            members[name.replace(".jpg", ".mask.png")] = members["._" + name] = b"x"
+
+    resaved(path, with_masks)
+    assert build(root).train_examples == 15  # a mask is no sample, nor is what a Mac adds
+    resaved(path, renamed(ONE, ".v2"))
+    with pytest.raises(UserError, match=r"0001.tar holds 'n.*\.v2\..*', but KEY.jpg was expected"):
+        build(root)
+
+
+def test_webdataset_tars_that_are_compressed(tmp_path):
+    root = write("webdataset", tmp_path / "set")
+    for path in root.glob("*.tar"):
+        path.rename(f"{path}.gz")
+    with pytest.raises(UserError, match="'imagenet1k-train-0000.tar.gz', which is compressed, "):
         build(root)
 
 

@@ -109,6 +109,11 @@ def test_a_step_that_tells_too_little(changes, words, monkeypatch):
         workers.find(Recipe())
 
 
+def test_an_empty_tf_config_tells_nothing(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "")
+    assert not workers.are_told(Recipe())
+
+
 def test_one_task_is_no_cluster(monkeypatch):
     in_a_step(monkeypatch, SLURM_STEP_NUM_TASKS="1")
     assert not workers.are_told(Recipe())

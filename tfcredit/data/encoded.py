@@ -2,6 +2,7 @@
 
 import abc
 import functools
+import operator
 import os
 from collections.abc import Callable, Sequence
 
@@ -15,56 +16,64 @@ from tfcredit.errors import UserError
 PARALLEL = max(16, os.cpu_count() or 1)
 """An upper bound, which changes no result."""
 AT_ONCE = 8
-"""Images that are decoded by one thread and tried together, at a tenth less of its time."""
+"""Images that one call of a function decodes: calls for each take longer."""
+MANY = 1024
+"""Images from which on that pays: such a function takes part of a second to start."""
 
 Element = tuple[tf.Tensor, ...]
 
 
 def attempted(
-    elements: tf.data.Dataset, decode: Callable[..., Element], parallel: int = PARALLEL
+    elements: tf.data.Dataset, decode: Callable[..., Element], count: int
 ) -> tf.data.Dataset:
     """Decodes elements in parallel, in their order; zeros stand in for those that do not decode.
 
     Args:
         elements: Tuples that start with the file and the image's number in it.
         decode: Takes an element and returns an image of static shape and an int32 label.
-        parallel: Most threads.
+        count: Number of elements that will be read, about.
 
     Returns:
-        A dataset of (image, label, good, file, number); the bool `good` is False where `decode`
-        failed.
+        A dataset of blocks of (image, label, good, file, number), each of up to `AT_ONCE` images;
+        the bool `good` is False where `decode` failed. `rebatch` makes batches of them.
     """
     image, _ = tf.data.Dataset.map(elements, decode).element_spec
+    at_once = AT_ONCE if count >= MANY else 1
+
+    @tf.function
+    def decoded(*element: tf.Tensor) -> Element:
+        return (*decode(*element), True, *element[:2])
+
+    def decoded_some(*some: tf.Tensor) -> Element:
+        # Written out: a loop of TensorFlow's or a dataset takes a third of decoding's time. The
+        # last images, if they are fewer, fail here.
+        each = [
+            decoded(*tf.nest.map_structure(operator.itemgetter(place), some))
+            for place in range(at_once)
+        ]
+        return tuple(tf.stack(parts) for parts in zip(*each, strict=True))
 
     def attempt(*element: tf.Tensor) -> tf.data.Dataset:
         # The first of two tries decodes, the second does not; errors are left out and the first
         # that remains is taken: that is how tf.data can catch an error. (With op determinism
         # `Dataset.range` here would make TensorFlow decode one image at a time.)
+        nothing = tf.zeros(image.shape, image.dtype), 0, False, *element[:2]
+
         def tried(which: tf.Tensor) -> Element:
-            return tf.cond(
-                which == 0,
-                lambda: decoded(*element),
-                lambda: (tf.zeros(image.shape, image.dtype), 0, False, *element[:2]),
-            )
+            return tf.cond(which == 0, lambda: decoded(*element), lambda: nothing)
 
         return tf.data.Dataset.from_tensor_slices([0, 1]).map(tried).ignore_errors().take(1)
 
-    def decoded(*element: tf.Tensor) -> Element:
-        return (*decode(*element), True, *element[:2])
-
     def attempt_some(*some: tf.Tensor) -> tf.data.Dataset:
-        # All at once, as hardly ever one fails; then, where one did, each by itself. After an error
-        # too few are left for a batch, so the first of these datasets ends.
+        # All at once, as hardly ever one fails; then, where one did, each by itself.
         count = tf.size(some[0], tf.int64)
-        each = tf.data.Dataset.from_tensor_slices(some)
-        at_once = each.map(decoded).batch(count, drop_remainder=True)
-        singly = each.flat_map(attempt).batch(count, drop_remainder=True)
-        return at_once.concatenate(singly).ignore_errors().take(1).unbatch()
+        together = tf.data.Dataset.from_tensors(some).map(decoded_some)
+        singly = tf.data.Dataset.from_tensor_slices(some).flat_map(attempt).batch(count)
+        return together.concatenate(singly).ignore_errors().take(1)
 
-    return elements.batch(AT_ONCE).interleave(
+    return elements.batch(at_once).interleave(
         attempt_some,
-        cycle_length=parallel,
-        block_length=AT_ONCE,
+        cycle_length=PARALLEL,
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
@@ -140,7 +149,7 @@ class EncodedSource(abc.ABC):
             element_seed = tf.stack([tf.constant(seed, tf.int64), place])
             return self.preprocess.train(encoded, element_seed, self.size), label
 
-        batches = attempted(elements, decode).batch(size, drop_remainder=True)
+        batches = attempted(elements, decode, size * pieces).rebatch(size, drop_remainder=True)
         batches = batches.map(functools.partial(self._repaired, paths)).take(pieces)
         # Keras asks for the number of steps, which tf.data can't know of files.
         batches = batches.apply(tf.data.experimental.assert_cardinality(pieces))
@@ -160,10 +169,10 @@ class EncodedSource(abc.ABC):
         Returns:
             A dataset of images (size, h, w, c), labels (size,) and weights (size,).
         """
-        images = attempted(elements, self._evaluation_image)
+        images = attempted(elements, self._evaluation_image, size * pieces)
         nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
-        images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat())
-        batches = images.batch(size, drop_remainder=True).take(pieces)
+        images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat().batch(1))
+        batches = images.rebatch(size, drop_remainder=True).take(pieces)
         return batches.map(functools.partial(self._weighted, paths)).prefetch(tf.data.AUTOTUNE)
 
     def _evaluation_image(

@@ -106,10 +106,7 @@ class IndexedSource(EncodedSource):
         def read(places: tf.Tensor) -> tuple[tf.Tensor, ...]:
             found = tf.numpy_function(contents, [places], tf.string, stateful=False)
             found.set_shape(places.shape)
-            return places, found
-
-        def labelled(place: tf.Tensor, content: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return place, tf.constant(0, tf.int64), (content, tf.gather(labels, place))
+            return places, tf.zeros_like(places), (found, tf.gather(labels, places))
 
         with tf.device("CPU"):
             labels = tf.constant(images.entries["label"], tf.int32)
@@ -120,7 +117,7 @@ class IndexedSource(EncodedSource):
         else:
             found = places.batch(images.reader.chunk)
             found = found.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return found.unbatch().map(labelled)
+        return found.unbatch()
 
     def _read(self, file: tf.Tensor, content: tuple[tf.Tensor, tf.Tensor]) -> tuple:
         encoded, label = content

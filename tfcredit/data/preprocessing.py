@@ -28,6 +28,8 @@ MAX_BRIGHTNESS = 32 / 255
 """Largest change of brightness ("inception"), of colours in 0 to 1."""
 SATURATION = (0.5, 1.5)
 """Factors of the saturation ("inception")."""
+WIDENED = 3 * 2**20
+"""Most colours of an image that is cast to float32 before it is resized: 12 MB of them."""
 
 
 def normalise(images: tf.Tensor) -> tf.Tensor:
@@ -45,23 +47,8 @@ def normalise(images: tf.Tensor) -> tf.Tensor:
     # speed, which costs more than half of what decoding does.
     rows = tf.reshape(images, [-1, 3 * (width or 1)])
     factor, shift = (np.tile(each, width or 1) for each in (FACTOR, SHIFT))
-    return tf.reshape(rows * factor + shift, tf.shape(images))
-
-
-def _encoded_shape(encoded: tf.Tensor) -> tf.Tensor:
-    """Height and width of an encoded image, for a JPEG without decoding it.
-
-    Args:
-        encoded: The file's content, a scalar string.
-
-    Returns:
-        int32 of shape (2,), in pixels.
-    """
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(_decoded(encoded))[:2],
-    )
+    shape = images.shape if images.shape.is_fully_defined() else tf.shape(images)
+    return tf.reshape(rows * factor + shift, shape)
 
 
 def _decoded(encoded: tf.Tensor) -> tf.Tensor:
@@ -79,42 +66,59 @@ def _decoded(encoded: tf.Tensor) -> tf.Tensor:
     return tf.gather(image, tf.range(3) * coloured, axis=2)
 
 
-def _decoded_crop(encoded: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """Decodes a part of an image.
+def _part(
+    encoded: tf.Tensor, choose: Callable[[tf.Tensor], tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes a part of an image; of a JPEG no more than is needed.
 
     Args:
         encoded: JPEG (grey, colour or CMYK), PNG, GIF (the first frame) or BMP; a scalar string.
-        window: int32 of shape (4,): top, left, height and width of the part, in pixels.
+        choose: Takes the image's height and width, int32 of shape (2,), and returns the part's top,
+            left, height and width, int32 of shape (4,), all in pixels.
 
     Returns:
-        uint8 of shape (height, width, 3).
+        The part, uint8 of shape (height, width, 3), and the image's height and width.
     """
 
-    def other() -> tf.Tensor:
-        image = _decoded(encoded)
-        return tf.image.crop_to_bounding_box(image, window[0], window[1], window[2], window[3])
-
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
+    def jpeg() -> tuple[tf.Tensor, tf.Tensor]:
+        sides = tf.io.extract_jpeg_shape(encoded)[:2]
         # As other decoders do it; TensorFlow's default is off by up to 4 of 255 and no faster.
-        lambda: tf.io.decode_and_crop_jpeg(
-            encoded, window, channels=3, dct_method="INTEGER_ACCURATE"
-        ),
-        other,
+        part = tf.io.decode_and_crop_jpeg(
+            encoded, choose(sides), channels=3, dct_method="INTEGER_ACCURATE"
+        )
+        return part, sides
+
+    def other() -> tuple[tf.Tensor, tf.Tensor]:
+        image = _decoded(encoded)
+        sides = tf.shape(image)[:2]
+        top, left, height, width = tf.unstack(choose(sides))
+        return image[top : top + height, left : left + width], sides
+
+    return tf.cond(tf.io.is_jpeg(encoded), jpeg, other)
+
+
+def _resized(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes an image, uint8, to float32 of shape (size, size, 3); bilinear."""
+    # The same bits either way. TensorFlow's kernel loads the colours of a pixel of uint8 one by
+    # one, of float32 all at once; a very large image would take too much memory so.
+    image = tf.cond(
+        tf.size(image) <= WIDENED,
+        lambda: tf.image.resize(tf.cast(image, tf.float32), [size, size]),
+        lambda: tf.image.resize(image, [size, size]),
     )
+    return tf.ensure_shape(image, [size, size, 3])
 
 
-def random_window(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def random_window(sides: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Draws a part of an image, of 8 to 100 % of its area and an aspect ratio of 3/4 to 4/3.
 
     Args:
-        encoded: The image file, a scalar string.
+        sides: The image's height and width in pixels, int32 of shape (2,).
         seed: Shape (2,), int.
 
     Returns:
         int32 of shape (4,): top, left, height and width in pixels.
     """
-    sides = _encoded_shape(encoded)
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.concat([sides, [3]], axis=0),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
@@ -131,10 +135,9 @@ def random_window(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _random_part(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
     """A random part, resized and mirrored half of the time: float32, 0 to 255."""
     seeds = tf.random.split(seed, 2)
-    image = _decoded_crop(encoded, random_window(encoded, seeds[0]))
-    image = tf.image.resize(image, [size, size], method="bilinear")
-    image = tf.image.stateless_random_flip_left_right(image, seeds[1])
-    return tf.ensure_shape(image, [size, size, 3])
+    image, _ = _part(encoded, lambda sides: random_window(sides, seeds[0]))
+    image = _resized(image, size)
+    return tf.image.stateless_random_flip_left_right(image, seeds[1])
 
 
 def train_image(encoded: tf.Tensor, seed: tf.Tensor, size: int) -> tf.Tensor:
@@ -172,18 +175,25 @@ def evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
 
 def _central_part(encoded: tf.Tensor, size: int) -> tf.Tensor:
     """The centre of the resized image: float32, 0 to 255."""
-    sides = tf.cast(_encoded_shape(encoded), tf.float32)
-    resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
-    offset = tf.floor((resized - size) / 2)  # of the result in the resized image
-    # Where the rows and columns of the result lie in the file, (2, size).
-    places = offset[:, None] + tf.range(size, dtype=tf.float32) + 0.5
-    places = places * (sides / resized)[:, None] - 0.5
-    first = tf.maximum(tf.floor(places[:, 0]), 0.0)
-    last = tf.minimum(tf.floor(places[:, -1]) + 1, sides - 1)
-    window = tf.cast(tf.concat([first, last - first + 1], axis=0), tf.int32)
-    image = _decoded_crop(encoded, window)
+
+    def places(sides: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where the rows and columns of the result lie in the file, (2, size); the first pixels."""
+        sides = tf.cast(sides, tf.float32)
+        resized = tf.round(sides * (round(size * EVALUATION_RATIO) / tf.reduce_min(sides)))
+        offset = tf.floor((resized - size) / 2)  # of the result in the resized image
+        found = offset[:, None] + tf.range(size, dtype=tf.float32) + 0.5
+        found = found * (sides / resized)[:, None] - 0.5
+        return found, tf.maximum(tf.floor(found[:, 0]), 0.0)
+
+    def window(sides: tf.Tensor) -> tf.Tensor:
+        found, first = places(sides)
+        last = tf.minimum(tf.floor(found[:, -1]) + 1, tf.cast(sides, tf.float32) - 1)
+        return tf.cast(tf.concat([first, last - first + 1], axis=0), tf.int32)
+
+    image, sides = _part(encoded, window)
+    found, first = places(sides)
     for axis in (0, 1):
-        image = _interpolate(image, axis, places[axis] - first[axis])
+        image = _interpolate(image, axis, found[axis] - first[axis])
     return tf.ensure_shape(image, [size, size, 3])
 
 
@@ -254,12 +264,14 @@ def inception_evaluation_image(encoded: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         float32 of shape (size, size, 3).
     """
-    sides = _encoded_shape(encoded)
-    kept = tf.cast(sides, tf.float32) * CENTRAL_FRACTION
-    first = tf.cast((tf.cast(sides, tf.float32) - kept) / 2, tf.int32)
-    image = _decoded_crop(encoded, tf.concat([first, sides - 2 * first], axis=0))
-    image = tf.image.resize(image, [size, size], method="bilinear")
-    return tf.ensure_shape(image, [size, size, 3]) / 127.5 - 1.0
+
+    def window(sides: tf.Tensor) -> tf.Tensor:
+        kept = tf.cast(sides, tf.float32) * CENTRAL_FRACTION
+        first = tf.cast((tf.cast(sides, tf.float32) - kept) / 2, tf.int32)
+        return tf.concat([first, sides - 2 * first], axis=0)
+
+    image, _ = _part(encoded, window)
+    return _resized(image, size) / 127.5 - 1.0
 
 
 @dataclasses.dataclass(frozen=True)

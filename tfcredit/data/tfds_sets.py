@@ -235,8 +235,9 @@ def _load(
         return tf.ensure_shape(image, shape), label
 
     found = record_datasets.records(paths, np.arange(len(paths)), log, PARALLEL_FILES)
+    count = sum(max(0, record_files.whole_records(path)) for path in paths)
     images, labels = [np.zeros((0, *shape), np.uint8)], [np.zeros(0, np.int32)]
-    elements = attempted(found, decode).batch(1024)
+    elements = attempted(found, decode, count).rebatch(1024)
     for image, label, good, file, number in elements.as_numpy_iterator():
         for place in np.flatnonzero(~good):
             log.report(paths[file[place]], int(number[place]), "its image can't be decoded")

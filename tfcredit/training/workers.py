@@ -96,7 +96,7 @@ def find(recipe: Recipe) -> tuple[list[str], int]:
 
 def _of_tf_config() -> tuple[list[str], int]:
     """What TF_CONFIG tells; no workers where it describes no cluster."""
-    text = os.environ.get("TF_CONFIG", "{}")
+    text = os.environ.get("TF_CONFIG") or "{}"
     try:
         config = json.loads(text)
         workers = config.get("cluster", {}).get("worker", [])

@@ -110,4 +110,7 @@ def _of_folder(root: Path) -> Layout | None:
     if folders.has_folders(root):
         return Layout("folders", "folders by synset", root, functools.partial(folders.index, root))
     packed = root / zipped.NAME
-    return _of_file(packed) if packed.is_file() else None
+    if packed.is_file():
+        return _of_file(packed)
+    webdataset.refuse_packed(root)
+    return None

@@ -105,6 +105,11 @@ def by_synset(root: Path, folders: list[Path]) -> Images:
     for number, folder in enumerate(folders):
         label = official.class_of(os.fsencode(folder.name), str(root))
         found = _images(folder)
+        if not found:
+            raise UserError(
+                f"{folder} is the folder of a class but holds no image: put images there, or "
+                "remove it."
+            )
         names += found
         official_names += official.checked(found, [label] * len(found), str(folder))
         labels += [label] * len(found)
@@ -185,8 +190,13 @@ def read_solution(path: Path | None, text: str | None = None) -> dict[bytes, byt
 
 
 def _below(folder: Path) -> list[Path]:
+    """The folders in a folder; a link that leads nowhere counts, as it was meant for one."""
     with os.scandir(folder) as found:
-        names = [entry.name for entry in found if entry.is_dir() and entry.name[0] != "."]
+        names = [
+            entry.name
+            for entry in found
+            if (entry.is_dir() or SYNSET.fullmatch(entry.name)) and entry.name[0] != "."
+        ]
     return [folder / name for name in sorted(names)]
 
 

@@ -93,12 +93,17 @@ def _rows(path: Path) -> tuple[list[bytes], list[int], list[int], list[int]]:
         ) from None
     names = [one["path"] if one else None for one in table.column("image").to_pylist()]
     labels = table.column("label").to_pylist()
-    unlabelled = next((row for row, label in enumerate(labels) if label is None), None)
-    if unlabelled is not None:
-        raise UserError(
-            f"row {unlabelled} of {path} has no label, but each image needs one: give the files "
-            "of train and validation as they were downloaded."
-        )
+    for row, label in enumerate(labels):
+        if label is None:
+            raise UserError(
+                f"row {row} of {path} has no label, but each image needs one: give the files "
+                "of train and validation as they were downloaded."
+            )
+        if type(label) is not int:
+            raise UserError(
+                f"row {row} of {path} has the label {label!r}, but whole numbers were expected, "
+                "as in ILSVRC/imagenet-1k: write the files again with the numbers of the classes."
+            )
     encoded = [os.fsencode(name or f"{path.stem}-{row:06d}") for row, name in enumerate(names)]
     groups = [group for group, count in enumerate(counts) for _ in range(count)]
     rows = [row for count in counts for row in range(count)]
@@ -120,7 +125,8 @@ def _check(path: Path, file: Any) -> None:
     except (ValueError, KeyError, TypeError):
         return
     if len(names) != CLASSES:
+        first = f", {names[0]!r} the first of them" if names else ""
         raise UserError(
-            f"{path} is of a set with {len(names)} classes, {names[0]!r} the first of them, but "
-            f"ImageNet's {CLASSES} were expected: give ILSVRC/imagenet-1k."
+            f"{path} is of a set with {len(names)} classes{first}, but ImageNet's {CLASSES} were "
+            "expected: give ILSVRC/imagenet-1k."
         )

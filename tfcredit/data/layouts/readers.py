@@ -240,13 +240,14 @@ def _unzipped(path: bytes, offset: int, size: int, unpacked: int) -> bytes:
 
 
 def _row_group(path: bytes, group: int, rows: np.ndarray) -> list[bytes | None]:
-    import pyarrow.parquet  # slowly, and few runs need it
+    import pyarrow.compute  # slowly, and few runs need it
+    import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(os.fsdecode(path)) as file:
             table = file.read_row_group(group, columns=["image.bytes"], use_threads=False)
     except (OSError, pyarrow.ArrowException):
         return [None] * len(rows)
-    column = table.column("image").combine_chunks()
-    column = column.chunk(0) if isinstance(column, pyarrow.ChunkedArray) else column
-    return column.field("bytes").take(pyarrow.array(rows)).to_pylist()
+    # In as many chunks as it has: beyond 2 GB they can't be one.
+    contents = pyarrow.compute.struct_field(table.column("image"), "bytes")
+    return [contents[row].as_py() for row in rows.tolist()]

@@ -17,7 +17,9 @@ from tfcredit.data.layouts.shard_files import shard_files
 from tfcredit.data.layouts.tars import members
 from tfcredit.errors import UserError
 
-NAME = re.compile(r"(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?\.tar")
+SHARD = r"(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?"
+NAME = re.compile(SHARD + r"\.tar")
+PACKED = re.compile(SHARD + r"\.(?:tar\.\w+|tgz)")
 LABELS = "cls", "json"
 """The endings of labels."""
 FOLDERS = "", "train", "val", "validation"
@@ -36,8 +38,29 @@ def has_tars(root: Path) -> bool:
     Raises:
         OSError: If the folder can't be read.
     """
+    return any(map(NAME.fullmatch, _names(root)))
+
+
+def refuse_packed(root: Path) -> None:
+    """Refuses compressed tars, where there is nothing else.
+
+    Args:
+        root: A folder, which may have one of each part.
+
+    Raises:
+        UserError: If there are some.
+        OSError: If the folder can't be read.
+    """
+    if packed := sorted(filter(PACKED.fullmatch, _names(root))):
+        raise UserError(
+            f"{root} holds {packed[0]!r}, which is compressed, but images are read in place: "
+            f"unpack each of its {len(packed)} such files to a plain .tar."
+        )
+
+
+def _names(root: Path) -> list[str]:
     there = [root / folder for folder in FOLDERS if (root / folder).is_dir()]
-    return any(NAME.fullmatch(name) for folder in there for name in os.listdir(folder))
+    return [name for folder in there for name in os.listdir(folder)]
 
 
 def index(root: Path) -> cache.Parts:
@@ -82,6 +105,7 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
     """Of each sample of a tar the image's name, its label, first byte and number of bytes."""
     images: dict[str, tuple[bytes, int, int]] = {}
     labels: dict[str, dict[str, tuple[str, bytes]]] = {}
+    others: dict[str, str] = {}
     with path.open("rb") as file, path.open("rb") as contents:
         for member in members(file, path, 0, path.stat().st_size):
             folder, _, name = member.name.rpartition("/")
@@ -94,7 +118,9 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                 first, _ = labels.setdefault(key, {}).get(ending, (None, b""))
                 contents.seek(member.offset_data)
                 labels[key][ending] = member.name, contents.read(member.size)
-            else:
+            else:  # a second image of a sample, `KEY.mask.png`, or one whose key has dots
+                if stem and name.lower().endswith(ENDINGS):
+                    others[key] = member.name
                 continue
             if first is not None:
                 raise UserError(
@@ -102,6 +128,13 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                     "but one image and one label of a kind were expected: write the tar again, "
                     "with a key of its own for each image."
                 )
+    for key, name in others.items():
+        if key not in images:
+            raise UserError(
+                f"{path} holds {name!r}, but KEY.jpg was expected of the sample "
+                f"{key.lstrip('/')!r}, as a key ends at the first dot: write the tar again, with "
+                "keys without dots."
+            )
     for key in images.keys() | labels.keys():
         if key not in images or key not in labels:
             lacks = f"{' or '.join(LABELS)} with its label" if key in images else "image"

@@ -8,6 +8,9 @@ import tensorflow as tf
 from tfcredit.data.corrupt_records import CorruptLog
 from tfcredit.data.tfrecord import record_files
 
+AT_ONCE = 16
+"""Records of a file that are counted together: a call of a function for each takes longer."""
+
 Element = tuple[tf.Tensor, ...]
 
 
@@ -60,22 +63,24 @@ def records(
             limit = tf.gather(tf.constant(most, tf.int64), file)
         count = tf.where(count < 0, limit, tf.minimum(count, limit))
         whole = tf.data.TFRecordDataset(tf.gather(names, file)).take(count).ignore_errors()
-        end = tf.data.Dataset.from_tensors(("", True))
-        marked = whole.map(lambda record: (record, False)).concatenate(end)
+        end = tf.data.Dataset.from_tensors(([""], True))
+        marked = whole.batch(AT_ONCE).map(lambda some: (some, False)).concatenate(end)
 
         def step(state: Element, element: Element) -> tuple[Element, Element]:
-            (number, place), (record, is_end) = state, element
+            (number, place), (some, is_end) = state, element
             tf.cond(
                 is_end & (place != size) & (number < limit),
                 lambda: tf.numpy_function(ended, [file, number, place], tf.int64),
                 lambda: tf.constant(0, tf.int64),
             )
-            place += tf.cast(tf.strings.length(record), tf.int64) + record_files.FRAME_BYTES
-            return (number + 1, place), (file, number, record, is_end)
+            many = tf.size(some, tf.int64)
+            sizes = tf.cast(tf.strings.length(some), tf.int64) + record_files.FRAME_BYTES
+            found = tf.fill([many], file), number + tf.range(many), some, is_end
+            return (number + many, place + tf.reduce_sum(sizes)), found
 
         start = tf.constant(0, tf.int64), tf.constant(0, tf.int64)
         marked = marked.scan(start, step).filter(lambda *element: tf.logical_not(element[3]))
-        return marked.map(lambda *element: element[:3])
+        return marked.map(lambda *element: element[:3]).unbatch()
 
     chosen = tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64))
     return chosen.interleave(read, cycle_length=parallel, num_parallel_calls=tf.data.AUTOTUNE)

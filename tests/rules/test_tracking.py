@@ -236,6 +236,7 @@ def test_a_budget_too_small_for_samples_is_told():
     layer = layers.Dense(3, rule="tracking_mirror(budget=0.001)")
     with pytest.raises(UserError, match="does not pay for one sample.*give at least 0.0033"):
         layer(np.ones((4, 5), "float32"), training=True)
+    layers.Dense(3, rule="tracking_mirror")(np.ones((1, 5), "float32"), training=True)
 
 
 def test_networks_share_their_angle_among_layers():

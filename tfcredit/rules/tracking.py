@@ -345,6 +345,8 @@ def _rescaled(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The error of B relative to the present |W|^2, and this: W - B is what it was at the last one.
 
+    Where W has shrunk the error is the same: weight decay takes as much of W - B as of W.
+
     Args:
         error: |B - W|^2, relative to `w_square`.
         w_square: |W|^2 at the last refinement.
@@ -353,9 +355,8 @@ def _rescaled(
     Returns:
         Both.
     """
-    stays = error * w_square
-    w_square = tf.maximum(b_square - stays, stays / BELOW_ALIGNMENT)
-    return tf.math.divide_no_nan(stays, w_square), w_square
+    now = b_square / (1 + error)
+    return error * tf.minimum(tf.math.divide_no_nan(w_square, now), 1.0), now
 
 
 def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

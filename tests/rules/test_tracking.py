@@ -252,9 +252,9 @@ def test_networks_share_their_angle_among_layers():
     assert {layer.rule.angle for layer in given.layers} == {3}
 
 
-def _trained(rule="tracking_mirror(angle=5)", steps=3):
+def _trained(rule="tracking_mirror(angle=5)", steps=3, **options):
     keras.utils.set_random_seed(0)
-    layer = layers.Dense(4, rule=rule, seed=1)
+    layer = layers.Dense(4, rule=rule, seed=1, **options)
     model = keras.Sequential([keras.Input((6,)), layer])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     x = np.random.default_rng(0).normal(size=(8 * steps, 6)).astype("float32")
@@ -283,6 +283,15 @@ def test_b_does_not_follow_a_frozen_w(rule):
     model.fit(x, y, 8, epochs=5, verbose=0)
     for kernel, then in zip(kernels, before, strict=True):
         np.testing.assert_allclose(kernel, then, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("constraint", ["max_norm", "non_neg"])
+def test_b_is_constrained_as_w_is(constraint):
+    model, layer, x, y = _trained("tracking_mirror(angle=1)", kernel_constraint=constraint)
+    model.fit(x, y, 8, epochs=10, verbose=0)
+    w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
+    np.testing.assert_allclose(layer.kernel.constraint(w), w, rtol=1e-5)
+    assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(1)
 
 
 def test_loaded_weights_are_found_again():

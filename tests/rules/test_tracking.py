@@ -172,7 +172,7 @@ def test_a_kernel_of_zeros_gives_zeros_and_nan_is_not_hidden(kind):
 def test_activation_knows_zeros_at_once():
     """No correction is left to take, in this call or the next."""
     learner = Learner(LAYERS["dense"], TrackingActivation(5))
-    learner.w = tf.zeros_like(learner.w)
+    learner.w = learner.b = tf.zeros_like(learner.w)
     learner.run()
     assert float(learner.memory[0]) == np.abs(learner.b).max() == 0
 

@@ -315,7 +315,7 @@ class TrackingActivation(TrackingRule):
             # By half: an error that is measured is now and then too small.
             lambda index, _, error: (index < MOST_CORRECTIONS) & (error > self.allowed / 2),
             correct,
-            (0, tf.zeros_like(state.feedback_kernel), tf.ones([])),
+            (0, state.feedback_kernel, tf.ones([])),
         )
         return b, tf.minimum(error, BELOW_ALIGNMENT)[None]
 

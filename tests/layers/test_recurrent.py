@@ -104,6 +104,10 @@ OPTIONS = {
     "recurrent dropout": {"recurrent_dropout": 0.4, "dropout": 0.3, "return_sequences": True},
     "no loop in the end": {"unroll": True, "go_backwards": True},
     "both": {"zero_output_for_mask": True, "return_sequences": True},
+    "all": {
+        **{"zero_output_for_mask": True, "return_sequences": True},
+        **{"unroll": True, "go_backwards": True},
+    },
 }
 GATED = {
     "dropout by gate": {"dropout": 0.4, "implementation": 1},

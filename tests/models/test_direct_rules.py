@@ -123,6 +123,15 @@ def test_a_target_without_error_is_told_from_classes_without_any():
     np.testing.assert_allclose(-rules.get("drtp").signal(error, logits), heard, rtol=1e-5)
 
 
+def test_errors_of_float64_logits_may_be_those_of_a_float32_loss():
+    logits = tf.constant(np.random.default_rng(0).normal(size=(4, 3)))
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = cross_entropy()(np.array([0, 1, 2, 1]), logits)
+    heard = rules.get("drtp").signal(tape.gradient(loss, logits), logits)
+    np.testing.assert_allclose(heard, -np.eye(3)[[0, 1, 2, 1]] / 4, rtol=1e-5)
+
+
 def test_targets_are_heard_however_right_the_prediction_is():
     """The error falls to 1e-15, where softmax(logits) - targets would be 0 in float32."""
     x, labels = samples((5,))

@@ -141,7 +141,7 @@ def test_noise_on_w_alone_raises_the_gain(kind):
         step = 0.02 * rng.normal(size=learner.w.shape)
         learner.w = 0.9998 * learner.w + tf.constant(step, tf.float32)
         errors.append(learner.run()[0])
-        expected.append(float(tf.reduce_sum(learner.memory)))
+        expected.append(float(tf.reduce_sum(learner.memory[:2])))
     unseen = 600 * 0.02**2
     assert np.mean(errors[300:]) < 0.4 * unseen
     assert 0.5 < np.mean(expected[300:]) / np.mean(errors[300:]) < 2
@@ -167,6 +167,26 @@ def test_a_kernel_of_zeros_gives_zeros_and_nan_is_not_hidden(kind):
     learner.w = learner.w * np.nan
     learner.run(2)
     assert np.isnan(learner.b).all()
+
+
+def test_activation_knows_zeros_at_once():
+    """No correction is left to take, in this call or the next."""
+    learner = Learner(LAYERS["dense"], TrackingActivation(5))
+    learner.w = learner.b = tf.zeros_like(learner.w)
+    learner.run()
+    assert float(learner.memory[0]) == np.abs(learner.b).max() == 0
+
+
+def test_the_error_to_expect_falls_where_w_grows():
+    """W - B stays while both get the same steps."""
+    learner = Learner(LAYERS["same"], TrackingMirror(5), samples=640)
+    learner.run(2)
+    before = float(learner.memory[0]) / learner.error
+    for _ in range(20):
+        step = tf.constant(np.random.default_rng(7).normal(size=learner.w.shape), tf.float32)
+        learner.w, learner.b = learner.w + step, learner.b + step
+        learner.run()
+    assert 0.8 < float(learner.memory[0]) / learner.error / before < 1.25
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -214,8 +234,9 @@ def test_budgets_out_of_range_are_told(value):
 
 def test_a_budget_too_small_for_samples_is_told():
     layer = layers.Dense(3, rule="tracking_mirror(budget=0.001)")
-    with pytest.raises(UserError, match="does not pay for two samples.*give at least 0.0067"):
+    with pytest.raises(UserError, match="does not pay for one sample.*give at least 0.0033"):
         layer(np.ones((4, 5), "float32"), training=True)
+    layers.Dense(3, rule="tracking_mirror")(np.ones((1, 5), "float32"), training=True)
 
 
 def test_networks_share_their_angle_among_layers():
@@ -231,9 +252,9 @@ def test_networks_share_their_angle_among_layers():
     assert {layer.rule.angle for layer in given.layers} == {3}
 
 
-def _trained(rule="tracking_mirror(angle=5)", steps=3):
+def _trained(rule="tracking_mirror(angle=5)", steps=3, **options):
     keras.utils.set_random_seed(0)
-    layer = layers.Dense(4, rule=rule, seed=1)
+    layer = layers.Dense(4, rule=rule, seed=1, **options)
     model = keras.Sequential([keras.Input((6,)), layer])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     x = np.random.default_rng(0).normal(size=(8 * steps, 6)).astype("float32")
@@ -262,6 +283,15 @@ def test_b_does_not_follow_a_frozen_w(rule):
     model.fit(x, y, 8, epochs=5, verbose=0)
     for kernel, then in zip(kernels, before, strict=True):
         np.testing.assert_allclose(kernel, then, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("constraint", ["max_norm", "non_neg"])
+def test_b_is_constrained_as_w_is(constraint):
+    model, layer, x, y = _trained("tracking_mirror(angle=1)", kernel_constraint=constraint)
+    model.fit(x, y, 8, epochs=10, verbose=0)
+    w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
+    np.testing.assert_allclose(layer.kernel.constraint(w), w, rtol=1e-5)
+    assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(1)
 
 
 def test_loaded_weights_are_found_again():

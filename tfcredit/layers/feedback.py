@@ -157,6 +157,8 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             shape=self.kernel.shape,
             initializer=self._first_feedback_kernel,
             trainable=self.rule.learns,
+            # A constraint is a part of the update that B gets with W.
+            constraint=self.kernel.constraint if self.rule.follows_forward else None,
             autocast=False,
             aggregation="none" if self.rule.learns and not self.rule.renews else alike,
         )

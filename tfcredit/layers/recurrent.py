@@ -59,6 +59,9 @@ class SequenceLayer:
             shown = begun & mask if self.zero_output_for_mask else begun
             last = tf.where(shown[:, -1:], last, tf.zeros([], last.dtype))
             if self.return_sequences:
+                if self.zero_output_for_mask and self.unroll and self.go_backwards:
+                    # Keras (3.15) leaves this mask in the order of the input if it unrolls.
+                    shown = begun & tf.reverse(mask, [1])
                 outputs = tf.where(shown[..., None], outputs, tf.zeros([], outputs.dtype))
         return last, outputs if self.return_sequences else last[:, None]
 

@@ -112,7 +112,9 @@ class DRTP(DirectRule):
         # Of the other classes, where no two numbers that are nearly equal are subtracted.
         sums = [tf.reduce_sum(each * (1.0 - y), -1, keepdims=True) for each in (e, p)]
         scale = tf.math.divide_no_nan(*sums)
-        slack = _ROUNDINGS * spacing(logits.dtype) * tf.abs(scale)
+        # Losses of float64 logits are float32 by default, as all is here.
+        step = max(spacing(logits.dtype), spacing(tf.float32))
+        slack = _ROUNDINGS * step * tf.abs(scale)
         has_form = tf.reduce_all(tf.abs(e - scale * (p - y)) <= slack)
         told = tf.debugging.Assert(
             has_form,

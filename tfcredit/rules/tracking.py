@@ -2,10 +2,9 @@
 
 With the same update through the same optimizer W - B does not change: B never lags, at any learning
 rate. What is left to a rule is to find W once, and to correct what the shared update misses: weight
-decay on W alone, noise on W, weights that are loaded. Each layer remembers two numbers: the error
-of B that it expects, |B - W|^2 / |W|^2 = tan(angle)^2, and how much more it sees. A layer of error
-1 aligns B: it spends noise at once until the angle is reached. Every other layer refines B by as
-much noise as a budget of cost allows.
+decay on W alone, noise on W, weights that are loaded. Each layer remembers the error of B that it
+expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at once
+until the angle is reached. Every other layer refines B by as much noise as a budget of cost allows.
 """
 
 import dataclasses
@@ -40,6 +39,8 @@ LOOK, DOUBTS = 0.1, 5.0
 MOST_CORRECTIONS = 200
 # An alignment is due if the estimate's share along B is this far from 1: W was replaced.
 REPLACED = 0.5
+# The largest error that asks for no alignment.
+BELOW_ALIGNMENT = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,7 @@ class TrackingRule(Rule):
     """
 
     noise = "shared"
-    memory = (1.0, 0.0)
+    memory = (1.0,)
     follows_forward = True
     linear_in_error = True
 
@@ -157,11 +158,11 @@ class TrackingRule(Rule):
 
     def _check_budget(self, state: LayerState, per_step: tf.Tensor) -> None:
         known = tf.get_static_value(per_step)
-        if known is not None and 0 < known * MOST_STEPS < 2:
+        if known is not None and 0 < known * MOST_STEPS < 1:
             raise UserError(
-                f"budget={self.budget:g} of rule {self.name!r} does not pay for two samples of "
+                f"budget={self.budget:g} of rule {self.name!r} does not pay for one sample of "
                 f"noise in {MOST_STEPS} steps of a layer with {state.kernel.shape.as_list()} "
-                f"weights: give at least {self.budget * 2 / (known * MOST_STEPS):.2g}, or a larger "
+                f"weights: give at least {self.budget / (known * MOST_STEPS):.2g}, or a larger "
                 "batch."
             )
 
@@ -192,7 +193,8 @@ class TrackingMirror(TrackingRule):
 
     with the error p of B: B is the mean of all samples so far. With k samples a step and k t0 in
     the alignment, tan(angle)^2 = (fan_in - 1) / (k (t + t0)). Nothing is to be tuned: the gain
-    follows from the budget.
+    follows from the budget. From one refinement to the next W - B stays, and so does p |W|^2: where
+    W has grown p has fallen. |B|^2 tells by how much, as it is |W|^2 (1 + p).
 
     Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
     err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
@@ -211,11 +213,14 @@ class TrackingMirror(TrackingRule):
         budget: See `TrackingRule`.
 
     Raises:
-        UserError: A value outside the ranges; a budget that does not pay for two samples.
+        UserError: A value outside the ranges; a budget that does not pay for one sample.
 
     Source: Akrout et al. 2019 for the noise phase, Kolen and Pollack 1994 for the shared update;
     calibration, schedule and filter are this package's (docs/tracking.md).
     """
+
+    # The error p; how much more of it the noise has seen; |W|^2, to which both are relative.
+    memory = (1.0, 0.0, 0.0)
 
     def _aligned(self, state, fields):
         """See `TrackingRule`."""
@@ -230,8 +235,10 @@ class TrackingMirror(TrackingRule):
         count, total = tf.while_loop(
             lambda index, total: index < parts, add, (0, tf.zeros_like(state.kernel))
         )
-        error = (fields.fan_in - 1) / tf.cast(count, tf.float32) / part
-        return total / tf.cast(count, total.dtype), _memory(error)
+        b = total / tf.cast(count, total.dtype)
+        error = tf.minimum((fields.fan_in - 1) / tf.cast(count, tf.float32) / part, BELOW_ALIGNMENT)
+        square = tf.cast(2 * tf.nn.l2_loss(b), error.dtype) / (1 + error)
+        return b, tf.stack([error, 0.0, square])
 
     def _asked(self, fan_in: int) -> int:
         """Samples that the angle asks for."""
@@ -244,7 +251,7 @@ class TrackingMirror(TrackingRule):
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
-        b, (error, excess) = state.feedback_kernel, tf.unstack(state.memory)
+        b, (error, excess, w_square) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
         first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
         # Inner products in place of differences: each pass over a kernel counts.
@@ -252,8 +259,9 @@ class TrackingMirror(TrackingRule):
         both = tf.reduce_sum(total * b)
         along = tf.math.divide_no_nan(both / 2 - square, square)
         seen = tf.reduce_sum(first * second) - both + square
-        seen = tf.math.divide_no_nan(seen, square)
-        seen = tf.cast(seen, error.dtype) * (1 + error)
+        seen, square = (tf.cast(each, error.dtype) for each in (seen, square))
+        error, w_square = _rescaled(error, w_square, square)
+        seen = tf.math.divide_no_nan(seen, w_square)
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
         excess += LOOK * (seen - error - excess)
@@ -263,7 +271,7 @@ class TrackingMirror(TrackingRule):
         error *= 1 - gain
         error = tf.where(tf.abs(along) > REPLACED, 1.0, error)
         gain = tf.cast(gain, b.dtype)
-        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess])
+        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess, w_square])
 
 
 @register("tracking_activation")
@@ -277,8 +285,8 @@ class TrackingActivation(TrackingRule):
 
     the error p of B is measured in every refinement and falls exponentially. The alignment repeats
     corrections until the angle is reached: some ten times fan_in samples, where averages take
-    (fan_in - 1) / tan(angle)^2. An error p above 0.25 tells of a W that was replaced, and is
-    aligned with in the next step.
+    (fan_in - 1) / tan(angle)^2. An error above 0.25 before a correction tells of a W that was
+    replaced, and is aligned with in the next step.
 
     Locality: non-local, as B also runs forward. To follow, both synapses have to see the same x and
     dy. No weight is read.
@@ -288,7 +296,7 @@ class TrackingActivation(TrackingRule):
         budget: See `TrackingRule`.
 
     Raises:
-        UserError: A value outside the ranges; a budget that does not pay for two samples.
+        UserError: A value outside the ranges; a budget that does not pay for one sample.
 
     Source: as `tracking_mirror` and `calibrated_activation`.
     """
@@ -300,7 +308,8 @@ class TrackingActivation(TrackingRule):
 
         def correct(index, b, _):
             xi = unit_noise(state, part, fields.fan_in, b.dtype, index)
-            return index + 1, *self._corrected(state.kernel, b, fields, xi)
+            b, _, left = self._corrected(state.kernel, b, fields, xi)
+            return index + 1, b, left
 
         _, b, error = tf.while_loop(
             # By half: an error that is measured is now and then too small.
@@ -308,30 +317,46 @@ class TrackingActivation(TrackingRule):
             correct,
             (0, state.feedback_kernel, tf.ones([])),
         )
-        return b, _memory(error)
+        return b, tf.minimum(error, BELOW_ALIGNMENT)[None]
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
         xi = unit_noise(state, 2 * half, fields.fan_in, state.kernel.dtype)
-        b, error = self._corrected(state.kernel, state.feedback_kernel, fields, xi)
-        return b, _memory(tf.where(error > REPLACED**2, 1.0, error), 1.0)
+        b, found, left = self._corrected(state.kernel, state.feedback_kernel, fields, xi)
+        return b, tf.where(found > REPLACED**2, 1.0, left)[None]
 
     def _corrected(self, kernel, b, fields, xi):
-        """B after a correction, and the error that is left."""
+        """B after a correction; the error before it, and the one that is left."""
         k = tf.cast(tf.shape(xi)[0], b.dtype)
         spread = (fields.fan_in - 1) / k
         lack = fields.estimate(xi, kernel - b)
         gain = 1 / (1 + spread)
-        error = (1 - gain) * tf.reduce_sum(lack**2) * gain
-        square = tf.reduce_sum(b**2)
-        # A B of zeros has no scale yet.
-        error = tf.where(square > 0, tf.math.divide_no_nan(error, square), 1.0)
-        return b + gain * lack, tf.cast(error, tf.float32)
+        error, square = tf.reduce_sum(lack**2) * gain, tf.reduce_sum(b**2)
+        found = tf.math.divide_no_nan(error, square)
+        left = (1 - gain) * found
+        # A B of zeros has no scale yet; that of a W of zeros is right.
+        wrong = tf.cast(error > 0, error.dtype)
+        found, left = (tf.where(square > 0, each, wrong) for each in (found, left))
+        return b + gain * lack, tf.cast(found, tf.float32), tf.cast(left, tf.float32)
 
 
-def _memory(error: tf.Tensor, most: float | tf.Tensor = 0.99) -> tf.Tensor:
-    """The memory of a layer of this error, by default below the one that asks for an alignment."""
-    return tf.stack([tf.minimum(error, most), 0.0])
+def _rescaled(
+    error: tf.Tensor, w_square: tf.Tensor, b_square: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The error of B relative to the present |W|^2, and this: W - B is what it was at the last one.
+
+    Where W has shrunk the error is the same: weight decay takes as much of W - B as of W.
+
+    Args:
+        error: |B - W|^2, relative to `w_square`.
+        w_square: |W|^2 at the last refinement.
+        b_square: The present |B|^2, which is |W|^2 + |B - W|^2 in the mean.
+
+    Returns:
+        Both.
+    """
+    now = b_square / (1 + error)
+    return error * tf.minimum(tf.math.divide_no_nan(w_square, now), 1.0), now
 
 
 def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

@@ -166,6 +166,19 @@ def names_of_others(train, validation):
     return rename
 
 
+def twice(tree):
+    (tree / "valid").mkdir()
+
+
+@pytest.mark.parametrize("name", ["validation", "valid"])
+def test_other_names_of_the_validation_part(tree, name):
+    expected = build(tree)
+    (tree / "val").rename(tree / name)
+    found = build(tree)
+    assert found.test_examples == expected.test_examples > 0
+    assert found.class_names == expected.class_names
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -173,7 +186,8 @@ def names_of_others(train, validation):
         (empty, "cat is the folder of a class but holds no image: put"),
         (webp, "holds files that end in .webp, but no images that end in .jpg .*: convert"),
         (names_of_others("Train", "Val"), "holds Train and Val, which look like parts"),
-        (names_of_others("train", "valid"), "holds train and valid, .* names of parts are train"),
+        (names_of_others("train", "Valid"), "holds Valid and train, .* names of parts are train"),
+        (twice, "holds val and valid, which mean the same: leave one"),
         (no_images, "images/train holds no images in folders of classes: give"),
         (missing, "images is missing, but a folder of images was expected: check data_dir"),
         (other_ending, "x.webp is corrupt .its ending is none of .jpg .*mend"),

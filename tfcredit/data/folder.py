@@ -14,10 +14,10 @@ from tfcredit.errors import UserError
 from tfcredit.files import place
 
 TRAIN = "train"
-VALIDATION = ("val", "validation")
+VALIDATION = ("val", "validation", "valid")
 TEST = "test"
 """Names of the folders of a set's parts."""
-OTHERS = ("training", "valid", "testing")
+OTHERS = ("training", "testing")
 """Other names that parts have elsewhere."""
 
 
@@ -32,8 +32,8 @@ def build(
 ) -> ImageData:
     """Builds a set of the images in a folder.
 
-    The folder holds `train/` and `val/` (or `validation/`) or `test/`, each with one folder per
-    class, or just the folders of the classes. The images of a class may lie in folders of its
+    The folder holds `train/` and `val/` (or `validation/`, `valid/`) or `test/`, each with one
+    folder per class, or just the folders of the classes. The images of a class may lie in folders of its
     folder. Names that start with a dot don't count.
 
     Args:
@@ -125,9 +125,10 @@ def _parts(tree: Tree) -> dict[str, str]:
         return {"train": ""}
     if not tests:
         return {"train": TRAIN if there == [TRAIN] else ""}
-    if set(VALIDATION) <= set(tests):
+    same = [name for name in VALIDATION if name in there]
+    if len(same) > 1:
         raise UserError(
-            f"{tree.root} holds {' and '.join(VALIDATION)}, which mean the same: move one away."
+            f"{tree.root} holds {' and '.join(same)}, which mean the same: leave one there."
         )
     return {"train": TRAIN, **dict(zip(("test", "validation"), tests, strict=False))}
 

@@ -21,6 +21,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -227,6 +228,8 @@ class Torchvision:
             text=True,
         )
         self.versions = self._process.stdout.readline().strip()
+        if not self.versions:
+            sys.exit(f"{python} can't read by torchvision; its error stands above.")
 
     def speeds(self, workers: int, seconds: float) -> tuple[float, float]:
         """Reads for a while.
@@ -241,6 +244,11 @@ class Torchvision:
         print(workers, seconds, file=self._process.stdin, flush=True)
         speed, per_core = map(float, self._process.stdout.readline().split())
         return speed, per_core
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()
+        self._process.wait()
 
 
 def layouts(seconds: float, rounds: int, torch_python: str | None) -> Iterator[dict]:
@@ -277,6 +285,8 @@ def layouts(seconds: float, rounds: int, torch_python: str | None) -> Iterator[d
         for _ in range(rounds):
             for way, measured in ways.items():
                 found[way].append(measured())
+        if torch_python is not None:
+            other.close()
     alone = [per_core for _, per_core in found["decoding alone"]]
     for way, each in found.items():
         ratios = [per_core / base for (_, per_core), base in zip(each, alone, strict=True)]
@@ -310,6 +320,8 @@ def main() -> None:
     parser.add_argument("--layouts", action="store_true", help="compare the layouts of ImageNet")
     parser.add_argument("--torch_python", help="Python that has torchvision, for --layouts")
     arguments = parser.parse_args()
+    if arguments.torch_python and not arguments.layouts:
+        parser.error("--torch_python goes with --layouts")
     if arguments.layouts:
         print_layouts(arguments.seconds, arguments.rounds, arguments.torch_python)
         return

@@ -10,9 +10,9 @@ with a whole fixed B in one process; a ratio is that of one round, the median ov
 kept: of wall-clock time, and of the processors' time, which the table shows, as other work on the
 machine changes it less.
 
-Accuracy is that of networks for the embedded images, by plain `compile` and `fit`: one Adam for all
-variables, rate 1e-3 with cosine decay, batch 128, no augmentation. What the output file holds is
-not repeated.
+Accuracy is that of networks for the embedded images after 310 steps by plain `compile` and `fit`:
+one Adam for all variables, rate 1e-3 with cosine decay, batch 128, no augmentation. What the output
+file holds is not repeated.
 """
 
 import argparse

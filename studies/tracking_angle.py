@@ -3,8 +3,8 @@
     python -m studies tracking_angle
 
 Trains networks as the study `tracking` does. After 10, 100 and 1,000 steps each layer's angle
-between W and B stands beside the one that follows from its number of noise samples so far. Runs
-that the output file holds are not repeated.
+between W and B stands beside the one that the rule expects, by its noise samples so far and the
+growth of W. Runs that the output file holds are not repeated.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def measure(case: dict) -> list[dict]:
 
 
 def _angles(layer) -> dict:
-    """Angles in degrees; the predicted one is that of the mean of all samples so far."""
+    """Angles in degrees; the predicted one is that of the rule's memory."""
     expected = float(keras.ops.convert_to_numpy(layer.rule_memory)[0])
     return {
         "layer": layer.name,

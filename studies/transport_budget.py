@@ -74,9 +74,10 @@ def _bits(layer, steps: int) -> float:
     if isinstance(rule, CalibratedRule):
         samples = steps * rule.samples(axes.fan_in, axes.columns)
     elif isinstance(rule, rules.TrackingMirror):
-        # B is the mean of all samples so far, which errs by (fan_in - 1) / samples.
+        # B is the mean of all samples so far, which errs by (fan_in - 1) / samples of |W|^2; where
+        # W has grown since, these are more than those that were taken: an upper bound.
         error = float(keras.ops.convert_to_numpy(layer.rule_memory)[0])
-        samples = (axes.fan_in - 1) / error
+        samples = (axes.fan_in - 1) / max(error, 1e-12)
     else:
         return NUMBER * transports(rule, steps)
     return NUMBER * samples / axes.fan_in  # A sample has as many responses as fields have outputs.

@@ -122,14 +122,18 @@ def test_other_images_are_the_same_as_without_corruption(shards, spoiled):
 
 
 def test_images_are_the_same_whether_decoded_together_or_singly(spoiled, monkeypatch):
-    found = build(spoiled[0], max_corrupt_records=1)
-    (singly,) = elements(found.evaluation(5))
+    found = build(spoiled[0], max_corrupt_records=3)
+
+    def read():
+        return [*elements(found.evaluation(5)), *elements(found.train(5, 3, 1))]
+
+    singly = read()
     monkeypatch.setattr(encoded, "MANY", 1)
     monkeypatch.setattr(encoded, "AT_ONCE", 2)  # of 5 images: the last is alone
-    (together,) = elements(found.evaluation(5))
-    assert singly[2].sum() == 4
-    for one, other in zip(singly, together, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert singly[0][2].sum() == 4
+    for one, other in zip(singly, read(), strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
 
 
 def test_a_piece_without_any_good_image_is_told(folder):

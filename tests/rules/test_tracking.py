@@ -9,7 +9,7 @@ from tests.crossing import crossed
 from tests.rules.test_calibrated import LAYERS
 from tfcredit import convert, layers, models, rules
 from tfcredit.errors import UserError
-from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror
+from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror, tracking
 
 RULES = {"mirror": TrackingMirror, "activation": TrackingActivation}
 FIRST = ["dense", "same", "transposed"]
@@ -285,7 +285,9 @@ def test_b_does_not_follow_a_frozen_w(rule):
         np.testing.assert_allclose(kernel, then, rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize("constraint", ["max_norm", "non_neg"])
+@pytest.mark.parametrize(
+    "constraint", [keras.constraints.MaxNorm(0.5), "non_neg"], ids=["max_norm", "non_neg"]
+)
 def test_b_is_constrained_as_w_is(constraint):
     model, layer, x, y = _trained("tracking_mirror(angle=1)", kernel_constraint=constraint)
     model.fit(x, y, 8, epochs=10, verbose=0)
@@ -301,6 +303,22 @@ def test_loaded_weights_are_found_again():
     model.fit(x, y, 8, epochs=34, verbose=0)
     w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
     assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(5)
+
+
+def test_a_layer_that_starts_with_more_noise_than_weights_aligns_once(monkeypatch):
+    monkeypatch.setattr(tracking, "ALIGNMENT_PRODUCTS", 1.0)
+    monkeypatch.setattr(tracking, "ALIGNMENT_STEPS", 1)
+    monkeypatch.setattr(tracking, "PART", 50 * (400 + 8))
+    layer = layers.Dense(8, rule="tracking_mirror", seed=1)
+    x = np.random.default_rng(0).normal(size=(64, 400)).astype("float32")
+    step, expected, errors = tf.function(lambda: layer(x, training=True)), [], []
+    for _ in range(160):
+        step()
+        w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
+        expected.append(layer.rule_memory.numpy()[0])
+        errors.append(np.sum((w - b) ** 2) / np.sum(w**2))
+    assert expected[0] == pytest.approx(0.99) and max(expected) < 1.0
+    assert errors[0] > 2.0 and errors[-1] < errors[0] / 2, (errors[0], errors[-1])
 
 
 class _Forgetful(rules.Rule):

@@ -145,7 +145,8 @@ class MeasureMonitor(keras.callbacks.Callback):
             for name in sorted(names):
                 png = io.BytesIO()
                 figure = plots.heat_map(self.records, name, transparent=False)
-                figure.set_figwidth(4.8)  # TensorBoard shows it small: larger words, as sharp
+                # TensorBoard shows it small: larger words, as sharp.
+                figure.set_figwidth(0.75 * figure.get_figwidth())
                 figure.savefig(png, format="png", dpi=160)
                 tf.summary.image(f"{name}/heat_map", tf.io.decode_png(png.getvalue(), 3)[None])
         self._writer.flush()

@@ -195,7 +195,8 @@ def _train(comparison: Comparison, jobs: int) -> list[dict]:
         print(f"Stopped: the same command goes on with {comparison.path}.", flush=True)
         return records
     if records:
-        print(f"\n{comparison.markdown.read_text()}")
+        text = comparison.markdown.read_text().replace(r"\|", "|")  # as a rule is given
+        print(f"\n{text}")
         print(f"Figure: {comparison.figures[0]}\nPage:   {comparison.page}", flush=True)
     if launcher.crashed:
         raise UserError(

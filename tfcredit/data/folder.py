@@ -33,8 +33,8 @@ def build(
     """Builds a set of the images in a folder.
 
     The folder holds `train/` and `val/` (or `validation/`, `valid/`) or `test/`, each with one
-    folder per class, or just the folders of the classes. The images of a class may lie in folders of its
-    folder. Names that start with a dot don't count.
+    folder per class, or just the folders of the classes. The images of a class may lie in folders
+    of its folder. Names that start with a dot don't count.
 
     Args:
         data_dir: The folder, on a file system.

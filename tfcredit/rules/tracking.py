@@ -37,7 +37,7 @@ LEAST_SAMPLES, MOST_STEPS = 256, 50
 LOOK, DOUBTS = 0.1, 5.0
 # Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
 MOST_CORRECTIONS = 200
-# An alignment is due if the estimate's share along B is this far from 1: W was replaced.
+# An alignment is due if the estimate's share along B is this far from what p says: W was replaced.
 REPLACED = 0.5
 # The largest error that asks for no alignment.
 BELOW_ALIGNMENT = 0.99
@@ -194,7 +194,8 @@ class TrackingMirror(TrackingRule):
     with the error p of B: B is the mean of all samples so far. With k samples a step and k t0 in
     the alignment, tan(angle)^2 = (fan_in - 1) / (k (t + t0)). Nothing is to be tuned: the gain
     follows from the budget. From one refinement to the next W - B stays, and so does p |W|^2: where
-    W has grown p has fallen. |B|^2 tells by how much, as it is |W|^2 (1 + p).
+    W has grown beyond its largest |W|^2 since the alignment, p has fallen. |B|^2 tells by how much,
+    as it is |W|^2 (1 + p).
 
     Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
     err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
@@ -219,7 +220,8 @@ class TrackingMirror(TrackingRule):
     calibration, schedule and filter are this package's (docs/tracking.md).
     """
 
-    # The error p; how much more of it the noise has seen; |W|^2, to which both are relative.
+    # The error p; how much more of it the noise has seen; the largest |W|^2 since the alignment, to
+    # which both are relative.
     memory = (1.0, 0.0, 0.0)
 
     def _aligned(self, state, fields):
@@ -251,7 +253,7 @@ class TrackingMirror(TrackingRule):
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
-        b, (error, excess, w_square) = state.feedback_kernel, tf.unstack(state.memory)
+        b, (error, excess, largest) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
         first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
         # Inner products in place of differences: each pass over a kernel counts.
@@ -260,8 +262,14 @@ class TrackingMirror(TrackingRule):
         along = tf.math.divide_no_nan(both / 2 - square, square)
         seen = tf.reduce_sum(first * second) - both + square
         seen, square = (tf.cast(each, error.dtype) for each in (seen, square))
-        error, w_square = _rescaled(error, w_square, square)
+        w_square = square / (1 + error)
         seen = tf.math.divide_no_nan(seen, w_square)
+        # W - B is what it was. Where W shrinks the error stays: weight decay takes both along.
+        before, largest = largest, tf.maximum(largest, w_square)
+        share = tf.math.divide_no_nan(before, largest)
+        error, excess = error * share, excess * share
+        # <W, B> / |B|^2 is 1 / (1 + p).
+        replaced = tf.abs(tf.cast(along, error.dtype) + error / (1 + error)) > REPLACED
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
         excess += LOOK * (seen - error - excess)
@@ -269,9 +277,9 @@ class TrackingMirror(TrackingRule):
         error, excess = error + moved, excess - moved
         gain = _gain(error, (fields.fan_in - 1) / (2 * half))
         error *= 1 - gain
-        error = tf.where(tf.abs(along) > REPLACED, 1.0, error)
+        error = tf.where(replaced, 1.0, error)
         gain = tf.cast(gain, b.dtype)
-        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess, w_square])
+        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess, largest])
 
 
 @register("tracking_activation")
@@ -338,25 +346,6 @@ class TrackingActivation(TrackingRule):
         wrong = tf.cast(error > 0, error.dtype)
         found, left = (tf.where(square > 0, each, wrong) for each in (found, left))
         return b + gain * lack, tf.cast(found, tf.float32), tf.cast(left, tf.float32)
-
-
-def _rescaled(
-    error: tf.Tensor, w_square: tf.Tensor, b_square: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The error of B relative to the present |W|^2, and this: W - B is what it was at the last one.
-
-    Where W has shrunk the error is the same: weight decay takes as much of W - B as of W.
-
-    Args:
-        error: |B - W|^2, relative to `w_square`.
-        w_square: |W|^2 at the last refinement.
-        b_square: The present |B|^2, which is |W|^2 + |B - W|^2 in the mean.
-
-    Returns:
-        Both.
-    """
-    now = b_square / (1 + error)
-    return error * tf.minimum(tf.math.divide_no_nan(w_square, now), 1.0), now
 
 
 def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

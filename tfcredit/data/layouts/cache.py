@@ -21,8 +21,8 @@ NAME = ".tfcredit_index.npz"
 """The file's name, in the folder of the set."""
 SETTLED = 2_000_000_000
 """Nanoseconds after which a time of change tells of each change, on any file system."""
-VERSION = 2
-"""Of the file's format."""
+VERSION = 3
+"""Of the file's format, and of what an index holds of the same files."""
 
 Parts = dict[str, Images]
 

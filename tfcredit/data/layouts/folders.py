@@ -92,8 +92,8 @@ def by_synset(root: Path, folders: list[Path]) -> Images:
         The images.
 
     Raises:
-        UserError: If a folder is no synset of ILSVRC2012, an image is named as of another, or lies
-            beside the folders.
+        UserError: If a folder is no synset of ILSVRC2012 or holds no image, or an image is named
+            as of another synset or lies beside the folders.
         OSError: If a folder can't be read.
     """
     if loose := _images(root):
@@ -190,12 +190,13 @@ def read_solution(path: Path | None, text: str | None = None) -> dict[bytes, byt
 
 
 def _below(folder: Path) -> list[Path]:
-    """The folders in a folder; a link that leads nowhere counts, as it was meant for one."""
+    """The folders in a folder; a synset's link that leads nowhere counts: it is meant for one."""
     with os.scandir(folder) as found:
         names = [
             entry.name
             for entry in found
-            if (entry.is_dir() or SYNSET.fullmatch(entry.name)) and entry.name[0] != "."
+            if entry.name[0] != "."
+            and (entry.is_dir() or (entry.is_symlink() and SYNSET.fullmatch(entry.name)))
         ]
     return [folder / name for name in sorted(names)]
 

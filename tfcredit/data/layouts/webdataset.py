@@ -19,7 +19,7 @@ from tfcredit.errors import UserError
 
 SHARD = r"(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?"
 NAME = re.compile(SHARD + r"\.tar")
-PACKED = re.compile(SHARD + r"\.(?:tar\.\w+|tgz)")
+PACKED = re.compile(SHARD + r"\.(?:tar\.(?:gz|bz2|xz|zst|lz4)|tgz)")
 LABELS = "cls", "json"
 """The endings of labels."""
 FOLDERS = "", "train", "val", "validation"
@@ -118,8 +118,11 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                 first, _ = labels.setdefault(key, {}).get(ending, (None, b""))
                 contents.seek(member.offset_data)
                 labels[key][ending] = member.name, contents.read(member.size)
-            else:  # a second image of a sample, `KEY.mask.png`, or one whose key has dots
-                if stem and name.lower().endswith(ENDINGS):
+            else:
+                last = ending.rpartition(".")[2]
+                if stem and last in LABELS:
+                    raise _dotted(path, member.name, key)
+                if stem and f".{last}" in ENDINGS:  # such as `KEY.mask.png`, a second image
                     others[key] = member.name
                 continue
             if first is not None:
@@ -130,11 +133,7 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                 )
     for key, name in others.items():
         if key not in images:
-            raise UserError(
-                f"{path} holds {name!r}, but KEY.jpg was expected of the sample "
-                f"{key.lstrip('/')!r}, as a key ends at the first dot: write the tar again, with "
-                "keys without dots."
-            )
+            raise _dotted(path, name, key)
     for key in images.keys() | labels.keys():
         if key not in images or key not in labels:
             lacks = f"{' or '.join(LABELS)} with its label" if key in images else "image"
@@ -153,6 +152,14 @@ def _samples(path: Path) -> Iterator[tuple[bytes, int, int, int]]:
                 "expected in KEY.cls, or as label in KEY.json: write the tar again."
             )
         yield name, found.pop(), offset, size
+
+
+def _dotted(path: Path, name: str, key: str) -> UserError:
+    return UserError(
+        f"{path} holds {name!r}, but KEY.jpg and KEY.cls or KEY.json were expected of the sample "
+        f"{key.lstrip('/')!r}, as a key ends at the first dot: write the tar again, with keys "
+        "without dots."
+    )
 
 
 def _label(content: bytes, name: str, path: Path) -> int | None:

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 FLAGS = ["--flagfile=configs/demo.cfg"]
 IMPORT, FIRST, STEPS, REST = "imports", "first training step", "training steps", "the rest"
@@ -45,6 +46,21 @@ PARTS = {
     "saved network and summary": ["training.run:Run._finish"],
 }
 """Part of a run -> functions of the package that are that part and nothing else."""
+
+
+def find(place: str) -> tuple[Any, str]:
+    """The module or class that has a function, and the function's name in it.
+
+    Args:
+        place: `module:name` or `module:Class.name`, of the package.
+
+    Returns:
+        Both.
+    """
+    module, path = place.split(":")
+    owner: Any = importlib.import_module(f"tfcredit.{module}")
+    *outer, last = path.split(".")
+    return functools.reduce(getattr, outer, owner), last
 
 
 class Watch:
@@ -74,11 +90,7 @@ class Watch:
 
     def watch(self, name: str, place: str) -> None:
         """Lets all calls of a function, `module:name` of the package, count as a part."""
-        module, path = place.split(":")
-        owner = importlib.import_module(f"tfcredit.{module}")
-        *outer, last = path.split(".")
-        for each in outer:
-            owner = getattr(owner, each)
+        owner, last = find(place)
         kept = owner.__dict__[last]
         function = kept.__func__ if isinstance(kept, classmethod) else kept
 

@@ -4,11 +4,12 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
 import keras
 import pytest
 
-from benchmarks import measures, parts, plan, report, revisions, step_profile, timing
+from benchmarks import measures, parts, plan, report, revisions, step_profile, timing, whole_run
 from benchmarks.__main__ import named, run
 from benchmarks.budgets import HEADLINE, RULES, STEP_BUDGETS
 from benchmarks.cases import PLAIN, Case, Training
@@ -182,6 +183,17 @@ def test_rules_take_few_passes_over_the_kernels_of_a_dense_network():
     rows = measures.step_times(DENSE, list(DENSE_GUARD), 7, calls=1)
     dear = {row["rule"]: row["cpu_ratio"] for row in rows if row["rule"] in DENSE_GUARD}
     assert {rule: ratio for rule, ratio in dear.items() if ratio > DENSE_GUARD[rule]} == {}
+
+
+def test_parts_of_a_whole_run_are_functions_and_exclude_each_other():
+    places = [place for each in whole_run.PARTS.values() for place in each]
+    assert all(callable(getattr(*whole_run.find(place))) for place in places)
+    watch = whole_run.Watch()
+    with watch.part("outer"), watch.part("inner"):
+        time.sleep(0.05)
+    assert watch.seconds["inner"] >= 0.05 > watch.seconds["outer"]
+    table = whole_run.table([{"imports": 1.0, "the rest": 3.0}] * 3)
+    assert "| imports | 1.0 | 25% |" in table and "| whole run | 4.0 |  |" in table
 
 
 def test_summaries_of_both_clocks():

@@ -173,6 +173,7 @@ class EncodedSource(abc.ABC):
         nothing = tf.zeros([self.size, self.size, 3]), 0, True, np.int64(-1), np.int64(0)
         images = images.concatenate(tf.data.Dataset.from_tensors(nothing).repeat().batch(1))
         batches = images.rebatch(size, drop_remainder=True).take(pieces)
+        batches = batches.apply(tf.data.experimental.assert_cardinality(pieces))
         return batches.map(functools.partial(self._weighted, paths)).prefetch(tf.data.AUTOTUNE)
 
     def _evaluation_image(

@@ -8,11 +8,12 @@ import struct
 from collections.abc import Callable, Iterator
 
 from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tfcredit.files import written
 
 HEADER = struct.Struct("<QI")
-"""Before each record: its length and a check sum; behind it another check sum of 4 bytes."""
+"""Before each record: its length and a check sum of it; behind it one of the record, 4 bytes."""
 
 
 def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[str, int]]:
@@ -61,8 +62,9 @@ def _records(path: pathlib.Path) -> Iterator[tuple[bytes, Event]]:
     size = path.stat().st_size
     with path.open("rb") as file:
         while len(header := file.read(HEADER.size)) == HEADER.size:
-            length, _ = HEADER.unpack(header)
-            if file.tell() + length + 4 > size:
+            length, check = HEADER.unpack(header)
+            # By a wrong length what follows may still read as an event.
+            if masked_crc32c(header[:8]) != check or file.tell() + length + 4 > size:
                 return
             content = file.read(length + 4)
             try:

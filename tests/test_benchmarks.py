@@ -92,6 +92,7 @@ def test_flop_bounds(rule, bound):
     assert found == pytest.approx(bound if isinstance(bound, float) else bound(macs, first))
 
 
+@pytest.mark.slow
 def test_quick_parts_make_a_report(tmp_path):
     def here(name, **arguments):
         """As plain data, as from a process of its own."""

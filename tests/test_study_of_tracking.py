@@ -50,6 +50,7 @@ def test_every_network_is_made_with_every_rule():
         assert model.compiled and model.output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_angles_are_measured_beside_the_predicted_ones(monkeypatch):
     monkeypatch.setattr(tracking_angle, "STEPS", [1, 2])
     rows = [as_text(row) for row in tracking_angle.measure({"network": "fc", "seed": 0})]

@@ -1,6 +1,6 @@
 """Where the time of a whole run goes, from the start of the process to its end.
 
-    python -m benchmarks.whole_run [--rounds=3] [--FLAG=VALUE ...]
+    python -m benchmarks.whole_run [--rounds=3] [--epochs=1] [--FLAG=VALUE ...]
 
 Runs `tfcredit train` with the flags of `make demo`, and with those that are given, each time in a
 process and a folder of its own. Prints the median of the rounds, in seconds of the clock, for each

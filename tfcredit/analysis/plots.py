@@ -20,7 +20,6 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
 except ImportError as problem:
     raise UserError(
         "tfcredit.analysis.plots needs matplotlib: pip install 'tfcredit[plots]'."
@@ -327,7 +326,7 @@ def blank(width: float, height: float, transparent: bool = True) -> tuple[Figure
     return figure, axes
 
 
-def _name(figure: Figure, ink: str, **options: Any) -> Legend:
+def _name(figure: Figure, ink: str, **options: Any) -> None:
     """Name the curves of a figure at its right, long names on several lines."""
     legend = figure.legend(loc="outside right upper", frameon=False, labelcolor=ink, **options)
     for text in legend.get_texts():
@@ -335,7 +334,6 @@ def _name(figure: Figure, ink: str, **options: Any) -> Legend:
     box = legend.get_window_extent()
     figure.set_figwidth(figure.get_figwidth() + max(0.0, box.width / figure.dpi - 2.0))
     figure.set_figheight(max(figure.get_figheight(), box.height / figure.dpi + 0.2))
-    return legend
 
 
 def fade(axes: Axes, ink: str = GREY) -> None:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2, types_pb2
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tfcredit.report.files import NotRead, open_inside
 
@@ -96,7 +97,7 @@ def _events(file: BinaryIO, budget: _Budget, prefix: str) -> Iterator[event_pb2.
         if len(head) < 12:
             raise NotRead("ends in the middle of a record")
         length, checked = struct.unpack("<QI", head)
-        if checked != _check_sum(head[:8]):
+        if checked != masked_crc32c(head[:8]):
             raise NotRead(f"is damaged at byte {place}")
         end = place + 16 + length
         if end > size:
@@ -112,7 +113,7 @@ def _events(file: BinaryIO, budget: _Budget, prefix: str) -> Iterator[event_pb2.
             except DecodeError:
                 raise NotRead(f"is damaged at byte {place}") from None
             if any(value.tag.startswith(prefix) for value in event.summary.value):
-                if checked != struct.pack("<I", _check_sum(content)):
+                if checked != struct.pack("<I", masked_crc32c(content)):
                     raise NotRead(f"is damaged at byte {place}")
                 yield event
         place = end
@@ -151,24 +152,3 @@ def _number(value) -> float | None:
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _crc_table() -> list[int]:
-    """CRC-32C, byte by byte (Castagnoli, as in TensorFlow's records)."""
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-_CRC = _crc_table()
-
-
-def _check_sum(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC[(crc ^ byte) & 255] ^ crc >> 8
-    crc ^= 0xFFFFFFFF
-    return (crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8 & 0xFFFFFFFF

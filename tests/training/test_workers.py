@@ -27,7 +27,8 @@ STEP = {
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    for name in (*STEP, "SLURM_STEP_ID", "SLURMD_NODENAME", "TF_CONFIG"):
+    others = ("SLURM_STEP_ID", "SLURMD_NODENAME", "SLURM_GPUS_ON_NODE", "TF_CONFIG")
+    for name in (*STEP, *others):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -52,6 +53,26 @@ def test_the_tasks_of_a_step_share_a_machine(changes, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     in_a_step(monkeypatch, **changes)
     assert workers.place_on_machine() == expected
+
+
+@pytest.mark.parametrize(
+    "on_node, visible, expected",
+    [
+        ("4", 4, range(2, 4)),  # GPUs per node: both tasks see all
+        ("4", 2, range(2)),  # GPUs per task: each sees its own
+        (None, 4, range(4)),
+        ("0", 0, range(0)),
+        ("3", 3, None),
+        ("1", 1, None),
+    ],
+)
+def test_the_tasks_of_a_step_take_no_gpu_twice(on_node, visible, expected, monkeypatch):
+    in_a_step(monkeypatch, SLURM_LOCALID="1", SLURM_NODEID="1", SLURM_GPUS_ON_NODE=on_node)
+    if expected is None:
+        with pytest.raises(UserError, match=f"2 tasks of this SLURM step share the {visible} GPUs"):
+            workers.own_gpus(visible)
+    else:
+        assert workers.own_gpus(visible) == expected
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,34 @@ def place_on_machine() -> tuple[int, int]:
     return (int(place), count) if int(place) < count else (0, 1)
 
 
+def own_gpus(visible: int) -> range:
+    """The GPUs of this task of a SLURM step, of those that its process sees.
+
+    A job that asks for GPUs per node, not per task, shows all GPUs of a node to each task there.
+    Then each takes its part; TensorFlow would take all in every task.
+
+    Args:
+        visible: The number of GPUs that the process sees.
+
+    Returns:
+        Their places among these: all of them, unless tasks share them.
+
+    Raises:
+        UserError: The tasks on this machine see the same GPUs, and can't have as many each.
+    """
+    place, tasks = place_on_machine()
+    if tasks == 1 or os.environ.get("SLURM_GPUS_ON_NODE") != str(visible):
+        return range(visible)
+    each, rest = divmod(visible, tasks)
+    if rest:
+        raise UserError(
+            f"{tasks} tasks of this SLURM step share the {visible} GPUs of this machine, which "
+            "can't be divided among them: use --gpus-per-task, or a number of tasks that divides "
+            f"{visible}."
+        )
+    return range(place * each, (place + 1) * each)
+
+
 def find(recipe: Recipe) -> tuple[list[str], int]:
     """The addresses of all workers, and this one's place among them.
 

@@ -15,11 +15,13 @@ from tfcredit.data import ImageData, synthetic
 from tfcredit.data.shard import Shard
 from tfcredit.training import strategies
 from tfcredit.training.plan import Plan
-from tfcredit.training.recipe import PRECISIONS, Recipe
+from tfcredit.training.recipe import Recipe
 from tfcredit.training.trainer import Trainer
 
 PLAIN = "plain Keras"
 """The baseline: the same network of Keras' own layers, trained by backprop by the same step."""
+FUNCTIONS = {"vit": "benchmarks.vision_transformer:vision_transformer"}
+"""Networks of functions, as `--model` takes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Case:
     """A network and how it is trained.
 
     Attributes:
-        network: MODEL@SIZE: a name of `tfcredit.models` or `vit`, and the images' size in pixels.
+        network: MODEL@SIZE: a name of `tfcredit.models` or of `FUNCTIONS`, and the images' size in
+            pixels.
         batch: Images of each replica and step.
         rule: As `--rule` takes it, or `PLAIN`.
         precision: As `--precision` takes it.
@@ -48,8 +51,9 @@ class Case:
 
     def plan(self, images: ImageData) -> Plan:
         """The plan that the runner would make."""
+        name = self.network.split("@")[0]
         recipe = Recipe(
-            model=self.network.split("@")[0],
+            model=FUNCTIONS.get(name, name),
             dataset="synthetic",
             rule="backprop" if self.rule == PLAIN else self.rule,
             batch_size=self.batch * self.replicas,
@@ -78,18 +82,14 @@ class Training:
         recipe = plan.recipe
         cluster = strategies.Cluster(_strategy(recipe.strategy, recipe.num_replicas))
         with cluster.strategy.scope():
-            network = _network(plan)
+            network = plan.network()
             if case.rule == PLAIN:
                 network = convert.to_backprop(network)
             network.compile(plan.optimizer())
             self.trainer = Trainer(network, None, recipe.jit_compile, cluster.strategy)
-        channels = network.input_shape[-1]
 
         def dataset(host: int, hosts: int, replicas: int) -> tf.data.Dataset:
-            batches = images.train(recipe.batch_size, 0, 0, 0, Shard(host, hosts, replicas))
-            if channels == images.input_shape[-1]:
-                return batches
-            return batches.map(lambda pixels, labels: (pixels[..., :channels], labels))
+            return images.train(recipe.batch_size, 0, 0, 0, Shard(host, hosts, replicas))
 
         self._batches = iter(cluster.distribute(dataset))
 
@@ -141,13 +141,3 @@ class Training:
 def _strategy(name: str, replicas: int) -> tf.distribute.Strategy:
     """One for all trainings of the process: two would number their exchanges alike."""
     return strategies.make(Recipe(strategy=name, num_replicas=replicas))
-
-
-def _network(plan: Plan) -> keras.Model:
-    recipe = plan.recipe
-    if recipe.model != "vit":
-        return plan.network()
-    from benchmarks.vision_transformer import vision_transformer
-
-    keras.mixed_precision.set_dtype_policy(PRECISIONS[recipe.precision])
-    return convert.to_feedback(vision_transformer(), recipe.rule, seed=0)

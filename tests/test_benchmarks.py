@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import measures, parts, plan, report, revisions, step_profile, timing, whole_run
 from benchmarks.__main__ import named, run
-from benchmarks.budgets import HEADLINE, RULES, STEP_BUDGETS
-from benchmarks.cases import PLAIN, Case, Training
+from benchmarks.budgets import HEADLINE, OTHER_STEP_BUDGETS, RULES, STEP_BUDGETS
+from benchmarks.cases import FUNCTIONS, PLAIN, Case, Training
 from tests.conftest import ROOT
 from tfcredit import models, rules
 
@@ -72,8 +72,25 @@ def test_every_budget_is_of_a_rule_and_a_known_case():
     grown = [
         setting for lists in plan.SERIES.values() for settings in lists for setting in settings
     ]
-    for setting in [HEADLINE, *grown]:
-        assert Case(**setting).network.split("@")[0] in models.names()
+    others = [setting for setting, _ in OTHER_STEP_BUDGETS]
+    known = {*models.names(), *FUNCTIONS}
+    for setting in [HEADLINE, *others, *grown, *({"network": each} for each in plan.NETWORKS)]:
+        assert setting["network"].split("@")[0] in known
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_network_of_a_function_is_trained_with_and_without_rule(name):
+    case = Case(f"{name}@28", 4)
+    trainings = [
+        Training(each) for each in (case, dataclasses.replace(case, rule="feedback_alignment"))
+    ]
+    assert all(training.run() > 0 for training in trainings)
+    plain, ours = (
+        [layer for layer in training.network.layers if layer.weights] for training in trainings
+    )
+    assert [layer.name for layer in plain] == [layer.name for layer in ours]
+    assert {layer.__module__.split(".")[0] for layer in plain} == {"keras"}
+    assert ours[0].rule.name == "feedback_alignment"
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--torch_python", default=sys.executable, help="Python that has PyTorch")
     words = "of `budgets`: a checkout of the revision to compare step times with"
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help=words)
-    chosen = {"networks": (NETWORKS, "steps"), "modes": (MODES, "steps")}
+    chosen = {"networks": (NETWORKS, "steps` and `budgets"), "modes": (MODES, "steps")}
     chosen |= {"precisions": (PRECISIONS, "steps"), "series": (SERIES, "growth")}
     for name, (known, part) in chosen.items():
         options = {"default": [*known], "choices": [*known], "help": f"of `{part}`"}

@@ -26,7 +26,8 @@ def budgets(plan: Plan) -> Iterator[Table]:
         return
     headline = {rule: STEP_BUDGETS.get(rule) for rule in RULES}
     for setting, most in [(HEADLINE, headline), *OTHER_STEP_BUDGETS]:
-        if names := plan.chosen(most):
+        names = plan.chosen(most)
+        if names and setting["network"] in plan.networks:
             calls = NETWORKS[setting["network"]][1]
             yield plan.steps_table("budgets", setting, names, calls, budgets=most)
 

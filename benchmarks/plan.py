@@ -57,8 +57,8 @@ class Plan:
         rounds: How often each competitor has its turn.
         call: Runs a function of `benchmarks.measures`: `benchmarks.worker.call`.
         torch_python: An interpreter that has PyTorch.
-        networks: Of `NETWORKS`, those of the part `steps`.
-        modes: Likewise, "graph" and "xla".
+        networks: Of `NETWORKS`, those of the parts `steps` and `budgets`.
+        modes: Those of the part `steps`, "graph" and "xla".
         precisions: Likewise, of those that the CPU has.
         series: Of `SERIES`, those of the part `growth`.
         rules: Of the rules of each part, those that are measured; all where it names none.

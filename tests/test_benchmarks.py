@@ -262,3 +262,18 @@ def test_rules_cost_about_what_they_should_on_a_larger_network():
         if not dear:
             return
     assert dear == {}
+
+
+def test_budgets_are_measured_of_the_networks_that_are_chosen():
+    called = []
+
+    def call(name, setting, rules, **_):
+        called.append((name, setting["network"]))
+        return [{"rule": rule, "ratio": 1.0} for rule in [PLAIN, *rules]]
+
+    found = list(parts.budgets(plan.Plan(False, 1, call, networks=["vit@28", "fc@28"])))
+    assert called == [("step_times", "vit@28")] + [("step_times", "fc@28")] * 2
+    assert [[row["rule"] for row in table.rows][:2] for table in found] == [
+        [PLAIN, "tracking_mirror"],
+        [PLAIN, "feedback_alignment"],
+    ]

@@ -9,6 +9,7 @@ import keras
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.optimizers import fused
+from tfcredit.optimizers.lars import LARS
 from tfcredit.optimizers.radam import RAdam
 from tfcredit.optimizers.synchronous import SumClipping
 
@@ -19,7 +20,7 @@ LearningRate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 def names() -> list[str]:
-    """All names that `get` takes, sorted: "momentum", "radam" and Keras' own, in lower case."""
+    """All names that `get` takes, sorted: "lars", "momentum", "radam" and Keras', in lower case."""
     return sorted({*_KINDS, "momentum"})
 
 
@@ -38,8 +39,8 @@ _KINDS = {
     if isinstance(value, type)
     and issubclass(value, keras.optimizers.Optimizer)
     and name.lower() not in {"sgd", "adam", *_NO_RULE}
-} | {"sgd": fused.SGD, "adam": fused.Adam, "radam": RAdam}
-"""Name in lower case -> class: a twin of Keras', one whose updates are fused, or RAdam."""
+} | {"sgd": fused.SGD, "adam": fused.Adam, "lars": LARS, "radam": RAdam}
+"""Name in lower case -> class: a twin of Keras', one whose updates are fused, or one of ours."""
 
 
 def get(

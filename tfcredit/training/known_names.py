@@ -14,8 +14,8 @@ NAMES = {
         resnet200v2 resnet32 resnet34 resnet34v2 resnet50 resnet50v2 resnet56 resnet8
     """.split(),
     "optimizer": """
-        adadelta adafactor adagrad adam adamax adamw ftrl lamb lion momentum muon nadam radam
-        rmsprop schedulefreeadamw sgd
+        adadelta adafactor adagrad adam adamax adamw ftrl lamb lars lion momentum muon nadam
+        radam rmsprop schedulefreeadamw sgd
     """.split(),
 }
 """Flag -> the names that it takes."""

@@ -45,6 +45,11 @@ def faster(factor: int, rule: str = "info_alignment") -> str:
     return f"--feedback_learning_rate={factor * rules.get(rule).feedback_optimizer[1]}"
 
 
+def lars(rate: float) -> list[str]:
+    """The flags for LARS as B's optimizer, which keeps one tensor for each B."""
+    return [f"{OPTIMIZER}=lars", f"--feedback_learning_rate={rate}"]
+
+
 # Name -> flags; the rule is info_alignment unless they say another.
 VARIANTS = {
     "exact": [],
@@ -55,6 +60,10 @@ VARIANTS = {
     "fraction 1/8, bfloat16": [f"{FRACTION}=0.125", f"{PRECISION}=bfloat16"],
     "fraction 1/16, every 2, rate x 2": [f"{FRACTION}=0.0625", f"{EVERY}=2", faster(2)],
     "RMSprop": [f"{OPTIMIZER}=rmsprop"],
+    "LARS": lars(3e-3),
+    "activation_alignment, LARS": ["--rule=activation_alignment", *lars(3e-3)],
+    # R of the mirror has its minimum at a B many times as long, and LARS steps in proportion to B.
+    "weight_mirror, LARS": ["--rule=weight_mirror", *lars(3e-4)],
     **{
         f"{rule}, {name}": [f"--rule={rule}", *flags]
         for rule in OTHER_RULES

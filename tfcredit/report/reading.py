@@ -107,12 +107,16 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
     notes += event_notes + measure_notes
     if os.path.lexists(directory.summary):
         state, summary = "finished", _summary(directory)
+        at = summary.get("evaluated_step")  # of a fit that did not validate each epoch
+        if at is not None and at != summary.get("step"):
+            notes.append(f"the results are those of step {at}, the last that was evaluated.")
     else:
         state = _state(directory)
         notes.insert(0, f"{state}: no {directory.summary.name}; the results are those so far.")
         last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
         summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
-        summary |= {"top1": last.get("test_top1"), "top5": last.get("test_top5")}
+        evaluated = [row for row in rows if judged(row, "top1") is not None]
+        summary |= {name: judged(evaluated[-1], name) for name in ("top1", "top5") if evaluated}
     return StoredRun(name, recipe, state, summary, rows, angles, means, error_angles, notes)
 
 
@@ -245,6 +249,19 @@ def _bounded(records: list[dict], what: str) -> tuple[list[dict], list[str]]:
     if len(kept) < len(layers):
         notes.append(f"{what}: {len(kept)} of {len(layers)} layers are shown.")
     return shown, notes
+
+
+def judged(row: dict[str, float], name: str) -> float | None:
+    """A number by which a run is judged after an epoch; `None` if it was not.
+
+    Args:
+        row: Of `metrics.csv`.
+        name: "loss", "top1" or "top5".
+
+    Returns:
+        That of the test images, or of the validation images in a run that holds some out.
+    """
+    return row.get(f"test_{name}", row.get(f"validation_{name}"))
 
 
 def thinned(items: Iterable, most: int) -> list:

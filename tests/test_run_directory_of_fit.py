@@ -138,7 +138,7 @@ def test_a_fit_that_counts_from_one_again_lengthens_too(tmp_path):
         assert [(row["epoch"], row["step"]) for row in run.rows] == [
             (1 + n, 2 + 2 * n) for n in range(total)
         ]
-        assert run.recipe.epochs == total and run.summary["seconds"] > 1000
+        assert run.recipe.epochs == total and run.summary["seconds"] >= 1000
         assert [each["step"] for each in run.mean_angles] == [2 * n for n in range(total + 1)]
     # Nothing is left to train: what is there stays.
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
@@ -181,8 +181,8 @@ def test_speed_is_of_training_alone(tmp_path, monkeypatch):
         def on_test_batch_end(self, batch, logs=None):
             clock.now += 100
 
-    monkeypatch.setattr(run_directory, "time", SimpleNamespace(monotonic=lambda: clock.now))
     model, _ = fitted(tmp_path / "other", epochs=1)
+    monkeypatch.setattr(run_directory, "time", SimpleNamespace(monotonic=lambda: clock.now))
     data = {"validation_data": (X, Y), "steps_per_epoch": 2}
     run = fitted_on(model, tmp_path / "run", 2, Slow(), **data)
     assert [row["images_per_second"] for row in run.rows] == [32, 32]

@@ -89,7 +89,8 @@ class RunDirectory(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the row and the angles."""
-        step, now = steps_taken(self.model), self._trained or time.monotonic()
+        step = steps_taken(self.model)
+        now = time.monotonic() if self._trained is None else self._trained
         self._last = {"step": step} | {_column(name): v for name, v in (logs or {}).items()}
         if self._batch_size is not None and step > self._turned_at:
             images = self._batch_size * (step - self._turned_at)

@@ -45,7 +45,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
 .number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap }
 td:first-child { min-width: 13rem; overflow-wrap: anywhere }
-@media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
+@media (max-width: 40rem) { td:first-child { min-width: 9rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
 </style>
 </head>

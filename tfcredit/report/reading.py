@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tfcredit.errors import UserError
@@ -204,6 +205,8 @@ def _angles(directory: RunDirectory) -> tuple[list[dict], list[dict], list[str]]
     values, notes = read_scalars(directory.tensorboard, directory.path, "angle/")
     means = [{"step": k, "mean_angle": v} for k, v in sorted(values.pop("mean", {}).items())]
     values.pop("heat_map", None)
+    for name in _joined(values):
+        del values[name]
     angles = [
         {"step": step, "layer": layer, "angle": angle}
         for layer, by_step in values.items()
@@ -211,6 +214,35 @@ def _angles(directory: RunDirectory) -> tuple[list[dict], list[dict], list[str]]
     ]
     angles, note = _bounded(angles, "angles")
     return angles, thinned(means, MOST_ROWS), notes + note
+
+
+def _joined(values: dict[str, dict[int, float]]) -> list[str]:
+    """The series that belong to no layer: means of layers whose paths end in the same name.
+
+    `AlignmentMonitor` writes them for TensorBoard's sake, if no layer has this name as its path.
+    """
+    alike = defaultdict(list)
+    for name, of_layer in values.items():
+        if "/" in name:
+            alike[name.rpartition("/")[2]].append(of_layer)
+    return [
+        last
+        for last, parts in alike.items()
+        if len(parts) > 1 and _is_mean(values.get(last), parts)
+    ]
+
+
+def _is_mean(found: dict[int, float] | None, parts: Sequence[dict[int, float]]) -> bool:
+    """True for the mean at each step of those that are defined there."""
+    if found is None:
+        return False
+    for step, value in found.items():
+        defined = [part[step] for part in parts if not math.isnan(part.get(step, math.nan))]
+        mean = sum(defined) / len(defined) if defined else math.nan
+        undefined = math.isnan(value) and math.isnan(mean)
+        if not undefined and not math.isclose(value, mean, rel_tol=1e-5):
+            return False
+    return True
 
 
 def _error_angles(directory: RunDirectory) -> tuple[list[dict], list[str]]:

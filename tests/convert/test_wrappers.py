@@ -146,4 +146,3 @@ def test_a_wrapper_that_code_makes_holds_the_kernel_that_is_used():
             np.testing.assert_allclose(each(X, training=True), expected, rtol=1e-5)
             assert each.layers[0].norm.kernel is each.layers[0].norm.layer.kernel
             assert len(each.layers[0].norm.weights) == len(each.weights)
-    assert [w.path for w in back.weights] == [w.path for w in plain.weights]

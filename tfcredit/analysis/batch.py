@@ -214,15 +214,12 @@ def _watched(layers: Sequence[keras.Layer], tape: tf.GradientTape) -> Iterator[l
 def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None:
     """Puts functions before the layer's own; past `setattr`, which Keras tracks and may lock."""
     call, activation, given = layer.call, layer.activation, []
-    graph = tf.compat.v1.get_default_graph()
 
     def watched_activation(y):
         given.append(y)
         return activation(y)
 
     def watched_call(inputs, *args, **kwargs):
-        if tf.compat.v1.get_default_graph() is not graph:
-            return call(inputs, *args, **kwargs)
         inputs = differentiable(layer, inputs)
         tape.watch(inputs)
         given.clear()

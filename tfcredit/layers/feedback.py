@@ -251,11 +251,14 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
     def renew_feedback_kernel(self):
         """Draw the feedback kernel anew, as `build` did, after W has been replaced.
 
-        A layer without a feedback kernel stays as it is.
+        The numbers that the rule keeps beside B start anew, too: a tracking rule aligns B with W in
+        the next training call. A layer without a feedback kernel stays as it is.
         """
         if self.feedback_kernel is not None:
             shape, dtype = self.feedback_kernel.shape, self.feedback_kernel.dtype
             self.feedback_kernel.assign(self._first_feedback_kernel(shape, dtype))
+        if self._memory is not None:
+            self._memory.assign(self.rule.memory)
 
     def _at_start_angle(self, given: Any) -> Any:
         """The feedback initializer: the rule's own where it states an angle."""

@@ -15,7 +15,7 @@ from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.factors import Factors, route_through_factors
-from tfcredit.layers.losses import ThreadLosses
+from tfcredit.layers.losses import FollowedDecay, ThreadLosses
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
@@ -151,6 +151,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             self._hold_frozen()
             return
         alike = "only_first_replica"  # What a training call assigns is the same on all.
+        decays = self.rule.follows_decay and self.kernel.regularizer is not None
         self.built = True  # Keras shows `kernel` from here on.
         self.feedback_kernel = self.add_weight(
             name="feedback_kernel",
@@ -159,6 +160,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             trainable=self.rule.learns,
             # A constraint is a part of the update that B gets with W.
             constraint=self.kernel.constraint if self.rule.follows_forward else None,
+            regularizer=FollowedDecay(self.kernel) if decays else None,
             autocast=False,
             aggregation="none" if self.rule.learns and not self.rule.renews else alike,
         )

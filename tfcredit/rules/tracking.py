@@ -1,10 +1,11 @@
 """Tracking rules: B finds W once, then gets every update that W gets, and is corrected by noise.
 
 With the same update through the same optimizer W - B does not change: B never lags, at any learning
-rate. What is left to a rule is to find W once, and to correct what the shared update misses: weight
-decay on W alone, noise on W, weights that are loaded. Each layer remembers the error of B that it
-expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at once
-until the angle is reached. Every other layer refines B by as much noise as a budget of cost allows.
+rate. W's regularizer acts on B, too. What is left to a rule is to find W once, and to correct what
+the shared update misses: noise on W, weights that are loaded. Each layer remembers the error of B
+that it expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at
+once until the angle is reached. Every other layer refines B by as much noise as a budget of cost
+allows.
 """
 
 import dataclasses
@@ -109,7 +110,7 @@ class TrackingRule(Rule):
 
     noise = "shared"
     memory = (1.0,)
-    follows_forward = True
+    follows_forward = follows_decay = True
     linear_in_error = True
 
     def __init__(self, angle: float | None = None, budget: float = 0.02):
@@ -216,8 +217,9 @@ class TrackingMirror(TrackingRule):
     does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
     p is one number for the layer. W is read by running it forward only.
 
-    Optimizers whose step depends on the weight (LAMB's and Adafactor's scale) give W and B steps of
-    different size; the refinement corrects the difference.
+    Optimizers whose step depends on the size of the weight (LAMB, Adafactor) give W and B steps of
+    slightly different size; the refinement corrects the difference. ScheduleFreeAdamW keeps copies
+    of the weights and pulls B back to the one of before the alignment: it does not work.
 
     Args:
         angle: See `TrackingRule`.

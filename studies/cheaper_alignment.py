@@ -36,7 +36,7 @@ NETWORKS = {
 }
 TRAINED = ["resnet8", "resnet20", "conv"]
 FRACTION, EVERY, PRECISION = "--alignment_fraction", "--alignment_every", "--alignment_precision"
-OPTIMIZER = "--feedback_optimizer"
+OPTIMIZER, ADAMS_RATE = "--feedback_optimizer", "--feedback_learning_rate=0.001"
 OTHER_RULES = "activation_alignment", "weight_mirror"
 
 
@@ -61,9 +61,9 @@ VARIANTS = {
     "fraction 1/16, every 2, rate x 2": [f"{FRACTION}=0.0625", f"{EVERY}=2", faster(2)],
     "RMSprop": [f"{OPTIMIZER}=rmsprop"],
     "LARS": lars(3e-3),
-    "activation_alignment, LARS": ["--rule=activation_alignment", *lars(3e-3)],
     # R of the mirror has its minimum at a B many times as long, and LARS steps in proportion to B.
     "weight_mirror, LARS": ["--rule=weight_mirror", *lars(3e-4)],
+    "activation_alignment, Adam": ["--rule=activation_alignment", f"{OPTIMIZER}=adam", ADAMS_RATE],
     **{
         f"{rule}, {name}": [f"--rule={rule}", *flags]
         for rule in OTHER_RULES
@@ -76,7 +76,7 @@ VARIANTS = {
                 f"{EVERY}=2",
                 faster(2, rule),
             ],
-            "RMSprop": [f"{OPTIMIZER}=rmsprop"],
+            "RMSprop": [f"{OPTIMIZER}=rmsprop", ADAMS_RATE],
         }.items()
     },
 }

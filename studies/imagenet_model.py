@@ -36,7 +36,7 @@ IMAGES, EPOCHS, BATCH = ilsvrc2012.IMAGES["train"], 90, 256
 BYTES = 4
 DEVICES = {"TPU v3-8": (420e12, 0.4), "H100 SXM": (989e12, 0.3)}
 """Peak FLOP/s in bfloat16 as the makers state it, and the share of it that is assumed."""
-SLOTS = {"momentum": 1, "sgd": 0, "adam": 2}
+SLOTS = {"momentum": 1, "lars": 1, "sgd": 0, "adam": 2}
 """Numbers that an optimizer keeps per weight."""
 
 

@@ -108,6 +108,32 @@ def recurrent():
 
 
 ONE, TWO = ("mse", draw(8, 2)), draw(8, 1)
+WHOLE = RANDOM.integers(0, 2, (8, 6))
+TYPES = {
+    **{dtype: tf.cast(WHOLE, dtype) for dtype in ("uint8", "bool", "int64", "float64")},
+    "sparse": tf.sparse.from_dense(tf.cast(WHOLE, "float32")),
+    "sparse int64": tf.sparse.from_dense(WHOLE),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_measures_are_the_same_whatever_the_type_of_the_inputs(kind):
+    x = TYPES[kind]
+    rule, y = {"rule": "info_alignment"}, draw(8, 2)
+    parts = [layers.Dense(5, "relu", **rule), layers.Dense(2, **rule)]
+    inputs = keras.Input((6,), dtype=x.dtype.name, sparse=isinstance(x, tf.SparseTensor))
+    model = keras.Sequential([inputs, *parts])
+    same = keras.Sequential([keras.Input((6,)), *parts])
+    found = []
+    for each, given in ((model, x), (same, tf.cast(WHOLE, "float32"))):
+        each.compile("sgd", "mse")
+        measures = [analysis.ErrorAngles(given, y), analysis.Observables(given)]
+        records = [record for measure in measures for record in measure(each)]
+        records += analysis.safe_rates(each, given)
+        found.append([v for r in records for v in r.values() if isinstance(v, float)])
+    np.testing.assert_allclose(*found, rtol=1e-3, atol=1e-3)
+
+
 # model, inputs, loss, labels, options of compile
 MODELS = {
     "nested": (nested, draw(8, 6), *ONE),

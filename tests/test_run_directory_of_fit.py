@@ -1,29 +1,30 @@
 """`callbacks.RunDirectory`: what a plain `fit` leaves is reported as a run is."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 
 from tfcredit import layers
-from tfcredit.callbacks import RunDirectory
+from tfcredit.callbacks import RunDirectory, run_directory
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
 from tfcredit.report.groups import grouped, results
+from tfcredit.report.page import page
 
 X = np.random.RandomState(0).normal(size=(64, 8)).astype("float32")
 Y = np.arange(64) % 3
 
 
-def fitted(folder, seed=0, rule="feedback_alignment", epochs=2, model=None, rate=0.01, **options):
-    if model is None:
-        keras.utils.set_random_seed(seed)
-        model = keras.Sequential([keras.Input((8,)), layers.Dense(3, rule=rule, name="top")])
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(keras.optimizers.SGD(rate), loss, metrics=["accuracy"])
-    callback = RunDirectory(folder, dataset="own images", seed=seed, batch_size=32, **options)
-    data = {"validation_data": (X[:30], Y[:30]), "batch_size": 32, "verbose": 0}
+def fitted(folder, seed=0, rule="feedback_alignment", epochs=2, rate=0.01, fit=None):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(3, rule=rule, name="top")])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(rate), loss, metrics=["accuracy"])
+    callback = RunDirectory(folder, dataset="own images", seed=seed, batch_size=32)
+    data = {"validation_data": (X[:30], Y[:30]), "batch_size": 32, "verbose": 0, **(fit or {})}
     history = model.fit(X, Y, epochs=epochs, callbacks=[callback], **data)
     return model, history.history
 
@@ -78,6 +79,113 @@ def test_a_fit_that_goes_on_lengthens_what_is_there(tmp_path):
     (run,) = find_runs([tmp_path / "run"])
     assert [(row["epoch"], row["step"]) for row in run.rows] == [(1, 2), (2, 4), (3, 6)]
     assert run.summary["step"] == 6 and run.recipe.dataset == "own images"
+
+
+def fitted_on(model, folder, epochs, *callbacks, **options):
+    """What a further `fit` of a model leaves, with the callback before others."""
+    options = {"batch_size": 32, "verbose": 0, **options}
+    callbacks = [RunDirectory(folder, batch_size=32), *callbacks]
+    model.fit(X, Y, epochs=epochs, callbacks=callbacks, **options)
+    (run,) = find_runs([folder])
+    return run
+
+
+def test_results_are_those_of_the_last_epoch_that_was_validated(tmp_path):
+    model, history = fitted(tmp_path / "run", epochs=3, fit={"validation_freq": 2})
+    (run,) = find_runs([tmp_path / "run"])
+    assert [row.get("test_top1") for row in run.rows] == [
+        None,
+        pytest.approx(history["val_accuracy"][0]),
+        None,
+    ]
+    assert run.summary["top1"] == pytest.approx(history["val_accuracy"][0])
+    assert (run.summary["step"], run.summary["evaluated_step"]) == (6, 4)
+    assert run.notes == ["the results are those of step 4, the last that was evaluated."]
+    (record,) = results(grouped([run]))
+    assert record["top1"] == run.summary["top1"]
+    # A fit without validation goes on.
+    run = fitted_on(model, tmp_path / "run", 5, initial_epoch=3)
+    assert (run.summary["step"], run.summary["evaluated_step"]) == (10, 4)
+
+
+def test_a_fit_without_validation_has_no_results(tmp_path):
+    _, history = fitted(tmp_path / "run", fit={"validation_data": None})
+    (run,) = find_runs([tmp_path / "run"])
+    assert run.state == "finished" and run.summary["evaluated_step"] is run.summary["top1"] is None
+    assert [row["top1"] for row in run.rows] == pytest.approx(history["accuracy"])
+    text = page([run])
+    assert ">-</td>" in text and "None" not in text
+
+
+def test_a_run_that_is_not_finished_shows_what_was_evaluated_last(tmp_path):
+    _, history = fitted(tmp_path / "run", epochs=3, fit={"validation_freq": 2})
+    (tmp_path / "run" / "summary.json").unlink()
+    (run,) = find_runs([tmp_path / "run"])
+    assert run.summary["top1"] == pytest.approx(history["val_accuracy"][0])
+    assert (run.state, run.summary["step"]) == ("not finished", 6)
+    table = tmp_path / "run" / "metrics.csv"
+    table.write_text(table.read_text().replace("test_", "validation_"))
+    (held_out,) = find_runs([tmp_path / "run"])
+    assert held_out.summary["top1"] == run.summary["top1"]
+
+
+def test_a_fit_that_counts_from_one_again_lengthens_too(tmp_path):
+    model, _ = fitted(tmp_path / "run", epochs=2)
+    file = tmp_path / "run" / "summary.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seconds": 1000.0}))
+    for total in (4, 6):
+        run = fitted_on(model, tmp_path / "run", 2)
+        assert [(row["epoch"], row["step"]) for row in run.rows] == [
+            (1 + n, 2 + 2 * n) for n in range(total)
+        ]
+        assert run.recipe.epochs == total and run.summary["seconds"] >= 1000
+        assert [each["step"] for each in run.mean_angles] == [2 * n for n in range(total + 1)]
+    # Nothing is left to train: what is there stays.
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")}
+    fitted_on(model, tmp_path / "run", 2, initial_epoch=2)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_callbacks_behind_it_may_restore_a_fit_that_was_cut_off(tmp_path):
+    class CutOff(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise InterruptedError
+
+    def started(*callbacks):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [keras.Input((8,)), layers.Dense(3, rule="feedback_alignment", name="top")]
+        )
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+        return fitted_on(model, tmp_path / "run", 4, backup, *callbacks)
+
+    with pytest.raises(InterruptedError):
+        started(CutOff())
+    assert [(row["epoch"], row["step"]) for row in started().rows] == [
+        (1, 2),
+        (2, 4),
+        (3, 6),
+        (4, 8),
+    ]
+
+
+def test_speed_is_of_training_alone(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            clock.now += 1
+
+        def on_test_batch_end(self, batch, logs=None):
+            clock.now += 100
+
+    model, _ = fitted(tmp_path / "other", epochs=1)
+    monkeypatch.setattr(run_directory, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    data = {"validation_data": (X, Y), "steps_per_epoch": 2}
+    run = fitted_on(model, tmp_path / "run", 2, Slow(), **data)
+    assert [row["images_per_second"] for row in run.rows] == [32, 32]
 
 
 def test_another_run_and_foreign_files_are_refused(folder, tmp_path):

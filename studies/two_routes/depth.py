@@ -29,7 +29,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
     found = []
     for rule in ("backprop", *LOCAL):
         tuned = rule in LOCAL
-        flags = sensitivity.tuned_flags(rule, scale, rows_of) if tuned else rules.default(rule)
+        flags = sensitivity.tuned_flags(rule, scale, rows_of) if tuned else rules.of_paper(rule)
         for network in scale.depths:
             found += [trial(scale, network, rule, flags, seed) for seed in range(scale.seeds)]
     return found

@@ -102,7 +102,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
         return found
     for seed in range(scale.seeds):
         for rule in ("backprop", *BEST):
-            flags = rules.default(rule)
+            flags = rules.of_paper(rule)
             one = trial(scale, scale.network, rule, flags, seed, step="by hand", part=TUNED)
             found.append(one)
     for step, (rule, _, _) in STEPS.items():

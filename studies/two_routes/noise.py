@@ -26,7 +26,7 @@ MARGIN = 5.0
 def flags_of(rule: str, scale: Scale) -> Flags:
     """Defaults; symmetric alignment at the learning rate of W, which multiplies the noise."""
     if rule != "symmetric_alignment":
-        return rules.default(rule)
+        return rules.of_paper(rule)
     coefficient = 0.1 / scale.rate
     rates = (f"--feedback_learning_rate={scale.rate}", "--feedback_optimizer=sgd")
     return (f"--rule={rule}", f"--self={coefficient}", f"--decay={coefficient}", *rates)

@@ -27,7 +27,7 @@ MARGIN = 2.0
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
     """Every depth under backprop and these rules with their defaults."""
     return [
-        trial(scale, network, rule, rules.default(rule), seed)
+        trial(scale, network, rule, rules.of_paper(rule), seed)
         for seed in range(scale.seeds)
         for network in scale.depths
         for rule in ("backprop", *COMPARED)

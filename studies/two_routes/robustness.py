@@ -35,7 +35,7 @@ MARGIN = 0.1
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
     """Every rule with its defaults on the network of the scale."""
     return [
-        trial(scale, scale.network, rule, rules.default(rule), seed)
+        trial(scale, scale.network, rule, rules.of_paper(rule), seed)
         for seed in range(scale.seeds)
         for rule in rules.ALL
     ]

@@ -16,8 +16,22 @@ ALL = (
     "tracking_mirror",
     "feedback_alignment",
 )
+# What the authors' code gives B where the package's default is another optimizer: flag by flag.
+_AUTHORS = {
+    "activation_alignment": ("--feedback_optimizer=adam", "--feedback_learning_rate=0.001"),
+}
 
 
 def default(rule: str) -> Flags:
-    """The flags of a rule by its name."""
+    """The flags of a rule with the package's defaults."""
     return (f"--rule={rule}",)
+
+
+def of_paper(rule: str) -> Flags:
+    """The flags of a rule with the optimizer of B that the authors' code gives it."""
+    return (f"--rule={rule}", *_AUTHORS.get(rule, ()))
+
+
+def optimizer_of_paper(rule: str) -> Flags:
+    """The flag for that optimizer alone, if the package's default is another one."""
+    return _AUTHORS.get(rule, ())[:1]

@@ -57,7 +57,8 @@ def draw_flags(rule: str, number: int) -> Flags:
     if rule == "calibrated_mirror":
         arguments = ",".join(f"{name}={value}" for name, value in values.items())
         return (f"--rule={rule}({arguments})",)
-    return (f"--rule={rule}", *(f"--{name}={value}" for name, value in values.items()))
+    drawn = (f"--{name}={value}" for name, value in values.items())
+    return (f"--rule={rule}", *rules.optimizer_of_paper(rule), *drawn)
 
 
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:

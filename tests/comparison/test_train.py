@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 import tfcredit
 from tests.conftest import ROOT
@@ -327,6 +328,14 @@ def test_a_policy_that_was_set_is_left(tmp_path):
         assert keras.mixed_precision.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_determinism_that_was_off_is_off_behind_a_run(before, tmp_path):
+    if before:
+        tf.config.experimental.enable_op_determinism()
+    train(tmp_path / "run", epochs=1)
+    assert config.is_op_determinism_enabled() == before
 
 
 def test_flags_that_name_no_objects_are_as_ever():

@@ -253,6 +253,16 @@ class Conditional(Decoding):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Held(Decoding):
+    """Holds the kernel as an attribute of its own."""
+
+    def call(self, x, training=None):
+        y = self.middle(self.encoder(x))
+        self.table = self.encoder.kernel
+        return self.decode(y, self.table)
+
+
+@keras.saving.register_keras_serializable("tests")
 class TiedConvolution(L.Layer):
     def __init__(self, **options):
         super().__init__(**options)
@@ -282,6 +292,7 @@ TIED = {
     "subclassed": (lambda: called(Decoding), "model"),
     "scaled, by einsum": (lambda: called(Scaled), "model"),
     "under a condition": (lambda: called(Conditional), "model"),
+    "held by the model": (lambda: called(Held), "model"),
     "convolution": (tied_convolution, "own"),
 }
 
@@ -364,6 +375,9 @@ class Branching(L.Layer):
     [
         lambda: reversible(reverse=False),
         lambda: keras.Sequential([keras.Input((6,)), Penalised()]),
+        lambda: keras.Sequential(
+            [keras.Input((6,)), L.SpectralNormalization(L.Dense(6)), Penalised()]
+        ),
         lambda: keras.Sequential([keras.Input((5, 4)), Asking()]),
         lambda: keras.Sequential([keras.Input((6,)), Branching()]),
         hidden,

@@ -119,3 +119,30 @@ def test_feedback_layers_come_back_from_where_no_steps_are_known():
     model = keras.Sequential([keras.Input((None, WIDTH)), made])
     assert learned(model) == ["own/dense"]
     assert learned(convert.to_backprop(model)) == []
+
+
+@keras.saving.register_keras_serializable("tests")
+class Normed(L.Layer):
+    """Makes a wrapper that holds the kernel of the layer in it."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.norm = L.SpectralNormalization(L.Dense(2, name="dense"), name="norm")
+
+    def build(self, input_shape):
+        self.norm.build(input_shape)
+
+    def call(self, x, training=None):
+        return self.norm(x, training=training)
+
+
+def test_a_wrapper_that_code_makes_holds_the_kernel_that_is_used():
+    plain = keras.Sequential([keras.Input((STEPS, WIDTH)), Normed(name="own")])
+    model = convert.to_feedback(plain, "feedback_alignment", seed=0, strict=True)
+    back = convert.to_backprop(model)
+    for _ in range(2):  # each divides the kernel by its norm
+        expected = plain(X, training=True)
+        for each in (model, back):
+            np.testing.assert_allclose(each(X, training=True), expected, rtol=1e-5)
+            assert each.layers[0].norm.kernel is each.layers[0].norm.layer.kernel
+            assert len(each.layers[0].norm.weights) == len(each.weights)

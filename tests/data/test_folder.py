@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfcredit import data
@@ -99,6 +100,44 @@ def test_any_format_and_ending(tree):
     assert np.abs(np.array(sorted(found)) - expected).max() <= 1  # JPEG rounds
 
 
+def test_bits_beyond_eight_and_opacity_are_left_out(tree):
+    folder, high = tree / "val" / "ant", np.full((10, 12), 77 * 257, np.uint16)
+    Image.fromarray(high).save(folder / "grey16.png")
+    colours = tf.io.encode_png(np.stack([high] * 3, -1))
+    (folder / "colour16.png").write_bytes(colours.numpy())
+    for mode in ("LA", "RGBA"):
+        image = Image.new(mode, (12, 10), (77, 0) if mode == "LA" else (77, 77, 77, 0))
+        image.save(folder / f"{mode}.png")
+    found = [shade for shade, _ in seen(build(tree).evaluation(9))]
+    assert sorted(found) == [77] * 4 + [200, 210, 220, 230, 240]
+
+
+def test_classes_are_sorted_as_text(tree):
+    for part in ("train", "val"):
+        os.rename(tree / part / "ant", tree / part / "2")
+        os.rename(tree / part / "bee", tree / part / "10")
+    found = build(tree)
+    assert found.class_names == ("10", "2")
+    assert {label for shade, label in seen(found.evaluation(5)) if shade % 20 == 0} == {1}
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "link"])
+def test_a_picture_that_is_cut_off_or_a_link_to_nothing_is_named(tree, spoil):
+    path = picture(tree / "train" / "ant" / "x.jpg", quality=95)
+    if spoil == "link":
+        path.unlink()
+        path.symlink_to(tree / "gone.jpg")
+        words = "it can't be read, No such file or directory"
+    else:
+        path.write_bytes(path.read_bytes()[:-60])
+        words = "it is no image that can be decoded"
+    with pytest.raises(Exception, match="x.jpg is corrupt") as caught:
+        list(build(tree, augment=False).train(13, 0, 0))
+    assert words in str(data.failure(caught.value))
+    found = build(tree, augment=False, max_corrupt_records=1)
+    assert len(seen(found.train(13, 0, 0))) == 13
+
+
 def test_one_tree_of_classes(tree):
     found = build(tree / "train")
     assert (found.class_names, found.train_examples, found.test_examples) == (("ant", "bee"), 12, 0)
@@ -153,6 +192,14 @@ def loop(tree):
     (tree / "train" / "ant" / "again").symlink_to(tree / "train")
 
 
+def lost_class(tree):
+    (tree / "train" / "cat").symlink_to(tree / "gone")
+
+
+def lost_folder(tree):
+    (tree / "train" / "ant" / "more").symlink_to(tree / "gone")
+
+
 def webp(tree):
     for path in tree.glob("*/*/*.png"):
         path.rename(path.with_suffix(".webp"))
@@ -195,6 +242,8 @@ def test_other_names_of_the_validation_part(tree, name):
         (one_class, "holds one class, 'ant', but at least 2"),
         (no_train, "holds test and val but no train"),
         (loop, "ant is a link to a folder above it"),
+        (lost_class, "train/cat is a link that leads nowhere: mend or remove it"),
+        (lost_folder, "ant/more is a link that leads nowhere"),
     ],
 )
 def test_refused(tree, spoil, told):

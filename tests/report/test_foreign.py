@@ -301,6 +301,21 @@ def test_any_number_in_a_table_is_shown_or_noted(run, number, column, tmp_path):
     assert [row["step"] for row in find_runs([run])[0].rows][:2] == [5, 10]
 
 
+def test_means_of_equal_names_are_no_layers(run):
+    """A layer that stands alone under such a name is one."""
+    paths = {
+        "a/x": (10, 20),
+        "b/x": (20, 40),
+        "x": (15, 30),
+        "a/y": (1, 2),
+        "b/y": (3, 4),
+        "y": (2, 9),
+    }
+    events = [scalar(f"angle/{p}", i, v) for p, both in paths.items() for i, v in enumerate(both)]
+    write_events(run, events)
+    assert {r["layer"] for r in find_runs([run])[0].angles} == set(paths) - {"x"}
+
+
 def test_tensorboard_as_a_file_or_a_link(run, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (run / "tensorboard").rename(elsewhere)

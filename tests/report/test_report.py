@@ -15,6 +15,7 @@ from tfcredit import analysis, cli
 from tfcredit.analysis.plots import COLOURS
 from tfcredit.report import find_runs
 from tfcredit.report.groups import grouped
+from tfcredit.report.page import page
 
 
 @pytest.fixture
@@ -353,3 +354,12 @@ def test_an_older_report_is_replaced(runs, tmp_path):
     output.write_text("old")
     assert "old" not in report(output, runs)[:3]
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".html"] == ["report.html"]
+
+
+def test_a_comparison_of_single_runs_has_its_table(trained):
+    runs = find_runs([trained])
+    assert not any("Gap: " in word for word in Page(page(runs)).words)
+    shown = Page(page(runs, compared=True))
+    assert any("Gap: " in word for word in shown.words)
+    assert shown.rows[0][:3] == ["rule", "runs", "test top-1, %"]
+    assert [row[1] for row in shown.rows[1:3]] == ["1", "1"]

@@ -130,6 +130,52 @@ def test_a_kernel_that_is_replaced_is_found_again(name, kind, samples):
     assert learner.run(100)[-1] < 1.5 * square_of(5)
 
 
+def turned(w, degrees=45):
+    other = np.random.default_rng(9).normal(size=w.shape)
+    other -= w * np.sum(other * w) / np.sum(w**2)
+    other *= np.linalg.norm(w) / np.linalg.norm(other)
+    return np.cos(np.radians(degrees)) * w + np.sin(np.radians(degrees)) * other
+
+
+CHANGES = {
+    "turned": turned,
+    "halved": lambda w: 0.5 * w,
+    "pruned": lambda w: np.where(np.abs(w) < np.median(np.abs(w)), 0.0, w),
+}
+
+
+@pytest.mark.every(2)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", RULES)
+def test_a_kernel_that_is_changed_at_once_is_found_again(kind, change):
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=640)
+    learner.run(30)
+    learner.w = tf.constant(CHANGES[change](learner.w.numpy()), tf.float32)
+    assert learner.error > 0.05
+    assert learner.run(10)[-1] < 1.5 * square_of(5)
+    assert learner.memory[0] < 1.5 * square_of(5)
+
+
+def test_a_b_that_was_suspected_wrongly_keeps_what_it_knows():
+    learner = Learner(LAYERS["same"], TrackingMirror(5), samples=640)
+    before = learner.run(300)[-1]
+    known = float(learner.memory[0])
+    assert known < 0.1 * square_of(5)
+    learner.memory = tf.tensor_scatter_nd_add(learner.memory, [[0]], [1.0])
+    assert learner.run()[0] < 1.2 * before and float(learner.memory[0]) < known
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_kernel_that_was_nan_for_a_while_is_found_again(kind):
+    learner = Learner(LAYERS["same"], RULES[kind](5), samples=64)
+    learner.run(10)
+    w, learner.w = learner.w, learner.w * np.nan
+    learner.run(10)
+    assert np.isnan(learner.b).all() and not learner.memory[0] >= 1  # no alignment that is in vain
+    learner.w = w
+    assert learner.run(10)[-1] < 1.5 * square_of(5)
+
+
 @pytest.mark.parametrize("kind", RULES)
 def test_noise_on_w_alone_raises_the_gain(kind):
     """A random walk of W that B does not see: the error stays bounded, and is known."""
@@ -303,6 +349,19 @@ def test_loaded_weights_are_found_again():
     model.fit(x, y, 8, epochs=34, verbose=0)
     w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
     assert np.sum((w - b) ** 2) / np.sum(w**2) < 1.5 * square_of(5)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_renewed_feedback_kernel_is_aligned_with_w(kind):
+    """By hand, where W was replaced: at once, though a few samples would not have told."""
+    model, layer, x, y = _trained(f"tracking_{kind}(angle=5)")
+    model.fit(x, y, 8, verbose=0)
+    layer.kernel.assign(turned(layer.kernel.numpy(), 20))
+    layer.renew_feedback_kernel()
+    assert layer.rule_memory.numpy().tolist() == list(layer.rule.memory)
+    model.train_on_batch(x[:8], y[:8])
+    w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
+    assert np.sum((w - b) ** 2) / np.sum(w**2) < 3 * square_of(5)  # of 24 weights
 
 
 def test_a_layer_that_starts_with_more_noise_than_weights_aligns_once(monkeypatch):

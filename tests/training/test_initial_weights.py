@@ -74,6 +74,21 @@ def test_of_a_plain_network_w_is_taken_and_b_starts_anew(files, name):
         assert record["angle"] == pytest.approx(30, abs=0.1)
 
 
+@pytest.mark.parametrize("rule", ["info_alignment", "backprop"])
+def test_weights_of_a_network_that_was_trained_have_its_optimizer_beside_them(rule, tmp_path):
+    network = to_backprop(fc()) if rule == "backprop" else fc(rule)
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network.fit(np.ones((4, 4, 4, 1)), np.arange(4) % 3, verbose=0)
+    path = tmp_path / "trained.weights.h5"
+    network.save_weights(path)
+    with h5py.File(path, "a") as file:
+        assert "optimizer" in file
+        file["metrics/mean/vars/0"] = np.zeros(())  # as Keras 2.13 and later write it
+    found, told = started(path)
+    assert same(found, network, FORWARD)
+    assert f"3 of 3 layers; {3 * (rule != 'backprop')} of 3 feedback kernels" in told
+
+
 def test_a_rule_that_states_its_angle_takes_no_kernel_of_another(tmp_path):
     fc("soft_alignment(angle=30)").save(tmp_path / "x.keras")
     found, told = started(tmp_path / "x.keras", rule="soft_alignment(angle=60)")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -286,6 +287,17 @@ def saved(*layers, shape=(8, 8, 3)):
     return save
 
 
+def of_keras_2(folder):
+    saved(flatten, dense(2))(folder)
+    with zipfile.ZipFile(folder / "x.keras") as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["metadata.json"] = b'{"keras_version": "2.15.0"}'
+    content["config.json"] = content["config.json"].replace(b"Sequential", b"Functional_")
+    with zipfile.ZipFile(folder / "x.keras", "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
 def flatten():
     return keras.layers.Flatten()
 
@@ -309,6 +321,7 @@ MISTAKES = {
     ),
     "unknown layers": (unknown, ["can't be loaded", "--import"]),
     "lambda": (lambdas, ["can't be loaded", "--import"]),
+    "of Keras 2": (of_keras_2, ["was written by Keras 2.15.0", "save_weights('old.h5')"]),
     "no file": (lambda folder: None, ["x.keras is missing"]),
     "no archive": (lambda folder: (folder / "x.keras").write_text("a"), ["is damaged"]),
     "raises": ("raises", ["nets.py:raises raises RuntimeError at line", "(no luck): mend it"]),
@@ -341,7 +354,7 @@ def test_a_mistake_is_one_sentence_before_any_file(mistake, files, tmp_path, cap
         (["--model=FOLDER/nets.py"], ["names no function", "nets.py:FUNCTION"]),
         (["--model=FOLDER/none.py:net"], ["none.py:net is no file"]),
         (["--model=no_such_module:net"], ["no module that Python finds"]),
-        (["--model=FOLDER/net.h5"], ["is no .keras file"]),
+        (["--model=FOLDER/net.h5"], ["is no .keras file: save what keras.saving.load_model"]),
         (["--model=FOLDER/net.keras", "--image_size=9"], ["(8, 8, 3)", "(9, 9, 3)"]),
         (["--model=FOLDER/net.keras", "--rule=none.*: backprop"], ["'none.*' fits no layer"]),
     ],

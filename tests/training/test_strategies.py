@@ -16,7 +16,7 @@ SHARED = ["--model=fc", "--batch_size=48", f"--steps={STEPS}", "--l2=0.001"]
 RULES = [
     *("backprop", "feedback_alignment", "kolen_pollack", "brsf", "frsf", "symmetric_alignment"),
     *("info_alignment", "activation_alignment", "weight_mirror"),
-    *("calibrated_mirror", "calibrated_activation"),
+    *("calibrated_mirror", "calibrated_activation", "tracking_mirror", "tracking_activation"),
 ]
 CASES = {rule: [f"--rule={rule}"] for rule in RULES}
 CASES |= {

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfcredit.analysis.alignment import kernel_layers, labels
 from tfcredit.errors import UserError
+from tfcredit.layers.activity import as_activity
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -219,6 +220,7 @@ def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None
         return activation(y)
 
     def watched_call(inputs, *args, **kwargs):
+        inputs = differentiable(layer, inputs)
         tape.watch(inputs)
         given.clear()
         outputs = call(inputs, *args, **kwargs)
@@ -229,6 +231,22 @@ def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None
     vars(layer)["call"] = watched_call
     if activation is not None:
         vars(layer)["activation"] = watched_activation
+
+
+def differentiable(layer: keras.Layer, inputs: Any) -> Any:
+    """A layer's input as its product has it: sparse, ragged and whole ones have no derivative.
+
+    Args:
+        layer: The layer.
+        inputs: What its call got.
+
+    Returns:
+        A dense floating tensor; floating ones as they are.
+    """
+    sparse = isinstance(inputs, tf.SparseTensor | tf.RaggedTensor)
+    if sparse or inputs.dtype.is_integer or inputs.dtype.is_bool:
+        return as_activity(inputs, layer.compute_dtype, layer.name, "backprop")
+    return inputs
 
 
 def _changing_in_training(

@@ -48,7 +48,9 @@ class Place:
     @property
     def own_variables(self) -> list[keras.Variable]:
         """The layer's kernels and biases; those of the layers in it only if it has a twin."""
-        layers = self.layer._flatten_layers() if self.has_twin else [self.layer]
+        if not self.has_twin:
+            return own_variables(self.layer)
+        layers = self.layer._flatten_layers()
         return [variable for layer in layers for variable in layer._trainable_variables]
 
     @property
@@ -174,4 +176,16 @@ def _has_one_kernel(layer: keras.Layer) -> bool:
 
 def own_kernels(layer: keras.Layer) -> bool:
     """True for a layer with a trained variable of rank 2 or more that is no inner layer's."""
-    return any(len(variable.shape) > 1 for variable in layer._trainable_variables)
+    return any(len(variable.shape) > 1 for variable in own_variables(layer))
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The trained variables of a layer that are no inner layer's.
+
+    `SpectralNormalization`, and code of the user's, holds the kernel of an inner layer, too.
+    """
+    if not layer._trainable_variables:
+        return []
+    inner = layer._flatten_layers(include_self=False)
+    others = {id(variable) for each in inner for variable in each._trainable_variables}
+    return [variable for variable in layer._trainable_variables if id(variable) not in others]

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis.alignment import angle, feedback_layers, labels
+from tfcredit.analysis.batch import differentiable
 from tfcredit.analysis.krylov import ROUNDING, Operator, extreme_eigenvalues
 from tfcredit.errors import UserError
 from tfcredit.layers import FeedbackLayer
@@ -196,7 +197,7 @@ def _layer_inputs(model: keras.Model, layers: list, x: Any) -> dict:
 
     def watched(layer, call):
         def record(inputs, *args, **kwargs):
-            seen[layer].append(inputs)
+            seen[layer].append(differentiable(layer, inputs))
             return call(inputs, *args, **kwargs)
 
         return record

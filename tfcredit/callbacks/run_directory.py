@@ -1,5 +1,6 @@
 """The callback that leaves what a run leaves."""
 
+import json
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from tfcredit.callbacks.table import EpochTable
 from tfcredit.directories import RunFiles
 from tfcredit.environment import environment
 from tfcredit.errors import UserError
+from tfcredit.records import read_csv
 from tfcredit.rules.registry import spelled
 
 COLUMNS = ("epoch", "step", "loss", "top1", "top5", "images_per_second")
@@ -28,7 +30,9 @@ class RunDirectory(keras.callbacks.Callback):
     seed only. Written are `flags.txt`, `metrics.csv` (a row per epoch), `tensorboard/` (the same,
     and the angle of W and B of every layer) and, when `fit` ends, `summary.json`; or `diverged.txt`
     if the loss was not finite at the end. A `fit` that goes on with a trained model lengthens what
-    is there. Give `validation_data` to `fit`, as results are those of test images.
+    is there, whether it is given `initial_epoch` or counts epochs from 1 again. Give
+    `validation_data` to `fit`, as results are those of test images: of the last epoch that `fit`
+    has validated.
 
     Args:
         path: The folder; it is made if need be.
@@ -59,47 +63,41 @@ class RunDirectory(keras.callbacks.Callback):
         self._batch_size = batch_size
         self._watchers: list[keras.callbacks.Callback] = []
         self._last: dict[str, float] = {}
+        self._begun = False
+        self._epochs_before, self._seconds_before = 0, 0.0
 
     def on_train_begin(self, logs=None):
-        """Write the flags, and measure the start."""
-        files, step = self.files, steps_taken(self.model)
-        if not files.holds_run():
-            files.check_foreign(set(), "run")
-        elif not step:
-            raise UserError(
-                f"{files.path} holds a run already: give RunDirectory another path, or delete it."
-            )
-        self._started = self._turned = time.monotonic()
-        self._turned_at = step
-        with files.writing():
-            files.tensorboard.mkdir(parents=True, exist_ok=True)
-            for old in (files.summary, files.diverged):
-                old.unlink(missing_ok=True)
-        if not files.holds_run():
-            self._flags = self._stated()
-            files.write(files.flags, "\n".join(self._flags) + "\n")
-        else:
-            self._flags = files.flags.read_text().splitlines()
-        folder = str(files.tensorboard)
-        self._watchers = [
-            AlignmentMonitor(folder, start=not step),
-            EpochTable(str(files.metrics), folder, COLUMNS),
-        ]
-        for watcher in self._watchers:
-            watcher.set_model(self.model)
-            watcher.on_train_begin()
+        """Refuse a folder of other files before anything trains."""
+        self._begun, self._last = False, {}
+        self._started = time.monotonic()
+        if not self.files.holds_run():
+            self.files.check_foreign(set(), "run")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Write the flags and measure the start, before the first epoch of this `fit`.
+
+        By then callbacks behind this one have restored what they keep of an earlier training.
+        """
+        if not self._begun:
+            self._begin(epoch)
+        self._trained: float | None = None
+        self._turned, self._turned_at = time.monotonic(), steps_taken(self.model)
+
+    def on_test_begin(self, logs=None):
+        """Take the time, as validation is no part of a step's."""
+        self._trained = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the row and the angles."""
-        step, now = steps_taken(self.model), time.monotonic()
+        step = steps_taken(self.model)
+        now = time.monotonic() if self._trained is None else self._trained
         self._last = {"step": step} | {_column(name): v for name, v in (logs or {}).items()}
         if self._batch_size is not None and step > self._turned_at:
             images = self._batch_size * (step - self._turned_at)
             self._last["images_per_second"] = images / (now - self._turned)
         with self.files.writing():
             for watcher in self._watchers:
-                watcher.on_epoch_end(epoch, self._last)
-        self._turned, self._turned_at = time.monotonic(), step
+                watcher.on_epoch_end(epoch + self._epochs_before, self._last)
 
     def on_train_end(self, logs=None):
         """Write the summary."""
@@ -115,7 +113,7 @@ class RunDirectory(keras.callbacks.Callback):
         self.files.write_json(
             self.files.summary,
             {
-                **{name: last.get(f"test_{name}") for name in ("loss", "top1", "top5")},
+                **self._results(),
                 "step": last["step"],
                 "mean_angle": mean(angles.values()) if angles else None,
                 "angles": angles,
@@ -124,11 +122,61 @@ class RunDirectory(keras.callbacks.Callback):
                 "parameters": self.model.count_params(),
                 "dataset": self._dataset,
                 "seed": self._seed,
-                "seconds": round(time.monotonic() - self._started, 1),
+                "seconds": round(self._seconds_before + time.monotonic() - self._started, 1),
                 "flags": self._flags,
                 **environment(),
             },
         )
+
+    def _begin(self, epoch: int) -> None:
+        """Start the files, or go on with those of an earlier `fit` of this model."""
+        files, step = self.files, steps_taken(self.model)
+        goes_on = files.holds_run()
+        if goes_on and not step:
+            raise UserError(
+                f"{files.path} holds a run already: give RunDirectory another path, or delete it."
+            )
+        rows = read_csv(files.metrics) if files.metrics.exists() else []
+        before = max((row["epoch"] for row in rows if row["step"] <= step), default=0)
+        self._epochs_before = max(0, before - epoch)  # a second fit counts from 1 again
+        self._seconds_before = self._seconds_of_summary()
+        self._flags = self._stated()
+        if goes_on:
+            named = dict(each.split("=", 1) for each in self._flags)
+            stored = files.flags.read_text().splitlines()
+            epochs = f"--epochs={named['--epochs']}"
+            self._flags = [epochs if each.startswith("--epochs=") else each for each in stored]
+        with files.writing():
+            files.tensorboard.mkdir(parents=True, exist_ok=True)
+            for old in (files.summary, files.diverged):
+                old.unlink(missing_ok=True)
+        files.write(files.flags, "\n".join(self._flags) + "\n")
+        folder = str(files.tensorboard)
+        self._watchers = [
+            AlignmentMonitor(folder, start=not goes_on),
+            EpochTable(str(files.metrics), folder, COLUMNS),
+        ]
+        for watcher in self._watchers:
+            watcher.set_model(self.model)
+            watcher.on_train_begin()
+        self._begun = True
+
+    def _seconds_of_summary(self) -> float:
+        """The seconds of earlier fits; 0 without any that came to its end."""
+        try:
+            seconds = json.loads(self.files.summary.read_text())["seconds"]
+            return float(seconds)
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0.0
+
+    def _results(self) -> dict[str, float | None]:
+        """Those of the last epoch that `fit` has validated, and its step."""
+        names = ("loss", "top1", "top5")
+        for row in reversed(read_csv(self.files.metrics)):
+            found = {name: row.get(f"test_{name}") for name in names}
+            if any(value is not None for value in found.values()):
+                return {**found, "evaluated_step": row["step"]}
+        return dict.fromkeys([*names, "evaluated_step"])
 
     def _stated(self) -> list[str]:
         """What is known of this training, as flags of `tfcredit train`."""
@@ -138,7 +186,7 @@ class RunDirectory(keras.callbacks.Callback):
             "dataset": self._dataset,
             "batch_size": self._batch_size,
             "optimizer": type(self.model.optimizer).__name__.lower(),
-            "epochs": self.params.get("epochs"),
+            "epochs": self.params["epochs"] + self._epochs_before,
             "seed": self._seed,
         }
         told = {name: " ".join(str(v).split()) for name, v in flags.items() if v is not None}

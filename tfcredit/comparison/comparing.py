@@ -16,7 +16,7 @@ from tfcredit import rules as known_rules
 from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
-from tfcredit.report.groups import judged
+from tfcredit.report.reading import judged
 from tfcredit.training.flags import LARGEST, as_arguments, of_scope
 from tfcredit.training.given import held_in_python, named_arrays, rule_text, with_dataset
 from tfcredit.training.imports import import_own

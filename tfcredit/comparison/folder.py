@@ -169,7 +169,7 @@ class Comparison(Directory):
             write_csv(records, self.curves)
         self._draw(records)
         runs = [run for group in groups for run in group.runs]
-        self.write(self.page, page(runs, notes))
+        self.write(self.page, page(runs, notes, compared=True))
         return records
 
     def _draw(self, records: list[dict]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+from tensorflow.python.framework import config  # No public name tells of determinism or ends it.
 
 from tfcredit import models
 from tfcredit.errors import UserError
@@ -129,12 +130,14 @@ def train(
             )
     flags = {**flags, "run_dir": run_dir, "resume": resume}
     parts = {"train": data, "test": test, "val": validation}
-    policy = keras.mixed_precision.dtype_policy()
+    policy, determinism = keras.mixed_precision.dtype_policy(), config.is_op_determinism_enabled()
     try:
         given = Given.of(parts, classes, model, rule, flags)
         run = Run(given.recipe, callbacks, images=given.images, network=given.network)
         summary = run.train()
     finally:
         keras.mixed_precision.set_dtype_policy(policy)
+        if not determinism:  # else XLA stays off, and operations may be missing on GPUs
+            config.disable_op_determinism()
     path, begun = run.directory.path, run.directory.holds_run()
     return TrainedRun(path, summary, curves(grouped(read_runs([path])[0])) if begun else [])

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import keras
 
 from tfcredit.analysis.places import Place, walk
-from tfcredit.convert.rebuild import copy_forward_weights, renew_angles
+from tfcredit.convert.rebuild import copy_forward_weights, forward_weights, renew_angles
 from tfcredit.errors import UserError
 
 
@@ -38,8 +38,9 @@ def exchange(source: keras.Model, target: keras.Model, twin: Callable[[Place, ke
 def become(layer: keras.Layer, config: dict) -> None:
     """Makes another layer of a layer, with the same forward weights.
 
-    It stays the same object. All that holds it so has the other one: attributes and containers of
-    any kind, functional graphs, functions that have it in a closure.
+    It stays the same object, and so do its variables. All that holds it so has the other one:
+    attributes and containers of any kind, functional graphs, functions that have it in a closure;
+    and what holds its kernel, as `SpectralNormalization` does, has the one that is used.
 
     Args:
         layer: The layer.
@@ -51,6 +52,7 @@ def become(layer: keras.Layer, config: dict) -> None:
         new = keras.saving.deserialize_keras_object(config)
     if layer.built:
         copy_forward_weights(layer, new)
+        _take_variables(layer, new)
     kept = ("_inbound_nodes", "_outbound_nodes", "_parent_path")
     state = {**vars(new), **{name: vars(layer)[name] for name in kept if name in vars(layer)}}
     object.__setattr__(layer, "__class__", type(new))
@@ -63,3 +65,19 @@ def become(layer: keras.Layer, config: dict) -> None:
             elif getattr(cell.cell_contents, "__self__", None) is new:
                 cell.cell_contents = types.MethodType(cell.cell_contents.__func__, layer)
     renew_angles(layer)
+
+
+def _take_variables(source: keras.Layer, target: keras.Layer) -> None:
+    """Puts the forward weights of a layer in the place of those of another one."""
+    taken = {}
+    pairs = zip(forward_weights(source), forward_weights(target), strict=True)
+    for variable, replaced in pairs:
+        variable._autocast, variable.trainable = replaced._autocast, replaced.trainable
+        taken[id(replaced)] = variable
+    for layer in target._flatten_layers():
+        for name, value in vars(layer).items():  # past `setattr`, which Keras tracks
+            vars(layer)[name] = taken.get(id(value), value)
+        tracker = layer._tracker
+        for name, (_, stored) in tracker.config.items():
+            stored[:] = [taken.get(id(each), each) for each in stored]
+            tracker.stored_ids[name] = {id(each) for each in stored}

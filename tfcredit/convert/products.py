@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfcredit.analysis.places import is_own_code
+from tfcredit.analysis.places import is_own_code, own_variables
 
 _CONTROL = ("Call", "While", "If", "Case")
 _PRODUCTS = ("MatMul", "Einsum", "Conv", "Mul", *_CONTROL)
@@ -62,7 +62,7 @@ def foreign_products(
         for variable in variables
         if len(variable.shape) > 1
     }
-    owner_of |= {id(v): model for v in model._trainable_variables if len(v.shape) > 1}
+    owner_of |= {id(v): model for v in own_variables(model) if len(v.shape) > 1}
     for inputs in _possible_inputs(model):
         try:
             return Products(_traced(model, layers, owner_of, inputs), True)

@@ -149,9 +149,14 @@ def _listing(path: Path, stamp: tuple[int, int]) -> Listing:
                 continue
             if entry.is_dir():
                 folders.append(entry.name)
+            elif entry.name.lower().endswith(ENDINGS):
+                images.append(entry.name)
+            elif entry.is_symlink() and not os.path.exists(entry.path):
+                raise UserError(  # a class could be missing without a word
+                    f"{path / entry.name} is a link that leads nowhere: mend or remove it."
+                )
             else:
-                is_image = entry.name.lower().endswith(ENDINGS)
-                (images if is_image else others).append(entry.name)
+                others.append(entry.name)
     return Listing(stamp, sorted(folders), sorted(images), sorted(others))
 
 

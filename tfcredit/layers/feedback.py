@@ -15,7 +15,7 @@ from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.factors import Factors, route_through_factors
-from tfcredit.layers.losses import ThreadLosses
+from tfcredit.layers.losses import FollowedDecay, ThreadLosses
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
 from tfcredit.rules.state import checked, renewal
@@ -151,6 +151,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             self._hold_frozen()
             return
         alike = "only_first_replica"  # What a training call assigns is the same on all.
+        decays = self.rule.follows_decay and self.kernel.regularizer is not None
         self.built = True  # Keras shows `kernel` from here on.
         self.feedback_kernel = self.add_weight(
             name="feedback_kernel",
@@ -159,6 +160,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             trainable=self.rule.learns,
             # A constraint is a part of the update that B gets with W.
             constraint=self.kernel.constraint if self.rule.follows_forward else None,
+            regularizer=FollowedDecay(self.kernel) if decays else None,
             autocast=False,
             aggregation="none" if self.rule.learns and not self.rule.renews else alike,
         )
@@ -251,11 +253,14 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
     def renew_feedback_kernel(self):
         """Draw the feedback kernel anew, as `build` did, after W has been replaced.
 
-        A layer without a feedback kernel stays as it is.
+        The numbers that the rule keeps beside B start anew, too: a tracking rule aligns B with W in
+        the next training call. A layer without a feedback kernel stays as it is.
         """
         if self.feedback_kernel is not None:
             shape, dtype = self.feedback_kernel.shape, self.feedback_kernel.dtype
             self.feedback_kernel.assign(self._first_feedback_kernel(shape, dtype))
+        if self._memory is not None:
+            self._memory.assign(self.rule.memory)
 
     def _at_start_angle(self, given: Any) -> Any:
         """The feedback initializer: the rule's own where it states an angle."""

@@ -3,6 +3,9 @@
 import threading
 import weakref
 
+import keras
+import tensorflow as tf
+
 
 class _ThreadLosses(threading.local):
     """The losses that each layer has added in this thread."""
@@ -36,3 +39,33 @@ class ThreadLosses:
     def alignment_losses(self) -> list:
         """What this thread's training calls since the last step have added: `losses` but W's."""
         return list(self._losses)
+
+
+class FollowedDecay:
+    """What W's regularizer does to W, for a B that gets every update of W: a gradient, and no loss.
+
+    Args:
+        kernel: W. Where it is not trainable, B has nothing to follow.
+    """
+
+    def __init__(self, kernel: keras.Variable):
+        self.kernel = kernel
+
+    def __call__(self, feedback_kernel: keras.Variable) -> tf.Tensor:
+        """Zero, whose gradient is that of W's regularizer at B.
+
+        Args:
+            feedback_kernel: B.
+
+        Returns:
+            A scalar.
+        """
+        if not self.kernel.trainable:
+            return tf.zeros([], feedback_kernel.dtype)
+        regularizer, b = self.kernel.regularizer, tf.convert_to_tensor(feedback_kernel)
+        if type(regularizer) is keras.regularizers.L2:
+            # The same in three passes over B; Keras' sum of a square takes nine.
+            loss = 2.0 * regularizer.l2 * tf.nn.l2_loss(b)
+        else:
+            loss = regularizer(b)
+        return loss - tf.stop_gradient(loss)

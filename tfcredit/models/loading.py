@@ -26,7 +26,10 @@ def load(path: str | os.PathLike, **options: Any) -> keras.Model:
     """
     path = Path(path)
     if path.suffix != ".keras":
-        raise UserError(f"{path} is no .keras file: give one that model.save or a run wrote.")
+        instead = "give one that model.save or a run wrote"
+        if path.suffix in (".h5", ".hdf5"):
+            instead = "save what keras.saving.load_model reads of it as one"
+        raise UserError(f"{path} is no .keras file: {instead}.")
     if not path.is_file():
         raise UserError(f"{path} is missing: check the path; a run writes it when it ends.")
     try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfcredit.analysis import Interval, interval
-from tfcredit.report.reading import LARGEST, StoredRun
+from tfcredit.report.reading import LARGEST, StoredRun, judged
 from tfcredit.training.flags import of_scope
 from tfcredit.training.recipe import Recipe
 
@@ -179,19 +179,6 @@ def curves(groups: Sequence[Group]) -> list[dict]:
         `images_per_second`, `diverged` (1 or 0); `None` where there is no value.
     """
     return [record for group in groups for run in group.runs for record in _curve(run, group.name)]
-
-
-def judged(row: dict[str, float], name: str) -> float | None:
-    """A number by which a run is judged after an epoch; `None` if it was not.
-
-    Args:
-        row: Of `metrics.csv`.
-        name: "loss", "top1" or "top5".
-
-    Returns:
-        That of the test images, or of the validation images in a run that holds some out.
-    """
-    return row.get(f"test_{name}", row.get(f"validation_{name}"))
 
 
 def _curve(run: StoredRun, name: str) -> list[dict]:

@@ -45,7 +45,7 @@ th, td { border-bottom: 1px solid var(--line); padding: .35rem .5rem; text-align
 th { color: var(--faint); font-weight: 600; white-space: nowrap }
 .number { font-variant-numeric: tabular-nums; text-align: right; white-space: nowrap }
 td:first-child { min-width: 13rem; overflow-wrap: anywhere }
-@media (max-width: 40rem) { td:first-child { min-width: 7rem } th, td { padding: .35rem .3rem } }
+@media (max-width: 40rem) { td:first-child { min-width: 9rem } th, td { padding: .35rem .3rem } }
 .note { color: var(--faint); font-size: .9rem }
 </style>
 </head>
@@ -53,19 +53,20 @@ td:first-child { min-width: 13rem; overflow-wrap: anywhere }
 """
 
 
-def page(runs: Sequence[StoredRun], notes: Sequence[str] = ()) -> str:
+def page(runs: Sequence[StoredRun], notes: Sequence[str] = (), compared: bool = False) -> str:
     """Write the page.
 
     Args:
         runs: One or more.
         notes: Sentences on what was left out.
+        compared: True for the table with gaps and intervals even if each rule has a single run.
 
     Returns:
         A whole HTML document.
     """
     groups = grouped(runs)
     parts = [_HEAD, "<h1>tfcredit report</h1>", _warnings(runs), "<h2>Results</h2>"]
-    if len(groups) < len(runs):
+    if compared or len(groups) < len(runs):
         parts += [_comparison(groups), f"<h3>Run by run</h3>\n{_results(groups)}"]
     else:
         parts += [_results(groups)]

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from tfcredit.errors import UserError
@@ -107,12 +108,16 @@ def _read(directory: RunDirectory, name: str) -> StoredRun:
     notes += event_notes + measure_notes
     if os.path.lexists(directory.summary):
         state, summary = "finished", _summary(directory)
+        at = summary.get("evaluated_step")  # of a fit that did not validate each epoch
+        if at is not None and at != summary.get("step"):
+            notes.append(f"the results are those of step {at}, the last that was evaluated.")
     else:
         state = _state(directory)
         notes.insert(0, f"{state}: no {directory.summary.name}; the results are those so far.")
         last = {**(rows[-1] if rows else {}), **(means[-1] if means else {})}
         summary = {"step": last.get("step"), "mean_angle": last.get("mean_angle")}
-        summary |= {"top1": last.get("test_top1"), "top5": last.get("test_top5")}
+        evaluated = [row for row in rows if judged(row, "top1") is not None]
+        summary |= {name: judged(evaluated[-1], name) for name in ("top1", "top5") if evaluated}
     return StoredRun(name, recipe, state, summary, rows, angles, means, error_angles, notes)
 
 
@@ -200,6 +205,8 @@ def _angles(directory: RunDirectory) -> tuple[list[dict], list[dict], list[str]]
     values, notes = read_scalars(directory.tensorboard, directory.path, "angle/")
     means = [{"step": k, "mean_angle": v} for k, v in sorted(values.pop("mean", {}).items())]
     values.pop("heat_map", None)
+    for name in _joined(values):
+        del values[name]
     angles = [
         {"step": step, "layer": layer, "angle": angle}
         for layer, by_step in values.items()
@@ -207,6 +214,35 @@ def _angles(directory: RunDirectory) -> tuple[list[dict], list[dict], list[str]]
     ]
     angles, note = _bounded(angles, "angles")
     return angles, thinned(means, MOST_ROWS), notes + note
+
+
+def _joined(values: dict[str, dict[int, float]]) -> list[str]:
+    """The series that belong to no layer: means of layers whose paths end in the same name.
+
+    `AlignmentMonitor` writes them for TensorBoard's sake, if no layer has this name as its path.
+    """
+    alike = defaultdict(list)
+    for name, of_layer in values.items():
+        if "/" in name:
+            alike[name.rpartition("/")[2]].append(of_layer)
+    return [
+        last
+        for last, parts in alike.items()
+        if len(parts) > 1 and _is_mean(values.get(last), parts)
+    ]
+
+
+def _is_mean(found: dict[int, float] | None, parts: Sequence[dict[int, float]]) -> bool:
+    """True for the mean at each step of those that are defined there."""
+    if found is None:
+        return False
+    for step, value in found.items():
+        defined = [part[step] for part in parts if not math.isnan(part.get(step, math.nan))]
+        mean = sum(defined) / len(defined) if defined else math.nan
+        undefined = math.isnan(value) and math.isnan(mean)
+        if not undefined and not math.isclose(value, mean, rel_tol=1e-5):
+            return False
+    return True
 
 
 def _error_angles(directory: RunDirectory) -> tuple[list[dict], list[str]]:
@@ -245,6 +281,19 @@ def _bounded(records: list[dict], what: str) -> tuple[list[dict], list[str]]:
     if len(kept) < len(layers):
         notes.append(f"{what}: {len(kept)} of {len(layers)} layers are shown.")
     return shown, notes
+
+
+def judged(row: dict[str, float], name: str) -> float | None:
+    """A number by which a run is judged after an epoch; `None` if it was not.
+
+    Args:
+        row: Of `metrics.csv`.
+        name: "loss", "top1" or "top5".
+
+    Returns:
+        That of the test images, or of the validation images in a run that holds some out.
+    """
+    return row.get(f"test_{name}", row.get(f"validation_{name}"))
 
 
 def thinned(items: Iterable, most: int) -> list:

@@ -40,6 +40,8 @@ class Rule:
         feedback_rank: The rank of two thin factors that layers keep in the place of B; `None`
             (default) for rules with a whole B, or without one.
         follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
+        follows_decay: Whether B gets the gradient of W's regularizer, at B, as W gets it at W.
+            Default False: a rule that follows states its decay itself.
         feedback_optimizer: Name and learning rate of the optimizer for B that the command line
             uses unless told otherwise; `None` where no optimizer updates B.
     """
@@ -54,6 +56,7 @@ class Rule:
     trains_kernel = True
     feedback_rank: int | None = None
     follows_forward = False
+    follows_decay = False
     feedback_optimizer: tuple[str, float] | None = None
 
     def __init_subclass__(cls, **kwargs):

@@ -80,10 +80,12 @@ class ActivationAlignment(NamedAlignmentRule):
         rate: See `AlignmentRule`.
 
     Equal coefficients make R = coefficient/(2n) |op(x; W) - op(x; B)|^2 up to a constant. The
-    authors' defaults, converted.
+    authors' defaults, converted. B is W where R has its minimum, so steps that are a share of |B|
+    (LARS) fit every layer; the authors' code has Adam.
     """
 
     defaults = {"amp": 2e-3, "sparse": 2e-3}
+    feedback_optimizer = ("lars", 3e-3)
 
 
 @register("kolen_pollack")

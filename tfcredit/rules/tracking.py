@@ -1,10 +1,11 @@
 """Tracking rules: B finds W once, then gets every update that W gets, and is corrected by noise.
 
 With the same update through the same optimizer W - B does not change: B never lags, at any learning
-rate. What is left to a rule is to find W once, and to correct what the shared update misses: weight
-decay on W alone, noise on W, weights that are loaded. Each layer remembers the error of B that it
-expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at once
-until the angle is reached. Every other layer refines B by as much noise as a budget of cost allows.
+rate. W's regularizer acts on B, too. What is left to a rule is to find W once, and to correct what
+the shared update misses: noise on W, weights that are loaded. Each layer remembers the error of B
+that it expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at
+once until the angle is reached. Every other layer refines B by as much noise as a budget of cost
+allows.
 """
 
 import dataclasses
@@ -37,8 +38,17 @@ LEAST_SAMPLES, MOST_STEPS = 256, 50
 LOOK, DOUBTS = 0.1, 5.0
 # Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
 MOST_CORRECTIONS = 200
-# An alignment is due if the estimate's share along B is this far from what p says: W was replaced.
-REPLACED = 0.5
+# An alignment is due if the estimate's share along B is so far from what p says: W was replaced.
+# Few samples of few columns tell it less well: from the least share on it takes so many standard
+# deviations, up to the largest one, which a W of another direction still shows.
+LEAST_SHARE, LARGEST_SHARE = 0.25, 0.9
+# It is due, too, if one look finds so many times the error that an alignment leaves more than the
+# look before, and more than chance explains: W was changed at once.
+JUMP = 4.0
+# Two estimates of a kernel are of the same one if they differ by so many times what is expected.
+SAME = 2.0
+# The error of B, measured outright, that asks for an alignment however it came about.
+LARGEST_ERROR = 0.25
 # The largest error that asks for no alignment.
 BELOW_ALIGNMENT = 0.99
 
@@ -100,7 +110,7 @@ class TrackingRule(Rule):
 
     noise = "shared"
     memory = (1.0,)
-    follows_forward = True
+    follows_forward = follows_decay = True
     linear_in_error = True
 
     def __init__(self, angle: float | None = None, budget: float = 0.02):
@@ -200,14 +210,16 @@ class TrackingMirror(TrackingRule):
     Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
     err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
     mean over p, less what chance explains, is added to p. A W that was replaced shows in the
-    share of the estimate along B, and is aligned with again in the next step.
+    share of the estimate along B, one that was changed at once in the error that is seen. Both are
+    aligned with again in the next step; a B that then turns out to be right keeps what it knows.
 
     Locality: the noise phase reads the layer's own noise xi and its response, as `weight_mirror`
     does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
     p is one number for the layer. W is read by running it forward only.
 
-    Optimizers whose step depends on the weight (LAMB's and Adafactor's scale) give W and B steps of
-    different size; the refinement corrects the difference.
+    Optimizers whose step depends on the size of the weight (LAMB, Adafactor) give W and B steps of
+    slightly different size; the refinement corrects the difference. ScheduleFreeAdamW keeps copies
+    of the weights and pulls B back to the one of before the alignment: it does not work.
 
     Args:
         angle: See `TrackingRule`.
@@ -220,12 +232,25 @@ class TrackingMirror(TrackingRule):
     calibration, schedule and filter are this package's (docs/tracking.md).
     """
 
-    # The error p; how much more of it the noise has seen; the largest |W|^2 since the alignment, to
-    # which both are relative.
-    memory = (1.0, 0.0, 0.0)
+    # The error p, or 1 + p where an alignment is due; how much more of it the noise has seen; the
+    # largest |W|^2 since the alignment, to which both are relative; the error that it saw last.
+    memory = (1.0, 0.0, 0.0, 0.0)
 
     def _aligned(self, state, fields):
         """See `TrackingRule`."""
+        b, error = self._mean(state, fields)
+        before, known = state.feedback_kernel, state.memory[0] - 1.0
+        square = tf.cast(2 * tf.nn.l2_loss(b), error.dtype) / (1 + error)
+        apart = tf.cast(2 * tf.nn.l2_loss(b - before), error.dtype)
+        # False for a B of NaN, and for one that is not known.
+        same = (known > 0) & (apart <= SAME * (known + error) * square)
+        gain = _gain(known, error)
+        b = tf.where(same, before + tf.cast(gain, b.dtype) * (b - before), b)
+        error = tf.where(same, (1 - gain) * known, error)
+        return b, tf.stack([error, 0.0, square, error])
+
+    def _mean(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:
+        """The mean of the samples that the angle asks for, and its error."""
         samples = tf.cast(self._alignment_samples(fields), tf.int32)
         part = max(min(PART // (fields.fan_in + fields.columns), self._asked(fields.fan_in)), 1)
         parts = (samples + part - 1) // part
@@ -237,10 +262,8 @@ class TrackingMirror(TrackingRule):
         count, total = tf.while_loop(
             lambda index, total: index < parts, add, (0, tf.zeros_like(state.kernel))
         )
-        b = total / tf.cast(count, total.dtype)
-        error = tf.minimum((fields.fan_in - 1) / tf.cast(count, tf.float32) / part, BELOW_ALIGNMENT)
-        square = tf.cast(2 * tf.nn.l2_loss(b), error.dtype) / (1 + error)
-        return b, tf.stack([error, 0.0, square])
+        error = (fields.fan_in - 1) / tf.cast(count, tf.float32) / part
+        return total / tf.cast(count, total.dtype), tf.minimum(error, BELOW_ALIGNMENT)
 
     def _asked(self, fan_in: int) -> int:
         """Samples that the angle asks for."""
@@ -253,33 +276,41 @@ class TrackingMirror(TrackingRule):
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
-        b, (error, excess, largest) = state.feedback_kernel, tf.unstack(state.memory)
+        b, (error, excess, largest, last) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
         first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
         # Inner products in place of differences: each pass over a kernel counts.
         square, total = 2 * tf.nn.l2_loss(b), first + second
         both = tf.reduce_sum(total * b)
         along = tf.math.divide_no_nan(both / 2 - square, square)
-        seen = tf.reduce_sum(first * second) - both + square
+        product = tf.reduce_sum(first * second)
+        seen = product - both + square
+        lost = tf.math.is_finite(product) & ~tf.math.is_finite(square)
         seen, square = (tf.cast(each, error.dtype) for each in (seen, square))
         w_square = square / (1 + error)
         seen = tf.math.divide_no_nan(seen, w_square)
         # W - B is what it was. Where W shrinks the error stays: weight decay takes both along.
         before, largest = largest, tf.maximum(largest, w_square)
         share = tf.math.divide_no_nan(before, largest)
-        error, excess = error * share, excess * share
-        # <W, B> / |B|^2 is 1 / (1 + p).
-        replaced = tf.abs(tf.cast(along, error.dtype) + error / (1 + error)) > REPLACED
+        error, excess, last = (share * each for each in (error, excess, last))
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
+        # <W, B> / |B|^2 is 1 / (1 + p).
+        along = tf.abs(tf.cast(along, error.dtype) + error / (1 + error))
+        jump = seen - tf.maximum(last, error + excess)
+        changed = (along > _share_by_chance(fields, half)) | (
+            jump > tf.maximum(tf.maximum(JUMP * self.allowed, error), DOUBTS * doubt)
+        )
         excess += LOOK * (seen - error - excess)
         moved = tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
         error, excess = error + moved, excess - moved
         gain = _gain(error, (fields.fan_in - 1) / (2 * half))
         error *= 1 - gain
-        error = tf.where(replaced, 1.0, error)
         gain = tf.cast(gain, b.dtype)
-        return (1 - gain) * b + gain / 2 * total, tf.stack([error, excess, largest])
+        b = (1 - gain) * b + gain / 2 * total
+        error = tf.where(changed, 1.0 + error, error)
+        error = tf.where(lost, 1.0, error)
+        return b, tf.stack([error, excess, largest, seen])
 
 
 @register("tracking_activation")
@@ -293,8 +324,8 @@ class TrackingActivation(TrackingRule):
 
     the error p of B is measured in every refinement and falls exponentially. The alignment repeats
     corrections until the angle is reached: some ten times fan_in samples, where averages take
-    (fan_in - 1) / tan(angle)^2. An error above 0.25 before a correction tells of a W that was
-    replaced, and is aligned with in the next step.
+    (fan_in - 1) / tan(angle)^2. An error above 0.25 before a correction, or one that has risen at
+    once, tells of a W that was replaced, and is aligned with in the next step.
 
     Locality: non-local, as B also runs forward. To follow, both synapses have to see the same x and
     dy. No weight is read.
@@ -323,15 +354,18 @@ class TrackingActivation(TrackingRule):
             # By half: an error that is measured is now and then too small.
             lambda index, _, error: (index < MOST_CORRECTIONS) & (error > self.allowed / 2),
             correct,
-            (0, state.feedback_kernel, tf.ones([])),
+            (0, _finite(state.feedback_kernel), tf.ones([])),
         )
         return b, tf.minimum(error, BELOW_ALIGNMENT)[None]
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
         xi = unit_noise(state, 2 * half, fields.fan_in, state.kernel.dtype)
-        b, found, left = self._corrected(state.kernel, state.feedback_kernel, fields, xi)
-        return b, tf.where(found > REPLACED**2, 1.0, left)[None]
+        b, error = _finite(state.feedback_kernel), state.memory[0]
+        b, found, left = self._corrected(state.kernel, b, fields, xi)
+        jump = tf.maximum(JUMP * self.allowed, error)
+        changed = (found > LARGEST_ERROR) | (found - error > jump)
+        return b, tf.where(changed, 1.0, left)[None]
 
     def _corrected(self, kernel, b, fields, xi):
         """B after a correction; the error before it, and the one that is left."""
@@ -343,7 +377,7 @@ class TrackingActivation(TrackingRule):
         found = tf.math.divide_no_nan(error, square)
         left = (1 - gain) * found
         # A B of zeros has no scale yet; that of a W of zeros is right.
-        wrong = tf.cast(error > 0, error.dtype)
+        wrong = tf.cast(error > 0, error.dtype) + 0.0 * error  # which keeps NaN
         found, left = (tf.where(square > 0, each, wrong) for each in (found, left))
         return b + gain * lack, tf.cast(found, tf.float32), tf.cast(left, tf.float32)
 
@@ -352,6 +386,18 @@ def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     """Kalman's gain, where the estimate may be exact."""
     least = 1e-12
     return (error + least) / (error + noise + least)
+
+
+def _share_by_chance(fields: _Fields, half: tf.Tensor) -> tf.Tensor:
+    """How far the share of an estimate along B may be from what p says."""
+    # By 1 / sqrt(half columns) for independent columns; those of trained kernels are fewer.
+    deviation = tf.math.rsqrt(half * math.sqrt(fields.columns))
+    return tf.clip_by_value(DOUBTS * deviation, LEAST_SHARE, LARGEST_SHARE)
+
+
+def _finite(kernel: tf.Tensor) -> tf.Tensor:
+    """The kernel, or zeros in the place of one that is not finite."""
+    return tf.where(tf.reduce_all(tf.math.is_finite(kernel)), kernel, tf.zeros_like(kernel))
 
 
 def _error(degrees: float) -> float:

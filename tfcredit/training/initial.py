@@ -25,6 +25,9 @@ from tfcredit.training.state import variables_of
 HDF5 = (".h5", ".hdf5")
 """The endings of files of weights, and of whole models in the format of Keras 2."""
 
+OF_TRAINING = ("optimizer", "metrics")
+"""Groups of a `.weights.h5` file, in which a compiled model keeps what is of no layer."""
+
 
 def start_from(
     network: keras.Model, path: Path, drop_head: bool, make: Callable[[], keras.Model]
@@ -251,8 +254,12 @@ def _of_reference(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
 
 
 def _datasets(group) -> int:
-    """The number of arrays in a group of a file and below it."""
-    return sum(1 if isinstance(one, h5py.Dataset) else _datasets(one) for one in group.values())
+    """The number of a network's arrays in a group of a file and below it."""
+    return sum(
+        1 if isinstance(one, h5py.Dataset) else _datasets(one)
+        for name, one in group.items()
+        if name not in OF_TRAINING
+    )
 
 
 def _is_unread(value: np.ndarray) -> bool:

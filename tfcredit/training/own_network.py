@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,11 +245,22 @@ def load(file: Path) -> keras.Model:
     except (TypeError, ValueError, AttributeError, ImportError) as problem:
         if isinstance(problem, UserError):
             raise
+        if (version := _keras_of(file)).startswith(("1.", "2.")):
+            raise UserError(
+                f"{file} was written by Keras {version}, whose networks Keras 3 can't make: make "
+                "the network anew, and start from weights that save_weights('old.h5') gives there."
+            ) from None
         words = " ".join(str(problem).split())[:200]
         raise UserError(
             f"{file} can't be loaded ({words}): register classes and functions of your own with "
             "keras.saving.register_keras_serializable in a file that --import names."
         ) from None
+
+
+def _keras_of(file: Path) -> str:
+    """The version of Keras that has written a `.keras` file; empty if it does not say."""
+    with zipfile.ZipFile(file) as archive:
+        return str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
 
 
 def classifier(network: keras.Model, name: str) -> tuple[int, tuple[int | None, ...]]:

@@ -100,8 +100,15 @@ def remade(
 
 
 def _check_targets(recipe: Recipe, rule: Rule | RulesByLayer) -> None:
-    """Refuse smoothed labels where a rule needs to know the class."""
+    """Refuse flags under which a rule can't learn what it is to learn."""
     several = rule.choices.values() if isinstance(rule, RulesByLayer) else [rule]
+    followed = [each for each in several if each.follows_forward and each.renews]
+    if followed and recipe.optimizer.lower() == "schedulefreeadamw":
+        raise UserError(
+            f"--optimizer={recipe.optimizer} and --rule={recipe.rule} contradict each other: this "
+            "optimizer keeps copies of the weights, so that it undoes what the rule assigns to "
+            "feedback kernels; take another one, such as adamw."
+        )
     if recipe.label_smoothing and any(isinstance(each, DRTP) for each in several):
         raise UserError(
             f"--label_smoothing={recipe.label_smoothing} and --rule={recipe.rule} contradict each "

@@ -217,9 +217,10 @@ class TrackingMirror(TrackingRule):
     does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
     p is one number for the layer. W is read by running it forward only.
 
-    Optimizers whose step depends on the size of the weight (LAMB, LARS, Adafactor) give W and B steps of
-    slightly different size; the refinement corrects the difference. ScheduleFreeAdamW keeps copies
-    of the weights and pulls B back to the one of before the alignment: it does not work.
+    Optimizers whose step depends on the size of the weight (LAMB, LARS, Adafactor) give W and B
+    steps of slightly different size; the refinement corrects the difference. ScheduleFreeAdamW
+    keeps copies of the weights and pulls B back to the one of before the alignment: it does not
+    work.
 
     Args:
         angle: See `TrackingRule`.

@@ -146,3 +146,33 @@ def test_a_wrapper_that_code_makes_holds_the_kernel_that_is_used():
             np.testing.assert_allclose(each(X, training=True), expected, rtol=1e-5)
             assert each.layers[0].norm.kernel is each.layers[0].norm.layer.kernel
             assert len(each.layers[0].norm.weights) == len(each.weights)
+
+
+def test_checkpoints_of_tensorflow_hold_the_kernel_that_is_used(tmp_path):
+    plain = keras.Sequential([keras.Input((4,)), Normed(name="own")])
+    made = convert.to_feedback(plain, "tracking_mirror", seed=0)
+    kernel = made.get_layer("own").norm.layer.kernel
+    checkpoint, before = tf.train.Checkpoint(model=made), kernel.numpy()
+    path = checkpoint.write(str(tmp_path / "of"))
+    kernel.assign(2 * before)
+    checkpoint.read(path).assert_consumed()
+    np.testing.assert_array_equal(kernel.numpy(), before)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Decayed(Normed):
+    """Makes a layer with a regularizer."""
+
+    def __init__(self, **options):
+        L.Layer.__init__(self, **options)
+        self.norm = L.Dense(2, kernel_regularizer="l2", name="dense")
+
+    def call(self, x):
+        return self.norm(x)
+
+
+def test_b_decays_as_far_as_the_kernel_that_is_used_is_trained():
+    plain = keras.Sequential([keras.Input((4,)), Decayed(name="own")])
+    made = convert.to_feedback(plain, "tracking_mirror", seed=0)
+    dense = made.get_layer("own").norm
+    assert dense.feedback_kernel.regularizer.kernel is dense.kernel

@@ -283,7 +283,9 @@ def test_the_index_of_a_large_tree_is_kept_and_follows_changes(tree, large):
     assert build(tree).train_examples == 12 and large == ["images"]
     picture(tree / "train" / "bee" / "new.png")
     assert build(tree).train_examples == 13 and large == ["images", "images", "bee"]
-    (tree / folder_index.CACHE).write_text('{"version": 1, "folders": {"": 3}}')
+    (tree / folder_index.CACHE).write_text(
+        f'{{"version": {folder_index.VERSION}, "folders": {{"": 3}}}}'
+    )
     assert build(tree).train_examples == 13
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.crossing import crossed
 from tests.rules.test_calibrated import LAYERS
-from tfcredit import convert, layers, models, rules
+from tfcredit import connections, convert, layers, models, rules
 from tfcredit.errors import UserError
 from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror, tracking
 
@@ -154,6 +154,20 @@ def test_a_kernel_that_is_changed_at_once_is_found_again(kind, change):
     assert learner.error > 0.05
     assert learner.run(10)[-1] < 1.5 * square_of(5)
     assert learner.memory[0] < 1.5 * square_of(5)
+
+
+def test_a_kernel_of_few_independent_columns_is_hardly_ever_suspected(monkeypatch):
+    monkeypatch.setattr(tracking, "MOST_STEPS", 1)  # every call refines
+    layer = (connections.DenseConnection(), (256,), (256, 64))
+    learner, rng = Learner(layer, TrackingMirror(5), samples=1600), np.random.default_rng(4)
+    factors = rng.normal(size=(256, 2)) @ rng.normal(size=(2, 64))
+    learner.w = tf.constant(factors, tf.float32)
+    learner.run()
+    suspected = 0
+    for _ in range(150):
+        learner.run()
+        suspected += float(learner.memory[0]) >= 1
+    assert suspected <= 4  # by one look it would be 18
 
 
 def test_a_b_that_was_suspected_wrongly_keeps_what_it_knows():

@@ -9,6 +9,7 @@ import keras
 from tfcredit.analysis.places import Place, walk
 from tfcredit.convert.rebuild import copy_forward_weights, forward_weights, renew_angles
 from tfcredit.errors import UserError
+from tfcredit.layers.losses import FollowedDecay
 
 
 def exchange(source: keras.Model, target: keras.Model, twin: Callable[[Place, keras.Layer], dict]):
@@ -75,9 +76,26 @@ def _take_variables(source: keras.Layer, target: keras.Layer) -> None:
         variable._autocast, variable.trainable = replaced._autocast, replaced.trainable
         taken[id(replaced)] = variable
     for layer in target._flatten_layers():
-        for name, value in vars(layer).items():  # past `setattr`, which Keras tracks
-            vars(layer)[name] = taken.get(id(value), value)
         tracker = layer._tracker
         for name, (_, stored) in tracker.config.items():
             stored[:] = [taken.get(id(each), each) for each in stored]
             tracker.stored_ids[name] = {id(each) for each in stored}
+        for name, value in vars(layer).items():  # past `setattr`, which Keras tracks
+            vars(layer)[name] = taken.get(id(value), value)
+        _take_dependencies(layer, taken)
+        for variable in layer._trainable_variables:
+            if isinstance(variable.regularizer, FollowedDecay):
+                kernel = variable.regularizer.kernel
+                variable.regularizer.kernel = taken.get(id(kernel), kernel)
+
+
+def _take_dependencies(layer: keras.Layer, taken: dict[int, keras.Variable]) -> None:
+    """Replaces variables in TensorFlow's own lists, by which `tf.train.Checkpoint` finds them."""
+    names = layer._self_unconditional_dependency_names
+    references = layer._self_unconditional_checkpoint_dependencies
+    # Past Keras' wrappers of both, which would track the variables once more.
+    for name, value in names.items():
+        dict.__setitem__(names, name, taken.get(id(value), value))
+    for index, reference in enumerate(references):
+        new = type(reference)(reference.name, taken.get(id(reference.ref), reference.ref))
+        list.__setitem__(references, index, new)

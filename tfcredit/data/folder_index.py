@@ -20,7 +20,7 @@ CACHE = ".tfcredit_index.json"
 """That file's name, in the folder of the images."""
 SETTLED = 2_000_000_000
 """Nanoseconds after which a folder's time tells of each change, on any file system."""
-VERSION = 1
+VERSION = 2
 """Of the cache's format."""
 TELL_EVERY = 100_000
 """Images between two lines that tell of the progress."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfcredit.optimizers.synchronous import SumClipping
 
 
-def _resource(variable: Any) -> tf.Tensor:
+def resource(variable: Any) -> tf.Tensor:
     """The handle of a Keras or TensorFlow variable; inside a replica, of that replica's copy."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle
 
@@ -36,7 +36,7 @@ class SGD(SumClipping, keras.optimizers.SGD):
             super().update_step(gradient, variable, learning_rate)
             return
         update = {
-            "var": _resource(variable),
+            "var": resource(variable),
             "lr": tf.cast(learning_rate, variable.dtype),
             "grad": tf.cast(gradient, variable.dtype),
         }
@@ -46,7 +46,7 @@ class SGD(SumClipping, keras.optimizers.SGD):
             return
         tf.raw_ops.ResourceApplyKerasMomentum(
             **update,
-            accum=_resource(self.momentums[self._get_variable_index(variable)]),
+            accum=resource(self.momentums[self._get_variable_index(variable)]),
             momentum=tf.cast(self.momentum, variable.dtype),
             use_nesterov=self.nesterov,
         )
@@ -73,9 +73,9 @@ class Adam(SumClipping, keras.optimizers.Adam):
         dtype = variable.dtype
         index = self._get_variable_index(variable)
         tf.raw_ops.ResourceApplyAdam(
-            var=_resource(variable),
-            m=_resource(self._momentums[index]),
-            v=_resource(self._velocities[index]),
+            var=resource(variable),
+            m=resource(self._momentums[index]),
+            v=resource(self._velocities[index]),
             # Not shared: under a loss scale it is the values of all replicas outside of an update.
             lr=tf.cast(learning_rate, dtype),
             grad=tf.cast(gradient, dtype),

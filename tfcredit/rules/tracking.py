@@ -42,8 +42,9 @@ MOST_CORRECTIONS = 200
 # Few samples of few columns tell it less well: from the least share on it takes so many standard
 # deviations, up to the largest one, which a W of another direction still shows.
 LEAST_SHARE, LARGEST_SHARE = 0.25, 0.9
-# It is due, too, if one look finds so many times the error that an alignment leaves more than the
-# look before, and more than chance explains: W was changed at once.
+# It is due, too, if two looks in a row find so many times the error that an alignment leaves more
+# than the look before them, and more than chance explains: W was changed at once. (One look is not
+# enough: of a W of few independent columns 1 of 20 would find such an error by chance.)
 JUMP = 4.0
 # Two estimates of a kernel are of the same one if they differ by so many times what is expected.
 SAME = 2.0
@@ -217,9 +218,10 @@ class TrackingMirror(TrackingRule):
     does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
     p is one number for the layer. W is read by running it forward only.
 
-    Optimizers whose step depends on the size of the weight (LAMB, Adafactor) give W and B steps of
-    slightly different size; the refinement corrects the difference. ScheduleFreeAdamW keeps copies
-    of the weights and pulls B back to the one of before the alignment: it does not work.
+    Optimizers whose step depends on the size of the weight (LAMB, LARS, Adafactor) give W and B
+    steps of slightly different size; the refinement corrects the difference. ScheduleFreeAdamW
+    keeps copies of the weights and pulls B back to the one of before the alignment: it does not
+    work.
 
     Args:
         angle: See `TrackingRule`.
@@ -233,8 +235,9 @@ class TrackingMirror(TrackingRule):
     """
 
     # The error p, or 1 + p where an alignment is due; how much more of it the noise has seen; the
-    # largest |W|^2 since the alignment, to which both are relative; the error that it saw last.
-    memory = (1.0, 0.0, 0.0, 0.0)
+    # largest |W|^2 since the alignment, to which all are relative; the errors that it saw in the
+    # last look and in the one before.
+    memory = (1.0, 0.0, 0.0, 0.0, 0.0)
 
     def _aligned(self, state, fields):
         """See `TrackingRule`."""
@@ -247,7 +250,7 @@ class TrackingMirror(TrackingRule):
         gain = _gain(known, error)
         b = tf.where(same, before + tf.cast(gain, b.dtype) * (b - before), b)
         error = tf.where(same, (1 - gain) * known, error)
-        return b, tf.stack([error, 0.0, square, error])
+        return b, tf.stack([error, 0.0, square, error, error])
 
     def _mean(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean of the samples that the angle asks for, and its error."""
@@ -276,7 +279,7 @@ class TrackingMirror(TrackingRule):
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
-        b, (error, excess, largest, last) = state.feedback_kernel, tf.unstack(state.memory)
+        b, (error, excess, largest, *looks) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
         first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
         # Inner products in place of differences: each pass over a kernel counts.
@@ -292,12 +295,12 @@ class TrackingMirror(TrackingRule):
         # W - B is what it was. Where W shrinks the error stays: weight decay takes both along.
         before, largest = largest, tf.maximum(largest, w_square)
         share = tf.math.divide_no_nan(before, largest)
-        error, excess, last = (share * each for each in (error, excess, last))
+        error, excess, last, earlier = (share * each for each in (error, excess, *looks))
         half = tf.cast(half, error.dtype)
         doubt = seen_deviation(fields.fan_in, fields.columns, half)
         # <W, B> / |B|^2 is 1 / (1 + p).
         along = tf.abs(tf.cast(along, error.dtype) + error / (1 + error))
-        jump = seen - tf.maximum(last, error + excess)
+        jump = tf.minimum(seen, last) - tf.maximum(earlier, error + excess)
         changed = (along > _share_by_chance(fields, half)) | (
             jump > tf.maximum(tf.maximum(JUMP * self.allowed, error), DOUBTS * doubt)
         )
@@ -307,10 +310,10 @@ class TrackingMirror(TrackingRule):
         gain = _gain(error, (fields.fan_in - 1) / (2 * half))
         error *= 1 - gain
         gain = tf.cast(gain, b.dtype)
-        b = (1 - gain) * b + gain / 2 * total
+        b = tf.where(lost, total / 2, (1 - gain) * b + gain / 2 * total)
         error = tf.where(changed, 1.0 + error, error)
         error = tf.where(lost, 1.0, error)
-        return b, tf.stack([error, excess, largest, seen])
+        return b, tf.stack([error, excess, largest, seen, last])
 
 
 @register("tracking_activation")

@@ -253,12 +253,12 @@ def _of_reference(path: Path, name: str) -> tuple[dict[str, np.ndarray], str]:
     return values, f" ({report.network}, step {report.global_step})"
 
 
-def _datasets(group) -> int:
+def _datasets(group, left_out: Collection[str] = OF_TRAINING) -> int:
     """The number of a network's arrays in a group of a file and below it."""
     return sum(
-        1 if isinstance(one, h5py.Dataset) else _datasets(one)
+        1 if isinstance(one, h5py.Dataset) else _datasets(one, ())
         for name, one in group.items()
-        if name not in OF_TRAINING
+        if name not in left_out
     )
 
 

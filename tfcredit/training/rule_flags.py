@@ -57,7 +57,7 @@ def rule_of(recipe: Recipe) -> Rule | RulesByLayer:
         rule = rules.get(recipe.rule)
     else:
         rule = RulesByLayer({pattern: rules.get(name) for pattern, name in choices.items()})
-    _check_targets(recipe, rule)
+    _check_learns(recipe, rule)
     coefficients, inputs = settings(recipe, "coefficients"), settings(recipe, "inputs")
     stated = _parse_inputs(recipe.inputs)
     flags = [*coefficients, *(["inputs"] if stated else []), *(f"alignment_{i}" for i in inputs)]
@@ -99,7 +99,7 @@ def remade(
     return type(rule).from_config(config | others)
 
 
-def _check_targets(recipe: Recipe, rule: Rule | RulesByLayer) -> None:
+def _check_learns(recipe: Recipe, rule: Rule | RulesByLayer) -> None:
     """Refuse flags under which a rule can't learn what it is to learn."""
     several = rule.choices.values() if isinstance(rule, RulesByLayer) else [rule]
     followed = [each for each in several if each.follows_forward and each.renews]

@@ -104,8 +104,10 @@ def _mirrored(recipe: Recipe) -> tf.distribute.Strategy:
 
 def _multi_worker(recipe: Recipe) -> tf.distribute.Strategy:
     addresses, index = workers.find(recipe)
-    gpus = tf.config.list_physical_devices("GPU")
-    tf.config.set_visible_devices([gpus[place] for place in workers.own_gpus(len(gpus))], "GPU")
+    gpus = tf.config.get_visible_devices("GPU")
+    own = workers.own_gpus(len(gpus))
+    if len(own) < len(gpus):
+        tf.config.set_visible_devices([gpus[place] for place in own], "GPU")
     task = {"type": "worker", "index": index}
     cluster = {"cluster": {"worker": addresses}, "task": task}
     os.environ["TF_CONFIG"] = json.dumps(cluster)  # where TensorFlow looks

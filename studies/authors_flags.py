@@ -127,7 +127,11 @@ ENTRIES = {
             "gd is sgd. For swats (swrats) train with adam (radam), then a run from its weights "
             "(`--initial_weights`) with sgd",
         ),
-        _entry("alignment_optimizer", "--feedback_optimizer"),
+        _entry(
+            "alignment_optimizer",
+            "--feedback_optimizer",
+            "adam in the authors' code; our default hangs on the rule",
+        ),
         _entry(
             "learning_rate rescale_lr base_batch_size",
             "--learning_rate --base_batch_size",

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -41,6 +42,22 @@ class ThreadLosses:
         return list(self._losses)
 
 
+def penalty(regularizer: Callable, weight: keras.Variable | tf.Tensor) -> tf.Tensor:
+    """What a regularizer adds to the loss for a weight.
+
+    Args:
+        regularizer: Of the weight.
+        weight: The weight, or its value.
+
+    Returns:
+        A scalar in the weight's dtype.
+    """
+    if type(regularizer) is not keras.regularizers.L2:
+        return regularizer(weight)
+    # Keras (3.15) sums a square: with the gradient that is nine passes over the weight, this three.
+    return 2.0 * regularizer.l2 * tf.nn.l2_loss(tf.convert_to_tensor(weight))
+
+
 class FollowedDecay:
     """What W's regularizer does to W, for a B that gets every update of W: a gradient, and no loss.
 
@@ -62,10 +79,5 @@ class FollowedDecay:
         """
         if not self.kernel.trainable:
             return tf.zeros([], feedback_kernel.dtype)
-        regularizer, b = self.kernel.regularizer, tf.convert_to_tensor(feedback_kernel)
-        if type(regularizer) is keras.regularizers.L2:
-            # The same in three passes over B; Keras' sum of a square takes nine.
-            loss = 2.0 * regularizer.l2 * tf.nn.l2_loss(b)
-        else:
-            loss = regularizer(b)
+        loss = penalty(self.kernel.regularizer, tf.convert_to_tensor(feedback_kernel))
         return loss - tf.stop_gradient(loss)

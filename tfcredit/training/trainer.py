@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
 from tfcredit.layers import DirectFeedback, FeedbackLayer
+from tfcredit.layers.losses import penalty
 from tfcredit.layers.routing import without_alignment
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
@@ -126,7 +127,8 @@ class Trainer:
             task = (1.0 - self.label_smoothing) * task + self.label_smoothing * even
         task = tf.reduce_mean(task)
         decayed = [v for v in self.network.trainable_variables if v.regularizer is not None]
-        l2 = tf.add_n([tf.zeros([]), *map(_penalty, decayed)])
+        penalties = (penalty(variable.regularizer, variable) for variable in decayed)
+        l2 = tf.add_n([tf.zeros([]), *penalties])
         by_error, by_kernel = [tf.zeros([])], [tf.zeros([])]
         for layer, loss in self.alignment_losses():
             needs_scale = layer not in self._direct and layer.rule.scales_errors
@@ -339,15 +341,6 @@ def _added(gradients: Iterable) -> tf.Tensor | None:
 
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-
-
-def _penalty(variable: keras.Variable) -> tf.Tensor:
-    """What the regularizer of a weight adds to the loss."""
-    regularizer = variable.regularizer
-    if type(regularizer) is not keras.regularizers.L2:
-        return regularizer(variable)
-    # Keras (3.15) sums a square: with the gradient that is nine passes over the weight, this three.
-    return 2.0 * regularizer.l2 * tf.nn.l2_loss(tf.convert_to_tensor(variable))
 
 
 def _local_zeros(shape: Sequence[int], dtype: str) -> tf.Variable:

@@ -417,9 +417,7 @@ def _shared_by_columns(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     )
     products = tf.reduce_mean(tf.matmul(first, second, transpose_b=True) ** 2)
     squares = [tf.reduce_mean(tf.reduce_sum(each**2, -1)) for each in (first, second)]
-    return tf.clip_by_value(
-        tf.math.divide_no_nan(products, squares[0] * squares[1]), 0.0, 1.0
-    )
+    return tf.clip_by_value(tf.math.divide_no_nan(products, squares[0] * squares[1]), 0.0, 1.0)
 
 
 def _finite(kernel: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ samples, is within a fifth of what the angle needs; for the other rules the mean
 import argparse
 from collections.abc import Iterator
 
-from studies import runs
+from studies import BASELINE, runs
 from studies.study import Rows, Study
 from studies.table import Place
 from tfcredit import analysis, rules
@@ -28,6 +28,7 @@ NETWORKS = {
 }
 MIRRORS = [rules.CalibratedMirror(angle=angle) for angle in (3.0, 5.0, 10.0, 20.0)]
 OTHERS = [rules.CalibratedActivation(), rules.InformationAlignment(), rules.WeightMirror()]
+OTHERS += [rules.get(BASELINE)]
 RUNS = [(rule, 1e-5) for rule in (*MIRRORS, rules.CalibratedActivation())]
 RUNS += [(rule, 1e-3) for rule in (rules.CalibratedMirror(), *OTHERS)]
 RULES = {repr(rule): rule for rule, _ in RUNS}

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
-from studies import local_rules, runs
+from studies import BASELINE, local_rules, runs
 from studies.study import Rows, Study, grid
 from studies.table import Place, select
 from tfcredit import convert, data, models
@@ -30,7 +30,7 @@ NETWORKS = {
     "vit": None,
     "resnet8, noisy updates": ("resnet8", {"width": 8}),
 }
-RULES = ["backprop", "tracking_mirror", "tracking_activation", "calibrated_mirror"]
+RULES = ["backprop", BASELINE, "tracking_mirror", "tracking_activation", "calibrated_mirror"]
 RATES = [1.0, 0.5, 2.0]
 NOISE_VARIANCE = 0.1
 FIELDS = ["network", "rule", "rate", "seed", "steps", "top1", "loss", "mean_angle", "finite"]

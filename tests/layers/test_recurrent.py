@@ -1,11 +1,13 @@
 """Recurrent layers: their numbers, against NumPy and against Keras' layers."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.descriptors import RULES
+from tests.conformance.descriptors import ONE_OF_EACH, RULES
 from tests.layers import recurrent_reference as reference
 from tfcredit import layers, rules
 from tfcredit.analysis.alignment import angle
@@ -233,6 +235,50 @@ def test_rules_in_eager_mode_graphs_and_xla(name, rule):
         results.append([*wrap(run)(X), *layer.get_weights()])
     for other in results[1:]:
         assert_close([*map(np.asarray, other)], [*map(np.asarray, results[0])], 2e-5)
+
+
+@pytest.mark.every(12)
+@pytest.mark.parametrize("rule", [rule for rule in RECURRENT if rule in ONE_OF_EACH])
+@EVERY
+def test_fit_by_xla(name, rule):
+    """Masked, in both directions, one of each way in which B comes by its values."""
+    results, targets = [], draw(6, 2, seed=1)
+    x = draw(6, 5, 3)
+    x[::2, 3:] = 0.0
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        layer = getattr(layers, name)(4, rule=RULES[rule], seed=1)
+        model = keras.Sequential(
+            [
+                keras.Input((5, 3)),
+                keras.layers.Masking(),
+                keras.layers.Bidirectional(layer),
+                layers.Dense(2, rule=RULES[rule], seed=2),
+            ]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+        history = model.fit(x, targets, batch_size=3, epochs=2, shuffle=False, verbose=0).history
+        results.append([history["loss"], *model.get_weights()])
+    assert_close(results[1], results[0], 2e-5)
+
+
+@pytest.mark.every(3)
+@EVERY
+def test_cells_may_have_another_precision_than_their_layer(name):
+    """Keras casts what a cell gets to the cell's precision."""
+    cell, x = f"{name}Cell", draw(3, 5, 3)
+    mine, theirs = (
+        [make(4, dtype=dtype) for dtype in ("float64", "float32")]
+        for make in (partial(getattr(layers, cell), rule="usf"), getattr(keras.layers, cell))
+    )
+    stacks = layers.RNN(mine, dtype="float64"), keras.layers.RNN(theirs, dtype="float64")
+    for stack in stacks:
+        stack.build((None, 5, 3))
+    for one, other in zip(mine, theirs, strict=True):
+        other.set_weights([one.kernel, one.recurrent_kernel, one.bias])
+    outputs = [stack(tf.constant(x)) for stack in stacks]
+    assert outputs[0].dtype == outputs[1].dtype
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.every(5)

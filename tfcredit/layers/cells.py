@@ -201,7 +201,8 @@ class FeedbackCell(RecurrentComposite):
         Returns:
             The first state after each step, `[n, steps, units]`, and all states after the last one.
         """
-        states = list(states)
+        sequences = tf.cast(sequences, self.compute_dtype)
+        states = [tf.cast(state, self.compute_dtype) for state in states]
         if mask is not None:
             sequences = masked(sequences, mask)
         inputs = self._inputs(self._projected(sequences, training))

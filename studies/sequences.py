@@ -57,9 +57,7 @@ def network(layer: str, rule: str, seed: int) -> keras.Model:
     recurrent = getattr(keras.layers, layer)(UNITS, name="recurrent", **options)
     model = keras.Sequential([keras.Input((LENGTH, 2)), recurrent, keras.layers.Dense(1)])
     optimizer = keras.optimizers.Adam(3e-3)
-    if rule == BASELINE:
-        model.layers[0].trainable = False
-    elif rule != "backprop":
+    if rule != "backprop":
         model = convert.to_feedback(model, rule, seed=seed)
         own = rules.get(rule).feedback_optimizer
         if own is not None:
@@ -79,7 +77,7 @@ def train(layer: str, rule: str, seed: int, steps: int) -> dict:
     x, y = sums(np.random.default_rng(10**6 + seed), 2000)
     errors = model.predict(x, 500, verbose=0) - y
     angles = {"kernel": "", "recurrent_kernel": ""}
-    if rule not in ("backprop", BASELINE):
+    if rule != "backprop":
         for record in analysis.alignment(model):
             angles[record["layer"].split("/")[-1]] = round(record["angle"], 1)
     return {

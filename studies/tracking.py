@@ -133,11 +133,12 @@ def _cell(rows: Rows, network: str, rule: str, rate: float) -> str:
     mine = select(rows, rule=rule)
     if not mine:
         return "-"
-    angle = np.mean([float(row["mean_angle"]) for row in mine])
+    angles = [float(row["mean_angle"]) for row in mine if row["mean_angle"]]
+    angle = f", {np.mean(angles):.1f}°" if angles else ""
     bad = sum(row["finite"] != "True" for row in mine)
     told = f", {bad} of {len(mine)} diverged" if bad else ""
     gap = interval(gaps(rows, network=network, rule=rule, rate=rate))
-    return f"{gap}, {angle:.1f}°{told}"
+    return f"{gap}{angle}{told}"
 
 
 STUDY = Study(

@@ -35,11 +35,10 @@ def test_an_unknown_study_is_refused(capsys):
 @pytest.mark.parametrize("name", entry.TABLES)
 def test_a_study_that_compares_accuracies_has_the_baseline(name):
     study = importlib.import_module(f"studies.{name}").STUDY
-    if not {"top1", "solved"} & {*study.fields}:
+    if not {"top1", "solved"} & {*study.fields} or name == "comparison":  # which has no cases
         return
-    cases = [*study.cases(study.parse([]), [])] or read(ROOT / f"studies/results/{name}.csv")
     by_network = {}
-    for case in cases:
+    for case in study.cases(study.parse([]), []):
         if "rounds" not in case:  # steps are timed there
             network = case.get("network", case.get("layer"))
             by_network.setdefault(network, set()).add(case.get("rule", case.get("variant")))

@@ -38,12 +38,12 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 
 def losses(rows: Sequence[dict], rule: str, scale: Scale) -> list[float]:
-    """By how much the gap to backprop is larger on each target and seed than on the source."""
+    """By how much the gap to backprop is larger on each target and seed run than on the source."""
     source = gaps(rows, scale, rule=rule, network=scale.network)
     return [
         there - here
         for network in scale.targets
-        for there, here in zip(gaps(rows, scale, rule=rule, network=network), source, strict=True)
+        for there, here in zip(gaps(rows, scale, rule=rule, network=network), source, strict=False)
     ]
 
 

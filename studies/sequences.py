@@ -77,7 +77,7 @@ def train(layer: str, rule: str, seed: int, steps: int) -> dict:
     x, y = sums(np.random.default_rng(10**6 + seed), 2000)
     errors = model.predict(x, 500, verbose=0) - y
     angles = {"kernel": "", "recurrent_kernel": ""}
-    if rule != "backprop":
+    if rules.get(rule).has_feedback_kernel:
         for record in analysis.alignment(model):
             angles[record["layer"].split("/")[-1]] = round(record["angle"], 1)
     return {

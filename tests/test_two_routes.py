@@ -160,6 +160,7 @@ def test_gaps_are_paired_and_a_run_that_diverged_counts_as_chance():
 @pytest.mark.parametrize("mirror_values, verdict", [((0.2, 0.78), HOLDS), ((0.78, 0.79), FAILS)])
 def test_verdict_on_sensitivity(mirror_values, verdict):
     rows = [made_up("n", "backprop", 0.8, seed) for seed in range(3)]
+    rows += [made_up("n", BASELINE, 0.5, seed) for seed in range(3)]
     for rule in sensitivity.SPACES:
         values = mirror_values if rule == "weight_mirror" else (0.78, 0.79)
         rows += [made_up("n", rule, value, n, number=n) for n, value in enumerate(values)]

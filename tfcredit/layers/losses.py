@@ -7,6 +7,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfcredit.errors import UserError
+from tfcredit.layers.inner_graphs import inner_graphs
+
 
 class _ThreadLosses(threading.local):
     """The losses that each layer has added in this thread."""
@@ -35,6 +38,21 @@ class ThreadLosses:
     @_losses.setter
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
+
+    def add_loss(self, loss):
+        """See `keras.layers.Layer.add_loss`.
+
+        Raises:
+            UserError: The layer is called where no loss gets out.
+        """
+        inside = inner_graphs()
+        if inside:
+            raise UserError(
+                f"layer {self.name!r} adds a loss that teaches its feedback kernel, but is called "
+                f"inside of {inside[0]}, which no loss leaves: call it outside, loop over it in "
+                "Python, or give it rule='feedback_alignment'."
+            )
+        super().add_loss(loss)
 
     @property
     def alignment_losses(self) -> list:

@@ -101,6 +101,13 @@ def test_rules_that_only_route_errors_are_right_in_all(name):
     assert error == pytest.approx(known, rel=1e-4, nan_ok=True)
 
 
+def test_measures_that_see_no_layer_say_so():
+    inner = keras.layers.Dense(3)
+    model = keras.Sequential([keras.Input((4,)), Flow(FLOWS["tf.function"][1], inner)])
+    with pytest.raises(UserError, match="sees no layer .* inside of branches, loops or functions"):
+        analysis.ErrorAngles(X, Y, lambda y, outputs: tf.reduce_sum(outputs))(model)
+
+
 @pytest.mark.every(5)
 @pytest.mark.parametrize("rule", ["info_alignment", "kolen_pollack", "low_dimensional_feedback"])
 @pytest.mark.parametrize("name", FLOWS)

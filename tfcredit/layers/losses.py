@@ -39,8 +39,11 @@ class ThreadLosses:
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
 
-    def add_loss(self, loss):
-        """See `keras.layers.Layer.add_loss`.
+    def add_loss(self, loss: tf.Tensor):
+        """See `keras.layers.Layer.add_loss`; losses in half precision get Keras' dtype of losses.
+
+        Args:
+            loss: A scalar.
 
         Raises:
             UserError: The layer is called where no loss gets out.
@@ -52,6 +55,10 @@ class ThreadLosses:
                 f"inside of {inside[0]}, which no loss leaves: call it outside, loop over it in "
                 "Python, or give it rule='feedback_alignment'."
             )
+        loss = tf.convert_to_tensor(loss)
+        if loss.dtype.size < 4:
+            # Keras sums it with the task's loss, whose dtype is this one under every policy.
+            loss = tf.cast(loss, keras.config.floatx())
         super().add_loss(loss)
 
     @property

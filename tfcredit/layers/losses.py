@@ -104,5 +104,16 @@ class FollowedDecay:
         """
         if not self.kernel.trainable:
             return tf.zeros([], feedback_kernel.dtype)
-        loss = penalty(self.kernel.regularizer, tf.convert_to_tensor(feedback_kernel))
-        return loss - tf.stop_gradient(loss)
+        return self._nothing(tf.convert_to_tensor(feedback_kernel))
+
+    @tf.custom_gradient
+    def _nothing(self, feedback_kernel: tf.Tensor):
+        """Not loss - stop_gradient(loss): each pass over a kernel counts."""
+
+        def gradient(upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(feedback_kernel)
+                loss = penalty(self.kernel.regularizer, feedback_kernel)
+            return tape.gradient(loss, feedback_kernel, upstream)
+
+        return tf.zeros([], feedback_kernel.dtype), gradient

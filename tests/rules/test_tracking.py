@@ -91,7 +91,9 @@ def test_error_falls_as_that_of_the_mean_of_all_samples(name):
     learner.run()
     at_first = (fan_in - 1) / float(learner.memory[0])
     measured = {step: learner.run(10)[-1] for step in range(10, 410, 10)}
-    per_step = 1.5 * 0.3 * _fields(learner)
+    budget = 1.5 * 0.3 * _fields(learner)
+    steps = np.ceil(2 * tracking.PASSES / budget)
+    per_step = budget - tracking.PASSES / steps
     for step in (10, 100, 400):
         predicted = (fan_in - 1) / (at_first + per_step * step)
         assert 0.4 < measured[step] / predicted < 2.0, step
@@ -108,7 +110,7 @@ def _fields(learner):
 
 @pytest.mark.parametrize("kind", RULES)
 def test_angle_only_falls_where_b_gets_what_w_gets(kind):
-    learner = Learner(LAYERS["same"], RULES[kind](5), samples=32)
+    learner = Learner(LAYERS["same"], RULES[kind](5, budget=0.05), samples=32)
     rng = np.random.default_rng(1)
     errors = [learner.run()[0]]
     for _ in range(100):
@@ -166,8 +168,9 @@ def test_a_kernel_of_few_independent_columns_is_hardly_ever_suspected(monkeypatc
     suspected = 0
     for _ in range(150):
         learner.run()
-        suspected += float(learner.memory[0]) >= 1
-    assert suspected <= 4  # by one look it would be 18
+        suspected += float(learner.memory[-1]) > 0
+    assert suspected <= 1  # 18, if the columns counted as independent
+    assert float(learner.memory[0]) < 1.1 * square_of(5) and learner.error < 1.3 * square_of(5)
 
 
 def test_a_b_that_was_suspected_wrongly_keeps_what_it_knows():
@@ -175,7 +178,7 @@ def test_a_b_that_was_suspected_wrongly_keeps_what_it_knows():
     before = learner.run(300)[-1]
     known = float(learner.memory[0])
     assert known < 0.1 * square_of(5)
-    learner.memory = tf.tensor_scatter_nd_add(learner.memory, [[0]], [1.0])
+    learner.memory = tf.tensor_scatter_nd_add(learner.memory, [[3]], [1.0])
     assert learner.run()[0] < 1.2 * before and float(learner.memory[0]) < known
 
 
@@ -185,7 +188,7 @@ def test_a_kernel_that_was_nan_for_a_while_is_found_again(kind):
     learner.run(10)
     w, learner.w = learner.w, learner.w * np.nan
     learner.run(10)
-    assert np.isnan(learner.b).all() and not learner.memory[0] >= 1  # no alignment that is in vain
+    assert np.isnan(learner.b).all() and not learner.memory[-1] > 0  # no alignment that is in vain
     learner.w = w
     assert learner.run(10)[-1] < 1.5 * square_of(5)
 
@@ -388,9 +391,10 @@ def test_a_layer_that_starts_with_more_noise_than_weights_aligns_once(monkeypatc
     for _ in range(160):
         step()
         w, b = layer.kernel.numpy(), layer.feedback_kernel.numpy()
-        expected.append(layer.rule_memory.numpy()[0])
+        expected.append(layer.rule_memory.numpy())
         errors.append(np.sum((w - b) ** 2) / np.sum(w**2))
-    assert expected[0] == pytest.approx(0.99) and max(expected) < 1.0
+    errors_known, *_, due = np.transpose(expected)
+    assert 0.5 < errors_known[0] / errors[0] < 2 and not due.any()
     assert errors[0] > 2.0 and errors[-1] < errors[0] / 2, (errors[0], errors[-1])
 
 

@@ -69,18 +69,21 @@ class CalibratedRule(Rule):
         return fields.hebbian(xi, factor / k * fields.op(xi, kernel), shape)
 
 
-def seen_deviation(fan_in: int, columns: int, half: float | tf.Tensor) -> float | tf.Tensor:
+def seen_deviation(
+    fan_in: int, shared: float | tf.Tensor, half: float | tf.Tensor
+) -> float | tf.Tensor:
     """Standard deviation of the error that two halves of the noise see: their inner product.
 
     Args:
         fan_in: The weights that an output sums over.
-        columns: The outputs that share them.
+        shared: |W^T W|^2 / |W|^4 of the columns of W: 1 / columns for independent ones, 1 for
+            columns of one direction.
         half: The samples of each half.
 
     Returns:
-        The deviation relative to |W|^2, for kernels of independent weights.
+        The deviation relative to |W|^2.
     """
-    return math.sqrt(1 + fan_in / columns) / half
+    return (1 + fan_in * shared) ** 0.5 / half
 
 
 def field_of(state: LayerState) -> tuple[int, int]:
@@ -158,7 +161,7 @@ class CalibratedMirror(CalibratedRule):
         """See `CalibratedRule.needed`."""
         allowed = math.tan(math.radians(self.angle)) ** 2
         settled = self.gain / (2.0 - self.gain) * (fan_in - 1) / allowed
-        half = DOUBTS * seen_deviation(fan_in, columns, 1) / allowed
+        half = DOUBTS * seen_deviation(fan_in, 1 / columns, 1) / allowed
         return max(settled, 2 * half)
 
     def update(self, state: LayerState) -> tf.Tensor:
@@ -173,7 +176,7 @@ class CalibratedMirror(CalibratedRule):
         first, second = self._halves(state, k)
         w_square = tf.maximum(tf.reduce_sum(first * second), 0.0)
         lag = tf.reduce_sum((first - b) * (second - b))
-        doubt = seen_deviation(fan_in, columns, k // 2)
+        doubt = seen_deviation(fan_in, 1 / columns, k // 2)
         lag = tf.maximum(lag - DOUBTS * doubt * w_square, 0.0)
         gain = tf.maximum(gain, tf.math.divide_no_nan(lag, lag + w_square * ((fan_in - 1) / k)))
         estimate = (k // 2 / k) * first + ((k + 1) // 2 / k) * second

@@ -3,9 +3,9 @@
 With the same update through the same optimizer W - B does not change: B never lags, at any learning
 rate. W's regularizer acts on B, too. What is left to a rule is to find W once, and to correct what
 the shared update misses: noise on W, weights that are loaded. Each layer remembers the error of B
-that it expects, |B - W|^2 / |W|^2 = tan(angle)^2. A layer of error 1 aligns B: it spends noise at
-once until the angle is reached. Every other layer refines B by as much noise as a budget of cost
-allows.
+that it expects, |B - W|^2 / |W|^2 = tan(angle)^2, and whether B is to be aligned: it then spends
+noise at once until the angle is reached. Every other layer refines B by as much noise as a budget
+of cost allows.
 """
 
 import dataclasses
@@ -29,29 +29,29 @@ ANGLE_OF_LAYER = 2.0
 ALIGNMENT_STEPS, ALIGNMENT_PRODUCTS = 50, 2**36
 # It draws its noise in parts of so many numbers, of 4 bytes each.
 PART = 2**22
-# A layer waits until its budget pays for samples that are worth the passes over the kernel which
-# a refinement takes, but not longer than some steps. (On ResNet-18 at 224 pixels and batch 16, two
-# cores, a step takes 1.13 of backprop's with 32, and 1.01 of Kolen-Pollack's with 256.)
-LEAST_SAMPLES, MOST_STEPS = 256, 50
+# Besides its samples a refinement takes some 20 passes over the kernel, which cost as much as so
+# many samples. A layer waits until its budget pays for them and for as many samples, but not longer
+# than some steps. (On ResNet-18 at 224 pixels and batch 16, two cores, a step takes 1.13 of
+# backprop's where a layer waits for 32 samples, and 1.01 of Kolen-Pollack's with 256.)
+PASSES, MOST_STEPS = 256, 50
+# Each half of the noise tells by so many samples at most how many independent columns W has.
+COMPARED = 64
 # The mirror sees the error of B with much noise: the excess over the expected one is a running mean
 # of so large a share of each look, less so many of its standard deviations.
 LOOK, DOUBTS = 0.1, 5.0
 # Corrections that an alignment takes at most: each takes a share of the error, a half as a rule.
 MOST_CORRECTIONS = 200
 # An alignment is due if the estimate's share along B is so far from what p says: W was replaced.
-# Few samples of few columns tell it less well: from the least share on it takes so many standard
-# deviations, up to the largest one, which a W of another direction still shows.
+# Few samples tell it less well: from the least share on it takes what chance does not explain, up
+# to the largest one, which a W of another direction still shows.
 LEAST_SHARE, LARGEST_SHARE = 0.25, 0.9
-# It is due, too, if two looks in a row find so many times the error that an alignment leaves more
-# than the look before them, and more than chance explains: W was changed at once. (One look is not
-# enough: of a W of few independent columns 1 of 20 would find such an error by chance.)
+# It is due, too, if a look finds so many times the error that an alignment leaves more than was
+# expected, and more than chance explains: W was changed at once.
 JUMP = 4.0
 # Two estimates of a kernel are of the same one if they differ by so many times what is expected.
 SAME = 2.0
 # The error of B, measured outright, that asks for an alignment however it came about.
 LARGEST_ERROR = 0.25
-# The largest error that asks for no alignment.
-BELOW_ALIGNMENT = 0.99
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +90,12 @@ class _Fields:
 
     def estimate(self, xi: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """H(xi, op(xi; kernel)) / k for k samples of noise: unbiased for the kernel."""
-        k = tf.cast(tf.shape(xi)[0], kernel.dtype)
-        return self.connection.hebbian(xi, self.connection.op(xi, kernel) / k, self.shape)
+        return self.estimate_by(xi, self.connection.op(xi, kernel))
+
+    def estimate_by(self, xi: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        """Likewise, by the responses y = op(xi; kernel)."""
+        k = tf.cast(tf.shape(xi)[0], y.dtype)
+        return self.connection.hebbian(xi, y / k, self.shape)
 
 
 class TrackingRule(Rule):
@@ -102,15 +106,16 @@ class TrackingRule(Rule):
             in a network of L layers with feedback kernels that of tan(angle)^2 = tan(10)^2 / L, so
             that errors which have crossed all of them are turned by 10 degrees at most, as errors
             of independent kernels add up; 2 degrees for a layer whose network is unknown.
-        budget: The cost of refining B, as a share of the layer's three products, in (0, 1].
-            Default 0.02.
+        budget: The cost of refining B, products and passes over the kernel, as a share of the
+            layer's three products, in (0, 1]. Default 0.02.
 
     Raises:
         UserError: A value outside these ranges.
     """
 
     noise = "shared"
-    memory = (1.0,)
+    # The error of B, as far as it is known; 1 where an alignment is due, else 0.
+    memory = (0.0, 1.0)
     follows_forward = follows_decay = True
     linear_in_error = True
 
@@ -141,11 +146,10 @@ class TrackingRule(Rule):
         fields = _Fields.of(state)
         per_step = fields.samples(self.budget)
         self._check_budget(state, per_step)
-        every = tf.cast(
-            tf.clip_by_value(tf.math.ceil(LEAST_SAMPLES / per_step), 1, MOST_STEPS), tf.int32
-        )
+        every = tf.clip_by_value(tf.math.ceil(2 * PASSES / per_step), 1, MOST_STEPS)
         # Layers refine in turn, so that steps cost alike.
-        due = tf.math.floormod(state.step + state.seed % MOST_STEPS, every) == 0
+        turn = state.step + state.seed % MOST_STEPS
+        due = tf.math.floormod(turn, tf.cast(every, turn.dtype)) == 0
         wide = dataclasses.replace(
             state,
             kernel=_wide(tf.stop_gradient(state.kernel)),
@@ -156,14 +160,15 @@ class TrackingRule(Rule):
             return wide.feedback_kernel, wide.memory
 
         def refine():
-            most = max(MAX_NUMBERS // fields.fan_in // 2, 1)
-            half = tf.clip_by_value(per_step * tf.cast(every, tf.float32) / 2, 1, most)
+            collected = per_step * every
+            samples = tf.maximum(collected - PASSES, tf.minimum(collected, PASSES))
+            half = tf.clip_by_value(samples / 2, 1, max(MAX_NUMBERS // fields.fan_in // 2, 1))
             return self._refined(wide, fields, tf.cast(half, tf.int32))
 
         def align():
             return self._aligned(wide, fields)
 
-        branch = tf.where(wide.memory[0] >= 1.0, 2, tf.where(due, 1, 0))
+        branch = tf.where(wide.memory[-1] > 0, 2, tf.where(due, 1, 0))
         b, memory = tf.switch_case(branch, [rest, refine, align])
         return tf.cast(b, state.feedback_kernel.dtype), memory
 
@@ -210,9 +215,11 @@ class TrackingMirror(TrackingRule):
 
     Where W moves in ways that B does not see, the error is larger than p. Two halves of the noise
     err independently, so <estimate_1 - B, estimate_2 - B> / |W|^2 is unbiased for it. Its running
-    mean over p, less what chance explains, is added to p. A W that was replaced shows in the
-    share of the estimate along B, one that was changed at once in the error that is seen. Both are
-    aligned with again in the next step; a B that then turns out to be right keeps what it knows.
+    mean over p, less what chance explains, is added to p. Chance explains the more, the fewer
+    independent columns W has; the responses of W to both halves tell. A W that was replaced shows
+    in the share of the estimate along B, one that was changed at once in the error that is seen.
+    Both are aligned with again in the next step; a B that then turns out to be right keeps what it
+    knows.
 
     Locality: the noise phase reads the layer's own noise xi and its response, as `weight_mirror`
     does. To follow, both synapses have to see the same x and dy, which Kolen and Pollack assume;
@@ -234,15 +241,14 @@ class TrackingMirror(TrackingRule):
     calibration, schedule and filter are this package's (docs/tracking.md).
     """
 
-    # The error p, or 1 + p where an alignment is due; how much more of it the noise has seen; the
-    # largest |W|^2 since the alignment, to which all are relative; the errors that it saw in the
-    # last look and in the one before.
-    memory = (1.0, 0.0, 0.0, 0.0, 0.0)
+    # The error p; how much more of it the noise has seen; the largest |W|^2 since the alignment, to
+    # which both are relative; 1 where an alignment is due.
+    memory = (0.0, 0.0, 0.0, 1.0)
 
     def _aligned(self, state, fields):
         """See `TrackingRule`."""
         b, error = self._mean(state, fields)
-        before, known = state.feedback_kernel, state.memory[0] - 1.0
+        before, known = state.feedback_kernel, state.memory[0]
         square = tf.cast(2 * tf.nn.l2_loss(b), error.dtype) / (1 + error)
         apart = tf.cast(2 * tf.nn.l2_loss(b - before), error.dtype)
         # False for a B of NaN, and for one that is not known.
@@ -250,7 +256,7 @@ class TrackingMirror(TrackingRule):
         gain = _gain(known, error)
         b = tf.where(same, before + tf.cast(gain, b.dtype) * (b - before), b)
         error = tf.where(same, (1 - gain) * known, error)
-        return b, tf.stack([error, 0.0, square, error, error])
+        return b, tf.stack([error, 0.0, square, 0.0])
 
     def _mean(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:
         """The mean of the samples that the angle asks for, and its error."""
@@ -266,7 +272,7 @@ class TrackingMirror(TrackingRule):
             lambda index, total: index < parts, add, (0, tf.zeros_like(state.kernel))
         )
         error = (fields.fan_in - 1) / tf.cast(count, tf.float32) / part
-        return total / tf.cast(count, total.dtype), tf.minimum(error, BELOW_ALIGNMENT)
+        return total / tf.cast(count, total.dtype), error
 
     def _asked(self, fan_in: int) -> int:
         """Samples that the angle asks for."""
@@ -279,41 +285,45 @@ class TrackingMirror(TrackingRule):
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
-        b, (error, excess, largest, *looks) = state.feedback_kernel, tf.unstack(state.memory)
+        b, (error, excess, largest, _) = state.feedback_kernel, tf.unstack(state.memory)
         xi = unit_noise(state, 2 * half, fields.fan_in, b.dtype)
-        first, second = (fields.estimate(part, state.kernel) for part in (xi[:half], xi[half:]))
+        y = fields.connection.op(xi, state.kernel)
+        first, second = (
+            fields.estimate_by(xi[part], y[part]) for part in (slice(half), slice(half, None))
+        )
         # Inner products in place of differences: each pass over a kernel counts.
         square, total = 2 * tf.nn.l2_loss(b), first + second
-        both = tf.reduce_sum(total * b)
-        along = tf.math.divide_no_nan(both / 2 - square, square)
-        product = tf.reduce_sum(first * second)
+        both, product = _inner(total, b), _inner(first, second)
         seen = product - both + square
         lost = tf.math.is_finite(product) & ~tf.math.is_finite(square)
-        seen, square = (tf.cast(each, error.dtype) for each in (seen, square))
+        along = tf.math.divide_no_nan(both / 2 - square, square)
+        seen, square, along = (tf.cast(each, error.dtype) for each in (seen, square, along))
         w_square = square / (1 + error)
         seen = tf.math.divide_no_nan(seen, w_square)
         # W - B is what it was. Where W shrinks the error stays: weight decay takes both along.
         before, largest = largest, tf.maximum(largest, w_square)
-        share = tf.math.divide_no_nan(before, largest)
-        error, excess, last, earlier = (share * each for each in (error, excess, *looks))
+        kept = tf.math.divide_no_nan(before, largest)
+        error, excess = kept * error, kept * excess
+        shared = tf.cast(_shared_by_columns(y[:half], y[half:]), error.dtype)
         half = tf.cast(half, error.dtype)
-        doubt = seen_deviation(fields.fan_in, fields.columns, half)
+        doubt = DOUBTS * seen_deviation(fields.fan_in, shared, half)
         # <W, B> / |B|^2 is 1 / (1 + p).
-        along = tf.abs(tf.cast(along, error.dtype) + error / (1 + error))
-        jump = tf.minimum(seen, last) - tf.maximum(earlier, error + excess)
-        changed = (along > _share_by_chance(fields, half)) | (
-            jump > tf.maximum(tf.maximum(JUMP * self.allowed, error), DOUBTS * doubt)
+        along = tf.abs(along + error / (1 + error))
+        jump = seen - error - excess
+        share = tf.clip_by_value(DOUBTS * tf.sqrt(shared / half), LEAST_SHARE, LARGEST_SHARE)
+        changed = (along > share) | (
+            jump > tf.maximum(tf.maximum(JUMP * self.allowed, error), doubt)
         )
-        excess += LOOK * (seen - error - excess)
-        moved = tf.maximum(excess - DOUBTS * math.sqrt(LOOK / 2) * doubt, 0.0)
+        excess += LOOK * jump
+        moved = tf.maximum(excess - math.sqrt(LOOK / 2) * doubt, 0.0)
         error, excess = error + moved, excess - moved
         gain = _gain(error, (fields.fan_in - 1) / (2 * half))
         error *= 1 - gain
         gain = tf.cast(gain, b.dtype)
-        b = tf.where(lost, total / 2, (1 - gain) * b + gain / 2 * total)
-        error = tf.where(changed, 1.0 + error, error)
-        error = tf.where(lost, 1.0, error)
-        return b, tf.stack([error, excess, largest, seen, last])
+        b = tf.cond(lost, lambda: total / 2, lambda: (1 - gain) * b + gain / 2 * total)
+        error = tf.where(lost, 0.0, error)
+        due = tf.cast(changed | lost, error.dtype)
+        return b, tf.stack([error, excess, largest, due])
 
 
 @register("tracking_activation")
@@ -345,7 +355,7 @@ class TrackingActivation(TrackingRule):
 
     def _aligned(self, state, fields):
         """See `TrackingRule`."""
-        enough = max(fields.fan_in, LEAST_SAMPLES)
+        enough = max(fields.fan_in, PASSES)
         part = max(min(enough, PART // (fields.fan_in + fields.columns)), 1)
 
         def correct(index, b, _):
@@ -359,7 +369,7 @@ class TrackingActivation(TrackingRule):
             correct,
             (0, _finite(state.feedback_kernel), tf.ones([])),
         )
-        return b, tf.minimum(error, BELOW_ALIGNMENT)[None]
+        return b, tf.stack([error, 0.0])
 
     def _refined(self, state, fields, half):
         """See `TrackingRule`."""
@@ -368,7 +378,7 @@ class TrackingActivation(TrackingRule):
         b, found, left = self._corrected(state.kernel, b, fields, xi)
         jump = tf.maximum(JUMP * self.allowed, error)
         changed = (found > LARGEST_ERROR) | (found - error > jump)
-        return b, tf.where(changed, 1.0, left)[None]
+        return b, tf.stack([left, tf.cast(changed, left.dtype)])
 
     def _corrected(self, kernel, b, fields, xi):
         """B after a correction; the error before it, and the one that is left."""
@@ -376,7 +386,7 @@ class TrackingActivation(TrackingRule):
         spread = (fields.fan_in - 1) / k
         lack = fields.estimate(xi, kernel - b)
         gain = 1 / (1 + spread)
-        error, square = tf.reduce_sum(lack**2) * gain, tf.reduce_sum(b**2)
+        error, square = 2 * tf.nn.l2_loss(lack) * gain, 2 * tf.nn.l2_loss(b)
         found = tf.math.divide_no_nan(error, square)
         left = (1 - gain) * found
         # A B of zeros has no scale yet; that of a W of zeros is right.
@@ -391,11 +401,23 @@ def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
     return (error + least) / (error + noise + least)
 
 
-def _share_by_chance(fields: _Fields, half: tf.Tensor) -> tf.Tensor:
-    """How far the share of an estimate along B may be from what p says."""
-    # By 1 / sqrt(half columns) for independent columns; those of trained kernels are fewer.
-    deviation = tf.math.rsqrt(half * math.sqrt(fields.columns))
-    return tf.clip_by_value(DOUBTS * deviation, LEAST_SHARE, LARGEST_SHARE)
+def _inner(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """<a, b>, in one pass: a product of two kernels would be written first."""
+    return tf.squeeze(tf.matmul(tf.reshape(a, [1, -1]), tf.reshape(b, [-1, 1])))
+
+
+def _shared_by_columns(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """|W^T W|^2 / |W|^4, by the responses of W to two halves of the noise.
+
+    1 / columns for independent ones of equal length, and 1 for columns of one direction.
+    """
+    first, second = (
+        tf.reshape(each[:COMPARED], [tf.minimum(tf.shape(each)[0], COMPARED), -1])
+        for each in (first, second)
+    )
+    products = tf.reduce_mean(tf.matmul(first, second, transpose_b=True) ** 2)
+    squares = [tf.reduce_mean(tf.reduce_sum(each**2, -1)) for each in (first, second)]
+    return tf.clip_by_value(tf.math.divide_no_nan(products, squares[0] * squares[1]), 0.0, 1.0)
 
 
 def _finite(kernel: tf.Tensor) -> tf.Tensor:

@@ -96,7 +96,8 @@ def table(rows: Rows) -> str:
             ratio = f"{float(row['least_ratio']):.2f} to {float(row['largest_ratio']):.2f}"
         layers = row["layers_within_limits"] if "angle=" in row["rule"] else ""
         line = [row["network"], f"`{row['rule']}`", row["learning_rate"]]
-        line += [f"{float(row['top1']):.3f}", f"{float(row['mean_angle']):.1f}"]
+        angle = f"{float(row['mean_angle']):.1f}" if row["mean_angle"] else "-"
+        line += [f"{float(row['top1']):.3f}", angle]
         lines.append([*line, ratio, layers, row["finite"]])
     return markdown(head, lines)
 

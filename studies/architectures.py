@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
+from studies import BASELINE
 from studies.study import Rows, Study
 from studies.table import Place, select, spread
 from tfcredit import analysis, convert, optimizers, rules
@@ -46,7 +47,7 @@ def conv1d() -> keras.Model:
     )
 
 
-RULES = ["backprop", "symmetric_alignment", "info_alignment", "feedback_alignment"]
+RULES = ["backprop", BASELINE, "symmetric_alignment", "info_alignment", "feedback_alignment"]
 NETWORKS = {"vision_transformer": vision_transformer, "conv1d": conv1d}
 
 

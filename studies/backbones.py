@@ -542,6 +542,7 @@ def _autoencoder() -> keras.Model:
         decoder_num_filters=[32, 32],
         decoder_num_blocks=[1, 1],
         sample_channels=8,
+        sampler_method="mode",  # Samples would differ from call to call.
     )
 
 

@@ -14,7 +14,7 @@ samples, is within a fifth of what the angle needs; for the other rules the mean
 import argparse
 from collections.abc import Iterator
 
-from studies import runs
+from studies import BASELINE, runs
 from studies.study import Rows, Study
 from studies.table import Place
 from tfcredit import analysis, rules
@@ -28,6 +28,7 @@ NETWORKS = {
 }
 MIRRORS = [rules.CalibratedMirror(angle=angle) for angle in (3.0, 5.0, 10.0, 20.0)]
 OTHERS = [rules.CalibratedActivation(), rules.InformationAlignment(), rules.WeightMirror()]
+OTHERS += [rules.get(BASELINE)]
 RUNS = [(rule, 1e-5) for rule in (*MIRRORS, rules.CalibratedActivation())]
 RUNS += [(rule, 1e-3) for rule in (rules.CalibratedMirror(), *OTHERS)]
 RULES = {repr(rule): rule for rule, _ in RUNS}
@@ -95,7 +96,8 @@ def table(rows: Rows) -> str:
             ratio = f"{float(row['least_ratio']):.2f} to {float(row['largest_ratio']):.2f}"
         layers = row["layers_within_limits"] if "angle=" in row["rule"] else ""
         line = [row["network"], f"`{row['rule']}`", row["learning_rate"]]
-        line += [f"{float(row['top1']):.3f}", f"{float(row['mean_angle']):.1f}"]
+        angle = f"{float(row['mean_angle']):.1f}" if row["mean_angle"] else "-"
+        line += [f"{float(row['top1']):.3f}", angle]
         lines.append([*line, ratio, layers, row["finite"]])
     return markdown(head, lines)
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import keras
 
 from benchmarks.timing import clocked, interleave, summary
-from studies import ROOT
+from studies import BASELINE, ROOT
 from studies.study import Rows, Study
 from studies.table import Place, read, select, spread, write
 from tfcredit import analysis, rules
@@ -52,6 +52,7 @@ def lars(rate: float) -> list[str]:
 
 # Name -> flags; the rule is info_alignment unless they say another.
 VARIANTS = {
+    BASELINE: [f"--rule={BASELINE}"],
     "exact": [],
     **{f"fraction 1/{k}": [f"{FRACTION}={1 / k}"] for k in (2, 4, 8, 16)},
     "bfloat16": [f"{PRECISION}=bfloat16"],
@@ -109,7 +110,7 @@ def train(network: str, variant: str, seed: int, steps: int) -> dict:
     angles = [record["angle"] for record in analysis.alignment(trainer.network)]
     row = {"network": network, "variant": variant, "seed": seed, "steps": steps}
     row |= {"top1": results["top1"], "loss": results["loss"]}
-    row |= {"mean_angle": statistics.mean(angles)}
+    row |= {"mean_angle": statistics.mean(angles) if angles else ""}
     keras.backend.clear_session()
     return row | {"seconds": round(time.process_time() - started, 1)}
 
@@ -167,7 +168,7 @@ def table(rows: Rows) -> str:
             cost = select(read(COSTS), network=network, variant=variant)
             if mine or cost:
                 top1 = spread([100 * float(row["top1"]) for row in mine])
-                angle = spread([float(row["mean_angle"]) for row in mine])
+                angle = spread([float(row["mean_angle"]) for row in mine if row["mean_angle"]])
                 wall, cpu = (cost[0]["wall"], cost[0]["cpu"]) if cost else "--"
                 lines.append([f"`{network}`", variant, top1, angle, wall, cpu])
     return markdown(head, lines)

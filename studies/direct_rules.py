@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from studies import runs
+from studies import BASELINE, runs
 from studies.study import Rows, Study, grid
 from studies.table import Place, diverged, select, spread
 from tfcredit import analysis
@@ -25,9 +25,9 @@ from tfcredit.records import markdown
 
 NETWORKS = ["fc", "conv"]
 DECAYS = [0.0, 0.0002, 0.002, 0.02, 0.2]
-RULES = ["backprop", "feedback_alignment", "direct_feedback_alignment"]
+RULES = ["backprop", BASELINE, "feedback_alignment", "direct_feedback_alignment"]
 RULES += [f"direct_kolen_pollack(decay={decay:g})" for decay in DECAYS]
-RULES += ["drtp", "frozen"]
+RULES += ["drtp"]
 FIELDS = ["network", "rule", "seed", "steps", "top1", "loss", "finite", "seconds", "angles"]
 
 

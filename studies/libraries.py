@@ -91,7 +91,10 @@ def network(library: str, name: str) -> keras.Model:
 
 
 def batch(model: keras.Model, seed: int) -> Any:
-    """A batch of two that the network takes: numbers, tokens, masks that hide nothing, no boxes."""
+    """A batch of two that the network takes: numbers, tokens, masks that hide nothing, no boxes.
+
+    A diffusion model makes two steps.
+    """
     random = np.random.default_rng(seed)
     steps = STEPS.get(type(model).__name__, 8)
 
@@ -99,6 +102,8 @@ def batch(model: keras.Model, seed: int) -> Any:
         shape = [2, *(steps if size is None else size for size in tensor.shape[1:])]
         if tensor.name.startswith("box"):
             return np.zeros([2, 1, *shape[2:]], tensor.dtype)
+        if tensor.name == "num_steps":  # 0 would be drawn, too
+            return np.full(shape, 2, tensor.dtype)
         if "mask" in tensor.name or tensor.dtype == "bool":
             return np.ones(shape, tensor.dtype)
         if "int" in tensor.dtype:

@@ -9,12 +9,12 @@ same round. Runs that the output file holds are not repeated.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 
 from benchmarks.timing import median_ratios
-from studies import runs
+from studies import BASELINE, runs
 from studies.study import Rows, Study, grid
 from studies.table import Place, diverged, select, spread
 from tfcredit import rules
@@ -27,7 +27,7 @@ NETWORKS = {
     "resnet8": ("resnet8", {"width": 8}),
     "resnet20": ("resnet20", {"width": 8}),
 }
-RULES = ["backprop", "symmetric_alignment", "calibrated_mirror", "phase_free_mirror"]
+RULES = ["backprop", BASELINE, "symmetric_alignment", "calibrated_mirror", "phase_free_mirror"]
 RULES += ["info_alignment", "weight_mirror"]
 FIELDS = ["network", "rule", "seed", "steps", "top1", "loss", "mean_angle", "finite", "seconds"]
 FIELDS += ["step_ratio"]
@@ -42,11 +42,11 @@ def train(network: str, rule: str, seed: int, steps: int) -> dict:
     return row | runs.train(model, seed, steps)
 
 
-def ratios(network: str) -> dict[str, float]:
-    """Each rule's step time over backprop's."""
+def ratios(network: str, names: Sequence[str]) -> dict[str, float]:
+    """The step times of these rules over backprop's."""
     name, options = NETWORKS[network]
     calls = {}
-    for rule in RULES:
+    for rule in ("backprop", *names):
         model = runs.make(name, options, rule, 0, 1e-3)
         calls[rule] = runs.timed_steps(model)
     result = median_ratios(calls, "backprop", rounds=5)
@@ -72,11 +72,11 @@ def measure(case: dict) -> list[dict]:
 
 
 def finish(flags: argparse.Namespace, rows: Rows) -> None:
-    """Measures the step times of networks that lack some."""
+    """Measures the step times that are missing."""
     for network in flags.networks:
-        mine = select(rows, network=network)
-        if not all(row.get("step_ratio") for row in mine):
-            measured = ratios(network)
+        mine = [row for row in select(rows, network=network) if not row.get("step_ratio")]
+        if mine:
+            measured = ratios(network, list(dict.fromkeys(row["rule"] for row in mine)))
             for row in mine:
                 row["step_ratio"] = f"{measured[row['rule']]:.2f}"
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from studies import BASELINE
 from studies.study import Rows, Study, grid
 from studies.table import Place, select, spread
 from tfcredit import analysis, convert, optimizers, rules
@@ -26,6 +27,7 @@ FIELDS = ["layer", "rule", "seed", "steps", "error", "solved", "angle", "recurre
 LAYERS = ("LSTM", "GRU")
 RULES = [
     "backprop",
+    BASELINE,
     "tracking_mirror",
     "calibrated_mirror",
     "symmetric_alignment",
@@ -75,7 +77,7 @@ def train(layer: str, rule: str, seed: int, steps: int) -> dict:
     x, y = sums(np.random.default_rng(10**6 + seed), 2000)
     errors = model.predict(x, 500, verbose=0) - y
     angles = {"kernel": "", "recurrent_kernel": ""}
-    if rule != "backprop":
+    if rules.get(rule).has_feedback_kernel:
         for record in analysis.alignment(model):
             angles[record["layer"].split("/")[-1]] = round(record["angle"], 1)
     return {

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.timing import clocked, interleave, summary
-from studies import runs
+from studies import BASELINE, runs
 from studies.study import Rows, Study, grid
 from studies.table import Place, diverged, select, spread
 from tfcredit import layers
@@ -32,6 +32,8 @@ from tfcredit.records import markdown
 RANKS = [10, 20, 50, 100]
 RULES = ["backprop", "feedback_alignment", "low_rank_feedback"]
 RULES += [f"low_dimensional_feedback(rank={rank})" for rank in RANKS]
+COMPARED = ["backprop", BASELINE, *RULES[1:]]
+"""The rules of networks that are trained."""
 NETWORKS = {
     "dense 1024": (lambda **o: layers.Dense(1024, "relu", **o), (512, 1024)),
     "dense 2048": (lambda **o: layers.Dense(2048, "relu", **o), (512, 2048)),
@@ -89,7 +91,8 @@ def cases(flags: argparse.Namespace, rows: Rows) -> Iterator[dict]:
     """Every network whose steps are timed, then every one that is trained, seed by seed."""
     for name in flags.networks:
         yield {"network": name, "rounds": flags.rounds}
-    yield from grid(seed=range(flags.seeds), network=flags.trained, rule=RULES, steps=[flags.steps])
+    seeds, steps = range(flags.seeds), [flags.steps]
+    yield from grid(seed=seeds, network=flags.trained, rule=COMPARED, steps=steps)
 
 
 def measure(case: dict) -> list[dict]:
@@ -140,7 +143,7 @@ def accuracy(rows: Rows) -> str:
     """Top-1 and the angle between W and the product of the factors, as Markdown."""
     lines = []
     for name in TRAINED:
-        for rule in RULES:
+        for rule in COMPARED:
             mine = select(rows, network=name, rule=rule)
             if mine:
                 top1 = spread([100 * float(row["top1"]) for row in mine])

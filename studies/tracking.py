@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from benchmarks.vision_transformer import vision_transformer
-from studies import local_rules, runs
+from studies import BASELINE, local_rules, runs
 from studies.study import Rows, Study, grid
 from studies.table import Place, select
 from tfcredit import convert, data, models
@@ -30,7 +30,7 @@ NETWORKS = {
     "vit": None,
     "resnet8, noisy updates": ("resnet8", {"width": 8}),
 }
-RULES = ["backprop", "tracking_mirror", "tracking_activation", "calibrated_mirror"]
+RULES = ["backprop", BASELINE, "tracking_mirror", "tracking_activation", "calibrated_mirror"]
 RATES = [1.0, 0.5, 2.0]
 NOISE_VARIANCE = 0.1
 FIELDS = ["network", "rule", "rate", "seed", "steps", "top1", "loss", "mean_angle", "finite"]
@@ -133,11 +133,12 @@ def _cell(rows: Rows, network: str, rule: str, rate: float) -> str:
     mine = select(rows, rule=rule)
     if not mine:
         return "-"
-    angle = np.mean([float(row["mean_angle"]) for row in mine])
+    angles = [float(row["mean_angle"]) for row in mine if row["mean_angle"]]
+    angle = f", {np.mean(angles):.1f}°" if angles else ""
     bad = sum(row["finite"] != "True" for row in mine)
     told = f", {bad} of {len(mine)} diverged" if bad else ""
     gap = interval(gaps(rows, network=network, rule=rule, rate=rate))
-    return f"{gap}, {angle:.1f}°{told}"
+    return f"{gap}{angle}{told}"
 
 
 STUDY = Study(

@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies import ROOT, local_rules, runs, tracking
+from studies import BASELINE, ROOT, local_rules, runs, tracking
 from studies.study import Rows, Study, grid
 from studies.table import Place, select
 from tfcredit import analysis, rules
@@ -34,7 +34,7 @@ NETWORKS = ["fc_tanh", "conv", "resnet8"]
 BUDGETS = [f"frozen_backprop(every={every})" for every in (1, 3, 10, 30, 100, 1000)]
 PARTS = [f"frozen_backprop(every={every}, fraction=0.1)" for every in (1, 3, 10, 30, 100)]
 OTHERS = ["symmetric_alignment", "sign_symmetry", "calibrated_mirror", "calibrated_activation"]
-OTHERS += ["tracking_mirror", "feedback_alignment", "frozen"]
+OTHERS += ["tracking_mirror", "feedback_alignment", BASELINE]
 RULES = ["backprop", *BUDGETS, *PARTS, *OTHERS]
 FIELDS = ["network", "rule", "seed", "steps", "top1", "loss", "mean_angle", "finite", "seconds"]
 FIELDS += ["transports", "bits"]

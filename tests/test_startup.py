@@ -1,6 +1,7 @@
 """Commands start fast and quietly."""
 
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -77,3 +78,32 @@ def test_a_trial_of_a_search_starts_without_banners():
         "child.start(); child.join()\n"
     )
     assert run("-c", code) == "child\n"
+
+
+BLOCKS = """
+import resource
+import sys
+
+from tfcredit.startup import keep_memory
+
+kept = keep_memory() if sys.argv[1] == "keep" else None
+b"x" * 2**26
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for size in range(10):
+    b"x" * (2**26 - size)
+print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.35"), reason="needs glibc 2.35 or newer")
+def test_commands_keep_freed_memory_but_where_the_user_states_how(monkeypatch):
+    """64 MB are 16,384 pages; each is cleared once, or anew for every block."""
+    names = [name for name in LOUD if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]
+    for name in names:
+        monkeypatch.delitem(LOUD, name)
+    kept, faults = run("-c", BLOCKS, "keep").split()
+    assert kept == "True" and int(faults) < 2000
+    assert int(run("-c", BLOCKS, "").split()[1]) > 10 * 2000
+    monkeypatch.setitem(LOUD, "MALLOC_MMAP_THRESHOLD_", "1000000")
+    kept, faults = run("-c", BLOCKS, "keep").split()
+    assert kept == "False" and int(faults) > 10 * 2000

@@ -1,14 +1,17 @@
 """The entry of the studies, and what all of them share: rows that are kept, tables in pages."""
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
+from studies import BASELINE
 from studies import __main__ as entry
 from studies.study import Study
 from studies.table import Place, read
 from tests.conftest import ROOT
+from tfcredit import rules
 from tfcredit.errors import UserError
 from tfcredit.records import markdown
 
@@ -27,6 +30,20 @@ def test_the_list_names_every_study_and_imports_none():
 def test_an_unknown_study_is_refused(capsys):
     assert entry.main(["stabilty"]) == 2
     assert "no study 'stabilty': choose of architectures," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", entry.TABLES)
+def test_a_study_that_compares_accuracies_has_the_baseline(name):
+    study = importlib.import_module(f"studies.{name}").STUDY
+    if not {"top1", "solved"} & {*study.fields} or name == "comparison":  # which has no cases
+        return
+    by_network = {}
+    for case in study.cases(study.parse([]), []):
+        if "rounds" not in case:  # steps are timed there
+            network = case.get("network", case.get("layer"))
+            by_network.setdefault(network, set()).add(case.get("rule", case.get("variant")))
+    baseline = {BASELINE, repr(rules.get(BASELINE))}
+    assert by_network and all(baseline & compared for compared in by_network.values())
 
 
 def study_of(measured, page):

@@ -39,8 +39,8 @@ def test_the_mean_over_networks_takes_seeds_that_have_all():
 
 def test_the_table_tells_gaps_angles_and_divergence():
     rows = [*rows_of(0, 0.01, ["fc"]), row("fc", "tracking_mirror", 1, 0.1, finite="False")]
-    table = tracking.table(rows)
-    assert "| fc | 1.0 | 80.0 | 1.0, 3.0°, 1 of 2 diverged | - | - |" in table
+    table = tracking.table([*rows, row("fc", "frozen", 0, 0.5, angle="")])
+    assert "| fc | 1.0 | 80.0 | 30.0 | 1.0, 3.0°, 1 of 2 diverged | - | - |" in table
     assert "resnet56" not in table
 
 

@@ -1,5 +1,6 @@
 """The studies of the paper's claims: small runs of all, statistics and verdicts on made-up rows."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from studies import BASELINE
 from studies.__main__ import main
 from studies.table import read
 from studies.two_routes import (
@@ -114,11 +116,25 @@ def test_the_flags_of_every_run_are_known(scale):
     assert len(keys) > 40
 
 
+@pytest.mark.parametrize("name", [name for name in CLAIMS if name != "mirror"])
+def test_every_network_has_the_baseline_but_where_factors_are_crossed(name):
+    scale = dataclasses.replace(LAPTOP, searched=2 if name == "ladder" else 0)
+    rows = [
+        {"rule": rule, "number": str(number), "top1": "0.5", "finite": "True"}
+        for rule in sensitivity.SPACES
+        for number in range(scale.trials)
+    ]
+    trials = CLAIMS[name].trials(scale, lambda other: rows if other == "sensitivity" else [])
+    networks = {one.factors["network"] for one in trials}
+    mine = {one.factors["network"] for one in trials if one.factors["rule"] == BASELINE}
+    assert networks and mine == networks
+
+
 def test_the_list_of_commands(capsys, tmp_path):
     flags = ["--scale=imagenet", "--list", f"--results={tmp_path}"]
     assert main(["two_routes", "nonlocal", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 * 5 * 3 and not list(tmp_path.iterdir())
+    assert len(lines) == 5 * 5 * 3 and not list(tmp_path.iterdir())
     assert lines[0].startswith("python run_imagenet.py --dataset=imagenet")
 
 
@@ -144,6 +160,7 @@ def test_gaps_are_paired_and_a_run_that_diverged_counts_as_chance():
 @pytest.mark.parametrize("mirror_values, verdict", [((0.2, 0.78), HOLDS), ((0.78, 0.79), FAILS)])
 def test_verdict_on_sensitivity(mirror_values, verdict):
     rows = [made_up("n", "backprop", 0.8, seed) for seed in range(3)]
+    rows += [made_up("n", BASELINE, 0.5, seed) for seed in range(3)]
     for rule in sensitivity.SPACES:
         values = mirror_values if rule == "weight_mirror" else (0.78, 0.79)
         rows += [made_up("n", rule, value, n, number=n) for n, value in enumerate(values)]

@@ -8,6 +8,9 @@ class UserError(ValueError):
     prints its message without a traceback and exits with code 2.
     """
 
+    # AutoGraph (TensorFlow 2.21) keeps the class of an error in a `tf.function` only with this one.
+    __init__ = Exception.__init__
+
 
 class NotFiniteError(UserError):
     """A run that diverged: its loss or gradients were not finite."""

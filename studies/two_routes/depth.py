@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from studies import BASELINE
 from studies.two_routes import figures, rules, sensitivity
 from studies.two_routes.claim import (
     FAILS,
@@ -22,12 +23,13 @@ from studies.two_routes.trials import Trial, trial
 from tfcredit.records import markdown
 
 LOCAL = ("info_alignment", "weight_mirror")
+COMPARED = ("backprop", BASELINE, *LOCAL)
 
 
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
     """Every depth under backprop and the local rules with the values tuned on one network."""
     found = []
-    for rule in ("backprop", *LOCAL):
+    for rule in COMPARED:
         tuned = rule in LOCAL
         flags = sensitivity.tuned_flags(rule, scale, rows_of) if tuned else rules.of_paper(rule)
         for network in scale.depths:
@@ -40,7 +42,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     first, last = list(scale.depths)[0], list(scale.depths)[-1]
     lines = []
     for network in scale.depths:
-        for rule in ("backprop", *LOCAL):
+        for rule in COMPARED:
             mine = {"rule": rule, "network": network}
             gap = "-" if rule == "backprop" else interval(gaps(rows, scale, **mine))
             top1 = accuracies(rows, scale, **mine)
@@ -69,7 +71,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     """Accuracy over depth."""
     series = {
         rule: {name: accuracies(rows, scale, rule=rule, network=name) for name in scale.depths}
-        for rule in ("backprop", *LOCAL)
+        for rule in COMPARED
     }
     return figures.lines(series, "network", "test top-1, %")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import optuna
 
+from studies import BASELINE
 from studies.table import select
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
@@ -101,7 +102,7 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
     if not scale.searched:
         return found
     for seed in range(scale.seeds):
-        for rule in ("backprop", *BEST):
+        for rule in ("backprop", BASELINE, *BEST):
             flags = rules.of_paper(rule)
             one = trial(scale, scale.network, rule, flags, seed, step="by hand", part=TUNED)
             found.append(one)
@@ -195,7 +196,7 @@ def draw(rows: Sequence[dict], scale: Scale):
 
 def _steps() -> list[tuple[str, str]]:
     """Each step with its rule, by hand first."""
-    by_hand = [("by hand", rule) for rule in BEST]
+    by_hand = [("by hand", rule) for rule in (BASELINE, *BEST)]
     return [*by_hand, *((step, rule) for step, (rule, _, _) in STEPS.items())]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from studies import BASELINE
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -19,7 +20,8 @@ from studies.two_routes.scales import Flags, Scale
 from studies.two_routes.trials import Trial, trial
 from tfcredit.records import markdown
 
-COMPARED = ("backprop", *rules.NON_LOCAL, *rules.SHARED, *rules.LOCAL, *rules.CALIBRATED)
+JUDGED = (*rules.NON_LOCAL, *rules.SHARED, *rules.LOCAL, *rules.CALIBRATED)
+COMPARED = ("backprop", BASELINE, *JUDGED)
 MARGIN = 5.0
 
 
@@ -71,7 +73,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     head += ["gap to backprop grows by", "diverged"]
     words = {
         rule: FAILS if growth[rule].low > MARGIN else HOLDS if growth[rule].high < MARGIN else OPEN
-        for rule in COMPARED[1:]
+        for rule in JUDGED
     }
     stay = [words[rule] for rule in ("symmetric_alignment", "activation_alignment")]
     verdict = stay[0] if len(set(stay)) == 1 else OPEN

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from studies import BASELINE
 from studies.two_routes import figures, rules
 from studies.two_routes.claim import (
     FAILS,
@@ -30,26 +31,27 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
         trial(scale, network, rule, rules.of_paper(rule), seed)
         for seed in range(scale.seeds)
         for network in scale.depths
-        for rule in ("backprop", *COMPARED)
+        for rule in ("backprop", BASELINE, *COMPARED)
     ]
 
 
 def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     """The gap on every depth, and whether it is surely below or above a margin."""
     lines, verdicts = [], {}
-    for rule in COMPARED:
+    for rule in (BASELINE, *COMPARED):
         pooled = [
             gap for name in scale.depths for gap in gaps(rows, scale, rule=rule, network=name)
         ]
         found = interval(pooled)
-        verdicts[rule] = HOLDS if found.high < MARGIN else FAILS if found.low > MARGIN else OPEN
+        if rule in COMPARED:
+            verdicts[rule] = HOLDS if found.high < MARGIN else FAILS if found.low > MARGIN else OPEN
         for network in scale.depths:
             mine = {"rule": rule, "network": network}
             top1, gap = accuracies(rows, scale, **mine), interval(gaps(rows, scale, **mine))
             lines.append(
                 [network, f"`{rule}`", top1, gap, angles(rows, **mine), diverged(rows, **mine)]
             )
-        lines.append(["all", f"`{rule}`", "", found, "", verdicts[rule]])
+        lines.append(["all", f"`{rule}`", "", found, "", verdicts.get(rule, "-")])
     head = ["network", "rule", "top-1, %", "gap to backprop, points", "mean angle", "diverged"]
     agreed = set(verdicts.values())
     verdict = agreed.pop() if len(agreed) == 1 else OPEN
@@ -67,7 +69,7 @@ def draw(rows: Sequence[dict], scale: Scale):
     """Accuracy over depth."""
     series = {
         rule: {name: accuracies(rows, scale, rule=rule, network=name) for name in scale.depths}
-        for rule in ("backprop", *COMPARED)
+        for rule in ("backprop", BASELINE, *COMPARED)
     }
     return figures.lines(series, "network", "test top-1, %")
 

@@ -1,5 +1,6 @@
 """The rules that studies compare, with their default values."""
 
+from studies import BASELINE
 from studies.two_routes.scales import Flags
 
 NON_LOCAL = ("symmetric_alignment", "activation_alignment")
@@ -9,6 +10,7 @@ LOCAL = ("weight_mirror", "info_alignment")
 CALIBRATED = ("calibrated_mirror", "calibrated_activation")
 ALL = (
     "backprop",
+    BASELINE,
     *NON_LOCAL,
     *SHARED,
     *LOCAL,

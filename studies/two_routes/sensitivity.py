@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from studies import BASELINE
 from studies.table import select
 from studies.two_routes import figures, ladder, rules
 from studies.two_routes.claim import (
@@ -62,9 +63,10 @@ def draw_flags(rule: str, number: int) -> Flags:
 
 
 def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
-    """Backprop with each seed, and the random trials, each with a seed of its own."""
+    """The baselines with each seed, and the random trials, each with a seed of its own."""
     found = [
-        trial(scale, scale.network, "backprop", rules.default("backprop"), seed, number="")
+        trial(scale, scale.network, rule, rules.default(rule), seed, number="")
+        for rule in ("backprop", BASELINE)
         for seed in range(scale.seeds)
     ]
     for rule in SPACES:
@@ -96,7 +98,7 @@ def tuned_flags(rule: str, scale: Scale, rows_of: Rows) -> Flags:
 def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     """Mirror against information: how many random draws come near backprop, and the spread."""
     backprop = interval([accuracy(row, scale) for row in select(rows, rule="backprop")])
-    found = {rule: _values(rows, rule, scale) for rule in SPACES}
+    found = {rule: _values(rows, rule, scale) for rule in (BASELINE, *SPACES)}
     table = markdown(
         [
             "rule",
@@ -122,7 +124,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
     works = max(mirror) > backprop.mean - NEAR
     near = np.mean(np.asarray(mirror) > backprop.mean - NEAR)
     others = [
-        np.mean(np.asarray(found[r]) > backprop.mean - NEAR) for r in found if r != "weight_mirror"
+        np.mean(np.asarray(found[r]) > backprop.mean - NEAR) for r in SPACES if r != "weight_mirror"
     ]
     verdict = HOLDS if works and near < min(others) else FAILS if works else OPEN
     text = (
@@ -138,7 +140,7 @@ def conclude(rows: Sequence[dict], scale: Scale) -> Conclusion:
 def draw(rows: Sequence[dict], scale: Scale):
     """Every draw of every rule."""
     groups = {"backprop": [accuracy(row, scale) for row in select(rows, rule="backprop")]}
-    groups |= {rule: _values(rows, rule, scale) for rule in SPACES}
+    groups |= {rule: _values(rows, rule, scale) for rule in (BASELINE, *SPACES)}
     return figures.strips(groups, "test top-1, %")
 
 

@@ -65,6 +65,19 @@ def test_policies(kind, rule, policy):
     np.testing.assert_allclose(tf.cast(found, "float64"), tf.cast(expected, "float64"), 2e-2, 2e-2)
 
 
+@pytest.mark.parametrize("policy", ["bfloat16", "float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("rule", ["info_alignment", "kolen_pollack", "low_dimensional_feedback"])
+def test_added_losses_join_the_loss_of_fit_under_every_policy(rule, policy):
+    x = np.random.default_rng(1).normal(size=(6, 5)).astype("float32")
+    rows = [layers.Dense(4, rule=rule, dtype=policy, seed=i) for i in (1, 2)]
+    model = keras.Sequential([keras.Input((5,)), *rows])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True)
+    before = rows[0].feedback_product
+    model.fit(x, np.arange(6) % 4, verbose=0)
+    assert np.abs(np.asarray(rows[0].feedback_product - before, "float32")).max() > 0
+
+
 @pytest.mark.every(5)
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in WITHOUT_B])
 def test_whole_numbers_under_every_rule(rule):

@@ -1,11 +1,13 @@
 """Recurrent layers: their numbers, against NumPy and against Keras' layers."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conformance.descriptors import RULES
+from tests.conformance.descriptors import ONE_OF_EACH, RULES
 from tests.layers import recurrent_reference as reference
 from tfcredit import layers, rules
 from tfcredit.analysis.alignment import angle
@@ -200,7 +202,7 @@ def test_lengths_that_are_not_known(name):
 
 
 RECURRENT = [rule for rule in RULES if rules.get(RULES[rule]).sends_error]
-RECURRENT = [r for r in RECURRENT if not rules.get(RULES[r]).perturbs and r != "frozen"]
+RECURRENT = [r for r in RECURRENT if not rules.get(RULES[r]).perturbs]
 RECURRENT = [r for r in RECURRENT if rules.get(RULES[r]).feedback_rank is None]
 
 
@@ -233,6 +235,50 @@ def test_rules_in_eager_mode_graphs_and_xla(name, rule):
         results.append([*wrap(run)(X), *layer.get_weights()])
     for other in results[1:]:
         assert_close([*map(np.asarray, other)], [*map(np.asarray, results[0])], 2e-5)
+
+
+@pytest.mark.every(12)
+@pytest.mark.parametrize("rule", [rule for rule in RECURRENT if rule in ONE_OF_EACH])
+@EVERY
+def test_fit_by_xla(name, rule):
+    """Masked, in both directions, one of each way in which B comes by its values."""
+    results, targets = [], draw(6, 2, seed=1)
+    x = draw(6, 5, 3)
+    x[::2, 3:] = 0.0
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        layer = getattr(layers, name)(4, rule=RULES[rule], seed=1)
+        model = keras.Sequential(
+            [
+                keras.Input((5, 3)),
+                keras.layers.Masking(),
+                keras.layers.Bidirectional(layer),
+                layers.Dense(2, rule=RULES[rule], seed=2),
+            ]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=jit_compile)
+        history = model.fit(x, targets, batch_size=3, epochs=2, shuffle=False, verbose=0).history
+        results.append([np.array(history["loss"]), *model.get_weights()])
+    assert_close(results[1], results[0], 2e-5)
+
+
+@pytest.mark.every(3)
+@EVERY
+def test_cells_may_have_another_precision_than_their_layer(name):
+    """Keras casts what a cell gets to the cell's precision."""
+    cell, x = f"{name}Cell", draw(3, 5, 3)
+    mine, theirs = (
+        [make(4, dtype=dtype) for dtype in ("float64", "float32")]
+        for make in (partial(getattr(layers, cell), rule="usf"), getattr(keras.layers, cell))
+    )
+    stacks = layers.RNN(mine, dtype="float64"), keras.layers.RNN(theirs, dtype="float64")
+    for stack in stacks:
+        stack.build((None, 5, 3))
+    for one, other in zip(mine, theirs, strict=True):
+        other.set_weights([one.kernel, one.recurrent_kernel, one.bias])
+    outputs = [stack(tf.constant(x)) for stack in stacks]
+    assert outputs[0].dtype == outputs[1].dtype
+    np.testing.assert_allclose(*outputs, rtol=0, atol=1e-6)
 
 
 @pytest.mark.every(5)
@@ -428,6 +474,37 @@ def test_frozen_layers_learn_nothing(name):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.every(2)
+@EVERY
+@pytest.mark.parametrize("which", ["rule", "recurrent_rule", "both"])
+def test_kernels_of_the_rule_frozen_stay_as_they_were_drawn(name, which, tmp_path):
+    given = {"rule": "usf", "recurrent_rule": "usf"}
+    given = dict.fromkeys(given, "frozen") if which == "both" else given | {which: "frozen"}
+    model = keras.Sequential([keras.Input((5, 3)), getattr(layers, name)(4, **given)])
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    held = {"rule": ["kernel", "bias"], "recurrent_rule": ["recurrent_kernel"]}
+    held["both"] = held["rule"] + held["recurrent_rule"]
+    for trainable in (False, True):  # as a user thaws what was frozen for fine-tuning
+        model.layers[0].trainable = trainable
+    model.save(tmp_path / "model.keras")
+    for each in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        cell = each.layers[0].cell
+        before = {key: getattr(cell, key).numpy() for key in held["both"]}
+        if which != "both":  # Keras refuses to train nothing
+            each.fit(X, np.ones((3, 4)), verbose=0)
+        assert [key for key in before if not getattr(cell, key).trainable] == held[which]
+        moved = [key for key in before if (getattr(cell, key).numpy() != before[key]).any()]
+        assert {*held["both"]} - {*moved} == {*held[which]}
+
+
+@pytest.mark.every(3)
+@EVERY
+def test_errors_pass_a_frozen_layer_as_in_backprop(name):
+    layer = made(name, "frozen", return_sequences=True)
+    theirs, errors = twin_of_weights(layer, name), draw(3, 5, 4, seed=1)
+    assert_close(gradients(layer, X, errors)[:2], gradients(theirs, X, errors)[:2], 2e-6)
+
+
 @pytest.mark.slow
 def test_float16_skips_what_is_not_finite_and_learns_the_rest():
     def network(dtype):
@@ -511,8 +588,6 @@ def test_refusals():
             cls(4, rule="usf", recurrent_rule="direct_feedback_alignment")
         with pytest.raises(UserError, match="recurrent_rule=, such as"):
             cls(4, rule="phase_free_mirror")
-        with pytest.raises(UserError, match="give the layer trainable=False"):
-            cls(4, rule="frozen")
     for cls in (layers.LSTM, layers.GRU):
         with pytest.raises(UserError, match="use_cudnn=True of layer 'mine' contradicts"):
             cls(4, rule="usf", use_cudnn=True, name="mine")

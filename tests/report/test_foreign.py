@@ -108,6 +108,52 @@ def test_events_of_any_kind_are_left_out_with_a_note(run, event):
     assert any("'angle/other'" in note for note in stored.notes)
 
 
+def merged(values, image=b""):
+    """An event as `tf.compat.v1.summary.merge_all` makes it, of many scalars and an image."""
+    event = event_pb2.Event(step=7, wall_time=1.0)
+    if image:
+        event.summary.value.add(tag="angle/heat_map").image.encoded_image_string = image
+    for tag, value in values.items():
+        event.summary.value.add(tag=tag, simple_value=value)
+    return event
+
+
+MERGED = {
+    "many scalars": merged({f"angle/layer_{i:03}": 1.0 for i in range(300)}),
+    "behind an image": merged({"angle/layer_000": 1.0}, b"png" * 5_000),
+}
+
+
+@pytest.mark.parametrize("event", MERGED.values(), ids=MERGED)
+def test_scalars_in_large_records_are_noted(run, event):
+    write_events(run, [event, scalar("angle/one", 9, 7.0)], "events.out.tfevents.2")
+    stored = find_runs([run])[0]
+    assert {r["layer"] for r in stored.angles} == {"one", "two"}
+    assert any("'angle/layer_000'" in note and "of more than 5 kB" in note for note in stored.notes)
+
+
+def test_large_records_of_other_things_need_no_note(run):
+    noise = np.random.default_rng(0).bytes(9_000)
+    unread = event_pb2.Event.FromString(b"")
+    unread.file_version = "x" * 9_000
+    events = [merged({"loss": 1.0}, noise), unread, tensor("angle/heat_map", [noise])]
+    write_events(run, events, "events.out.tfevents.2")
+    assert find_runs([run])[0].notes == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_large_records_may_hold_anything(run, seed):
+    content = bytearray(MERGED["many scalars"].SerializeToString())
+    random = np.random.default_rng(seed)
+    for place in random.integers(0, len(content), 1_000):
+        content[place] = random.integers(256)
+    head = struct.pack("<Q", len(content))
+    record = head + struct.pack("<I", masked_crc32c(head)) + bytes(content) + b"sums"
+    path = run / "tensorboard" / "events.out.tfevents.2"
+    path.write_bytes(record + framed(scalar("angle/one", 9, 7.0)))
+    assert find_runs([run])[0].angles[1] == {"step": 9, "layer": "one", "angle": 7.0}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
 def test_numbers_of_any_type_are_read(run, dtype):
     events = [tensor(f"angle/{n}", np.asarray(v, dtype)) for n, v in (("a", 3), ("b", [4]))]

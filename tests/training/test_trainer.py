@@ -96,3 +96,39 @@ def test_label_smoothing_is_that_of_keras():
     # Results are of the labels as they are.
     batch = [(tf.constant(X), tf.constant(LABELS), tf.ones([8]))]
     assert smooth.evaluate(batch)["loss"] == pytest.approx(made.evaluate(batch)["loss"])
+
+
+OVERFLOWS = """
+import sys
+import keras, numpy as np, tensorflow as tf
+from tfcredit import layers
+from tfcredit.training.trainer import Trainer
+
+results = {}
+for place in (0, 1):
+    for accumulation in (1, 2):
+        images = np.ones((8, 4), "float32")
+        images[4 * place : 4 * place + 4] = 1e35  # times the loss scale it is beyond float32
+        with strategy.scope():
+            model = keras.Sequential([keras.Input((4,)), layers.Dense(3, seed=1)])
+            model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)))
+            made = Trainer(model, strategy=strategy, accumulation_steps=accumulation)
+        before = model.layers[0].kernel.numpy()
+        batches = tf.data.Dataset.from_tensors((images, np.arange(8) % 3)).repeat()
+        made.run(iter(strategy.experimental_distribute_dataset(batches)), 1)
+        after = model.layers[0].kernel.numpy()
+        results[f"{place} {accumulation}"] = [
+            np.array_equal(before, after), made.loss_scale == 2.0**14, made.skipped(1) == 1]
+np.savez(sys.argv[1], **results)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.multi_device
+def test_an_overflow_on_any_replica_skips_the_step_on_all(two_cpus, tmp_path):
+    two_cpus(OVERFLOWS, str(tmp_path / "results.npz"))
+    results = np.load(tmp_path / "results.npz")
+    assert len(results.files) == 4
+    for case in results.files:
+        unchanged, halved, counted = results[case]
+        assert unchanged and halved and counted, case

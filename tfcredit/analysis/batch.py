@@ -12,6 +12,7 @@ import tensorflow as tf
 from tfcredit.analysis.alignment import kernel_layers, labels
 from tfcredit.errors import UserError
 from tfcredit.layers.activity import as_activity
+from tfcredit.layers.inner_graphs import inner_graphs
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,8 +37,8 @@ class BatchMeasure:
 
     The first call with a model traces a graph, further ones with the same model run it. Whatever a
     call changes (batch statistics, steps, random states, feedback kernels that it renews, states of
-    stateful recurrent layers) is put back. Layers inside of loops, as in `keras.layers.RNN`, are
-    not seen.
+    stateful recurrent layers) is put back. Layers inside of loops, as in `keras.layers.RNN`, of
+    `tf.cond` and of functions are not seen.
 
     Args:
         x: The model's inputs, arrays or tensors with `n` samples each.
@@ -107,8 +108,8 @@ class BatchMeasure:
             for record in self._records(self._labels[id(layer)], values)
         ]
 
-    def _graph(self, tape: tf.GradientTape, loss: tf.Tensor | None, calls: list[Call]) -> list:
-        """Per call of a layer a dictionary of tensors, from one forward pass on the tape."""
+    def _graph(self, loss: tf.Tensor | None, calls: list[Call]) -> list:
+        """Per call of a layer a dictionary of tensors, in the graph of one forward pass."""
         raise NotImplementedError
 
     def _records(self, label: dict, values: dict[str, list[np.ndarray]]) -> list[dict]:
@@ -121,16 +122,18 @@ class BatchMeasure:
 
         @tf.function(autograph=False)  # as Keras traces its steps
         def run(x, y):
-            with tf.GradientTape(persistent=True) as tape, _watched(layers, tape) as calls:
-                tape.watch([layer.kernel.value for layer in layers])
+            with _watched(layers) as calls:
                 outputs = model(x, training=self.training)
                 loss = None
                 if loss_function is not None:
                     loss = self._loss_value(loss_function, y, outputs)
-            graph = tf.compat.v1.get_default_graph()
-            calls = [call for call in calls if call.outputs.graph is graph]
+            if not calls:
+                raise UserError(
+                    f"{type(self).__name__} sees no layer of the model {model.name!r}: all with "
+                    "kernels are inside of branches, loops or functions of TensorFlow."
+                )
             found = [{} for _ in layers]
-            for call, values in zip(calls, self._graph(tape, loss, calls), strict=True):
+            for call, values in zip(calls, self._graph(loss, calls), strict=True):
                 for name, value in values.items():
                     found[layers.index(call.layer)].setdefault(name, []).append(value)
             return found
@@ -197,13 +200,13 @@ def _joined_loss(model: keras.Model) -> Callable[[Any, Any], tf.Tensor]:
 
 
 @contextlib.contextmanager
-def _watched(layers: Sequence[keras.Layer], tape: tf.GradientTape) -> Iterator[list[Call]]:
-    """The calls of the layers inside the block; the tape watches their inputs."""
+def _watched(layers: Sequence[keras.Layer]) -> Iterator[list[Call]]:
+    """The calls of the layers inside the block."""
     calls: list[Call] = []
     activations = [layer.activation for layer in layers]
     try:
         for layer in layers:
-            _watch(layer, tape, calls)
+            _watch(layer, calls)
         yield calls
     finally:
         for layer, activation in zip(layers, activations, strict=True):
@@ -211,7 +214,7 @@ def _watched(layers: Sequence[keras.Layer], tape: tf.GradientTape) -> Iterator[l
             vars(layer)["activation"] = activation
 
 
-def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None:
+def _watch(layer: keras.Layer, calls: list[Call]) -> None:
     """Puts functions before the layer's own; past `setattr`, which Keras tracks and may lock."""
     call, activation, given = layer.call, layer.activation, []
 
@@ -220,8 +223,9 @@ def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None
         return activation(y)
 
     def watched_call(inputs, *args, **kwargs):
+        if inner_graphs():  # out of which no tensor gets
+            return call(inputs, *args, **kwargs)
         inputs = differentiable(layer, inputs)
-        tape.watch(inputs)
         given.clear()
         outputs = call(inputs, *args, **kwargs)
         # A rule may have used the activation too, but before.
@@ -231,6 +235,30 @@ def _watch(layer: keras.Layer, tape: tf.GradientTape, calls: list[Call]) -> None
     vars(layer)["call"] = watched_call
     if activation is not None:
         vars(layer)["activation"] = watched_activation
+
+
+def gradients(target: tf.Tensor, sources: Sequence[tf.Tensor | tf.Variable]) -> list[tf.Tensor]:
+    """Gradients in the graph that is being traced.
+
+    No tape: one for several gradients makes TensorFlow (2.21) derive loops while the network is
+    called, before it is known which errors are asked for, and fail at custom gradients in branches.
+
+    Args:
+        target: A scalar, or the sum of its numbers is meant.
+        sources: Tensors of the graph, and variables.
+
+    Returns:
+        As many; zeros where the target does not depend on a source.
+    """
+    graph = tf.compat.v1.get_default_graph()
+
+    def of_graph(source):
+        if isinstance(source, tf.distribute.DistributedValues):
+            source = source.values[0]
+        return graph.capture(source.handle) if isinstance(source, tf.Variable) else source
+
+    found = tf.gradients(target, [of_graph(s) for s in sources], unconnected_gradients="zero")
+    return [tf.convert_to_tensor(each) for each in found]
 
 
 def differentiable(layer: keras.Layer, inputs: Any) -> Any:

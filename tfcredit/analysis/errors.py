@@ -1,12 +1,13 @@
 """Angles and spectra of the errors that a rule sends, beside those of backprop."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfcredit.analysis.alignment import has_feedback_kernel
-from tfcredit.analysis.batch import BatchMeasure, Call
+from tfcredit.analysis.batch import BatchMeasure, Call, gradients
 from tfcredit.analysis.spectra import spectrum_records
 from tfcredit.analysis.statistics import bootstrap_mean
 from tfcredit.layers.routing import backprop_errors
@@ -64,17 +65,18 @@ class ErrorAngles(BatchMeasure):
         super().__init__(x, y, loss, training)
         self.confidence = confidence
 
-    def _graph(self, tape, loss, calls):
+    def _graph(self, loss, calls):
         # Of a layer that is called several times, the gradient is that of all calls together.
-        sources = [call.y for call in calls], [call.layer.kernel.value for call in calls]
-        (errors, gradients), (true_errors, true_gradients) = _both(tape, loss, sources)
+        sources = [call.y for call in calls] + [call.layer.kernel.value for call in calls]
+        routed, true = _both(loss, sources)
+        errors, true_errors = routed[: len(calls)], true[: len(calls)]
         largest = tf.reduce_max([_norm(error) for error in true_errors])
         return [
             self._compared(call, error, true_error)
             | {"gradient": inner_products(gradient[None], true_gradient[None])}
             | {"floors": _floors(call.x, true_error, largest)}
             for call, error, true_error, gradient, true_gradient in zip(
-                calls, errors, true_errors, gradients, true_gradients, strict=True
+                calls, errors, true_errors, routed[len(calls) :], true[len(calls) :], strict=True
             )
         ]
 
@@ -135,8 +137,8 @@ class ErrorSpectra(BatchMeasure):
     def __init__(self, x: Any, y: Any, loss: Any = None, training: bool = True):
         super().__init__(x, y, loss, training)
 
-    def _graph(self, tape, loss, calls):
-        errors, true_errors = _both(tape, loss, [call.y for call in calls])
+    def _graph(self, loss, calls):
+        errors, true_errors = _both(loss, [call.y for call in calls])
         return [
             {"error": _gram(error), "true_error": _gram(true_error)}
             for error, true_error in zip(errors, true_errors, strict=True)
@@ -183,12 +185,11 @@ def sample_angles(products: np.ndarray) -> np.ndarray:
         return np.degrees(np.arccos(np.clip(ab / np.sqrt(aa * bb), -1.0, 1.0)))
 
 
-def _both(tape: tf.GradientTape, loss: tf.Tensor, sources) -> tuple:
+def _both(loss: tf.Tensor, sources: Sequence) -> tuple[list, list]:
     """The gradients as the rules route them, and backprop's."""
-    zero = tf.UnconnectedGradients.ZERO
-    routed = tape.gradient(loss, sources, unconnected_gradients=zero)
+    routed = gradients(loss, sources)
     with backprop_errors():
-        return routed, tape.gradient(loss, sources, unconnected_gradients=zero)
+        return routed, gradients(loss, sources)
 
 
 def _norm(tensor: Any) -> tf.Tensor:

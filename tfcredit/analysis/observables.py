@@ -4,9 +4,8 @@ import warnings
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tfcredit.analysis.batch import BatchMeasure
+from tfcredit.analysis.batch import BatchMeasure, gradients
 from tfcredit.layers.lent_kernel import LentKernel
 
 FUNCTIONS = {"raw": lambda v: v, "sq": np.square, "abs": np.abs}
@@ -42,15 +41,15 @@ class Observables(BatchMeasure):
     def __init__(self, x: Any, training: bool = False):
         super().__init__(x, training=training)
 
-    def _graph(self, tape, loss, calls):
-        zero = tf.UnconnectedGradients.ZERO  # where the layer sends no error down
+    def _graph(self, loss, calls):
         return [
             {}
             if isinstance(call.layer, LentKernel)
             else {
                 "weight": call.layer.kernel.value,
                 "act": call.outputs,
-                "gradavg": tape.gradient(call.outputs, call.x, unconnected_gradients=zero),
+                # Zeros where the layer sends no error down.
+                "gradavg": gradients(call.outputs, [call.x])[0],
             }
             for call in calls
         ]

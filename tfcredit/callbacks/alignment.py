@@ -105,7 +105,7 @@ class _Regularisation(BatchMeasure):
     def __init__(self, x: Any):
         super().__init__(x, training=False)
 
-    def _graph(self, tape, loss, calls):
+    def _graph(self, loss, calls):
         return [self._values(call.layer, call.x) for call in calls]
 
     def _values(self, layer: keras.Layer, x: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -34,8 +34,8 @@ class RecurrentComposite(CompositeLayer):
         recurrent_rule: That of the recurrent kernel.
 
     Raises:
-        UserError: An unknown rule; one that sends no error down, trains no kernel or, for the
-            recurrent kernel, adds noise to the kernel's input or has factors in the place of B.
+        UserError: An unknown rule; one that sends no error down or, for the recurrent kernel, adds
+            noise to the kernel's input or has factors in the place of B.
     """
 
     def __init__(self, *args: Any, rule: Any = "backprop", recurrent_rule: Any = None, **kwargs):
@@ -43,16 +43,6 @@ class RecurrentComposite(CompositeLayer):
         self.recurrent_rule = rule if recurrent_rule is None else rules.get(recurrent_rule)
         self.check_recurrent_rule(self.recurrent_rule)
         super().__init__(*args, rule=rule, **kwargs)
-
-    @classmethod
-    def check_rule(cls, rule: rules.Rule) -> None:
-        """See `CompositeLayer.check_rule`; no kernel is frozen alone."""
-        super().check_rule(rule)
-        if not rule.trains_kernel:
-            raise UserError(
-                f"{cls.__name__} can't have rule {rule.name!r}: give the layer trainable=False, "
-                "which freezes its kernels and bias."
-            )
 
     @classmethod
     def check_recurrent_rule(cls, rule: rules.Rule) -> None:
@@ -83,7 +73,8 @@ class RecurrentComposite(CompositeLayer):
     @property
     def has_feedback(self) -> bool:
         """Whether errors travel through anything but both forward kernels."""
-        return not (self.rule.is_backprop and self.recurrent_rule.is_backprop)
+        both = self.rule, self.recurrent_rule
+        return any(rule.trains_kernel and not rule.is_backprop for rule in both)
 
     def _keras_arguments(self, seed):
         return {"seed": seed}
@@ -94,6 +85,8 @@ class RecurrentComposite(CompositeLayer):
 
 class FeedbackCell(RecurrentComposite):
     """Base of the cells: products with both kernels, along a sequence or in one step.
+
+    A kernel of the rule `frozen` stays as it was drawn, and with the input kernel the bias.
 
     With feedback kernels a cell holds a `LentKernel` and a `RecurrentKernel`, as `input_product`
     and `recurrent_product`; the kernels are the cell's. A sequence is one call of both: the input
@@ -122,6 +115,23 @@ class FeedbackCell(RecurrentComposite):
         """B of the recurrent kernel."""
         return None if self.recurrent_product is None else self.recurrent_product.feedback_kernel
 
+    @property
+    def trainable(self) -> bool:
+        """See `keras.layers.Layer.trainable`; variables of the rule `frozen` never are."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool):
+        keras.layers.Layer.trainable.fset(self, value)
+        self._hold_frozen()
+
+    def _hold_frozen(self):
+        names = [] if self.rule.trains_kernel else ["kernel", "bias"]
+        names += [] if self.recurrent_rule.trains_kernel else ["recurrent_kernel"]
+        for variable in (getattr(self, name, None) for name in names):
+            if variable is not None:  # before `build`, or without a bias
+                variable.trainable = False
+
     def add_weight(self, *args, name=None, **kwargs):
         """See `keras.layers.Layer.add_weight`: in their own dtype, as `FeedbackLayer`'s are."""
         if self.has_feedback:
@@ -131,6 +141,7 @@ class FeedbackCell(RecurrentComposite):
     def build(self, input_shape):
         """Create the Keras cell's variables, and the feedback kernels where rules have some."""
         super().build(input_shape)
+        self._hold_frozen()
         if not self.has_feedback and not self.beside_feedback:
             return
         self._check_activations()
@@ -201,7 +212,8 @@ class FeedbackCell(RecurrentComposite):
         Returns:
             The first state after each step, `[n, steps, units]`, and all states after the last one.
         """
-        states = list(states)
+        sequences = tf.cast(sequences, self.compute_dtype)
+        states = [tf.cast(state, self.compute_dtype) for state in states]
         if mask is not None:
             sequences = masked(sequences, mask)
         inputs = self._inputs(self._projected(sequences, training))

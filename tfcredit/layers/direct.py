@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfcredit import rules
 from tfcredit.errors import UserError
 from tfcredit.initializers import feedback_initializer as independent_initializer
+from tfcredit.layers.inner_graphs import refuse_vectorized_map
 from tfcredit.layers.losses import ThreadLosses
 from tfcredit.layers.routing import are_backprop_errors, is_alignment_off
 from tfcredit.seeding import default_seed, derive
@@ -113,6 +114,8 @@ class DirectFeedback(ThreadLosses, keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """The logits; their error goes to all inputs. A training call adds the kernels' decay."""
+        if training:
+            refuse_vectorized_map(self.name)
         logits, *hidden = inputs
         kernels = [tf.convert_to_tensor(kernel) for kernel in self.feedback_kernels]
         decays = [rule.decay for rule in self._rules]

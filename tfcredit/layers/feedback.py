@@ -15,6 +15,7 @@ from tfcredit.initializers import AtAngle
 from tfcredit.initializers import feedback_initializer as independent_initializer
 from tfcredit.layers.activity import add_bias, as_activity, refuse_complex
 from tfcredit.layers.factors import Factors, route_through_factors
+from tfcredit.layers.inner_graphs import refuse_vectorized_map
 from tfcredit.layers.losses import FollowedDecay, ThreadLosses
 from tfcredit.layers.recomputation import BlockRun, block_run, recording, with_value
 from tfcredit.layers.routing import hold_back_error, is_alignment_off, route_error
@@ -296,6 +297,8 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
 
     def call(self, inputs, training=None):
         """The layer's output; a training call also adds R to `losses`, or renews B."""
+        if training and not self.rule.is_backprop:
+            refuse_vectorized_map(self.name)
         if self._factors is not None:
             return self._call_with_factors(inputs, bool(training) and self.trainable)
         if not self.rule.has_feedback_kernel:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfcredit.errors import UserError
+from tfcredit.layers.inner_graphs import inner_graphs
+
 
 class _ThreadLosses(threading.local):
     """The losses that each layer has added in this thread."""
@@ -35,6 +38,28 @@ class ThreadLosses:
     @_losses.setter
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
+
+    def add_loss(self, loss: tf.Tensor):
+        """See `keras.layers.Layer.add_loss`; losses in half precision get Keras' dtype of losses.
+
+        Args:
+            loss: A scalar.
+
+        Raises:
+            UserError: The layer is called where no loss gets out.
+        """
+        inside = inner_graphs()
+        if inside:
+            raise UserError(
+                f"layer {self.name!r} adds a loss that teaches its feedback kernel, but is called "
+                f"inside of {inside[0]}, which no loss leaves: call it outside, loop over it in "
+                "Python, or give it rule='feedback_alignment'."
+            )
+        loss = tf.convert_to_tensor(loss)
+        if loss.dtype.size < 4:
+            # Keras sums it with the task's loss, whose dtype is this one under every policy.
+            loss = tf.cast(loss, keras.config.floatx())
+        super().add_loss(loss)
 
     @property
     def alignment_losses(self) -> list:

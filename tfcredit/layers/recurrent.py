@@ -190,8 +190,8 @@ class SimpleRNN(RecurrentLayer, keras.layers.SimpleRNN):
         **kwargs: Of `keras.layers.SimpleRNN`.
 
     Raises:
-        UserError: An unknown rule; one that sends no error down, trains no kernel or, for the
-            recurrent kernel, adds noise to the kernel's input or has factors in the place of B.
+        UserError: An unknown rule; one that sends no error down or, for the recurrent kernel, adds
+            noise to the kernel's input or has factors in the place of B.
 
     Example:
         >>> layer = SimpleRNN(4, rule="info_alignment", recurrent_rule="calibrated_mirror")

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfcredit.connections import Connection, DenseConnection, GatedConnection
 from tfcredit.errors import UserError
 from tfcredit.layers.feedback import Call
+from tfcredit.layers.inner_graphs import refuse_vectorized_map
 from tfcredit.layers.lent_kernel import RecurrentKernel
 from tfcredit.layers.recomputation import block_run, recording
 from tfcredit.layers.routing import carry_error, carrying, kernel_gradients
@@ -43,6 +44,8 @@ class Recurrence:
         training: bool | None,
         parts: Sequence[slice] = (slice(None),),
     ):
+        if training:
+            refuse_vectorized_map(layer.name)
         self._layer, self._kept, self._parts = layer, None, parts
         training = bool(training) and layer.trainable and layer.rule.has_feedback_kernel
         self._run = run = block_run() if layer.rule.has_feedback_kernel else None

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from tensorboard.compat.proto import event_pb2, types_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2, types_pb2
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from tfcredit.report.files import NotRead, open_inside
@@ -22,8 +22,15 @@ MOST_BYTES = 2**29
 MOST_RECORDS = 2_000_000
 MOST_SERIES = 1_000
 LARGEST_SCALAR = 2**12
-"""Bytes of a record of one scalar; larger ones are images, histograms, tensors."""
+"""Bytes of one scalar; larger ones are images, histograms, tensors."""
 LONGEST_TAG = 1_000
+LARGEST_RECORD = LARGEST_SCALAR + LONGEST_TAG
+"""Bytes of a record that is read. Check sums of larger ones would take long."""
+
+_SUMMARY, _VALUE = 5, 1
+"""The numbers of an event's field, and of a summary's."""
+_NUMBER, _EIGHT_BYTES, _PART, _FOUR_BYTES = 0, 1, 2, 5
+"""How a field is written."""
 
 _NUMBERS = {
     types_pb2.DT_FLOAT: (np.float32, "float_val"),
@@ -58,15 +65,15 @@ def read_scalars(
     for path in paths:
         try:
             with open_inside(run, path) as file:
-                for event in _events(file, budget, prefix):
+                for event in _events(file, budget, prefix, left_out):
                     _take(event, prefix, values, left_out)
         except (NotRead, OSError) as problem:
             notes.append(f"{_short(path.name)} {problem}; the rest of it is left out.")
     if left_out:
         example = _short(min(left_out))
         notes.append(
-            f"{len(left_out)} tag(s) of events left out, such as {example!r}: no scalars, or more "
-            f"than {MOST_SERIES} of them."
+            f"{len(left_out)} tag(s) of events left out, such as {example!r}: no scalars, more "
+            f"than {MOST_SERIES} of them, or in records of more than {LARGEST_RECORD // 1000} kB."
         )
     return dict(values), notes
 
@@ -84,8 +91,10 @@ class _Budget:
             raise NotRead(f"is behind the first {MOST_BYTES // 2**20} MiB of events")
 
 
-def _events(file: BinaryIO, budget: _Budget, prefix: str) -> Iterator[event_pb2.Event]:
-    """The events of tags that begin so, and that may hold one scalar each.
+def _events(
+    file: BinaryIO, budget: _Budget, prefix: str, left_out: set[str]
+) -> Iterator[event_pb2.Event]:
+    """The events of tags that begin so; scalars of records that are not read are left out.
 
     A record is its length (8 bytes), a check sum of that (4), the event, a check sum (4).
     """
@@ -102,8 +111,12 @@ def _events(file: BinaryIO, budget: _Budget, prefix: str) -> Iterator[event_pb2.
         end = place + 16 + length
         if end > size:
             raise NotRead("ends in the middle of a record")
-        if length > LARGEST_SCALAR + LONGEST_TAG:
+        if length > LARGEST_RECORD:
             budget.take(16)
+            tags = (value.tag for value in _small_values(file, place + 12, end - 4, budget))
+            for tag in tags:
+                if tag.startswith(prefix) and len(left_out) < MOST_SERIES:
+                    left_out.add(tag)
             file.seek(end)
         else:
             budget.take(16 + length)
@@ -117,6 +130,51 @@ def _events(file: BinaryIO, budget: _Budget, prefix: str) -> Iterator[event_pb2.
                     raise NotRead(f"is damaged at byte {place}")
                 yield event
         place = end
+
+
+def _small_values(file: BinaryIO, start: int, end: int, budget: _Budget) -> Iterator:
+    """The values of an event that may be scalars, without the rest of it."""
+    for number, begin, close in _parts(file, start, end, budget):
+        if number != _SUMMARY:
+            continue
+        for inner, first, last in _parts(file, begin, close, budget):
+            if inner == _VALUE and last - first <= LARGEST_RECORD:
+                file.seek(first)
+                try:
+                    yield summary_pb2.Summary.Value.FromString(file.read(last - first))
+                except DecodeError:
+                    return
+
+
+def _parts(file: BinaryIO, start: int, end: int, budget: _Budget) -> Iterator[tuple[int, int, int]]:
+    """The fields of a message that have a length: number, first byte, and the one behind them.
+
+    Ends where the message is damaged.
+    """
+    while start < end:
+        budget.take(16)
+        file.seek(start)
+        key, start = _varint(file), file.tell()
+        value, behind = _varint(file), file.tell()
+        kind = key & 7
+        if kind == _PART:
+            yield key >> 3, behind, min(behind + value, end)
+            start = behind + value
+        elif kind in (_NUMBER, _EIGHT_BYTES, _FOUR_BYTES):
+            start = {_NUMBER: behind, _EIGHT_BYTES: start + 8, _FOUR_BYTES: start + 4}[kind]
+        else:
+            return
+
+
+def _varint(file: BinaryIO) -> int:
+    """A whole number as protocol buffers write it; cut after 64 bits."""
+    value = 0
+    for shift in range(0, 64, 7):
+        (byte,) = file.read(1) or b"\0"
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+    return value
 
 
 def _take(event, prefix, values, left_out) -> None:

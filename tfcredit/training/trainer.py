@@ -271,12 +271,29 @@ class Trainer:
         Gradients that are not finite are taken as 0, so that the kernels that led to them can be
         looked at. (Under float16 the loss scale handles gradients that overflow.)
         """
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = self._overflowing_together(gradients)
+        else:
             finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
             gradients = self._zeros_unless(finite, gradients)
         pairs = zip(gradients, self.network.trainable_variables, strict=True)
         self.optimizer.apply_gradients(pairs)
         return tf.concat([[1.0 - tf.cast(finite, tf.float32)], wishes], 0)
+
+    def _overflowing_together(self, gradients: list) -> list:
+        """The gradients, not finite on any replica if they are not finite on one.
+
+        Keras (3.15) skips a step where the first replica's gradients are not finite, and asks no
+        other: what overflowed on the second was applied, and the kernels were infinite.
+        """
+        if self.strategy.num_replicas_in_sync == 1:
+            return gradients
+        place = next(i for i, gradient in enumerate(gradients) if gradient is not None)
+        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients if g is not None]
+        lost = 1.0 - tf.cast(tf.reduce_all(finite), tf.float32)
+        lost = tf.distribute.get_replica_context().all_reduce("SUM", lost)
+        spoil = tf.cast(tf.where(lost > 0.0, float("nan"), 0.0), gradients[place].dtype)
+        return [g + spoil if i == place else g for i, g in enumerate(gradients)]
 
     def _zeros_unless(self, finite: tf.Tensor, gradients: list) -> list:
         """The gradients, or zeros."""

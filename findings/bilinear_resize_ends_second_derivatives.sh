@@ -3,11 +3,11 @@
 #
 # One would guess: resizing is linear, so that forward mode is the resize of the direction, and
 # second derivatives through it are right, or a LookupError says that TensorFlow has none, as it
-# does for nearest and bicubic interpolation.
+# does for nearest interpolation.
 # What happens: ResizeBilinearGrad is registered as an operation without a gradient. What depends on
 # it counts as constant: forward mode gives None, and the gradient of a gradient gives None, or a
 # number in which that path is missing: gradient penalties and products with the Hessian of a
-# network with `UpSampling2D(interpolation="bilinear")` or `Resizing` leave out all below it.
+# network with `UpSampling2D(interpolation="bilinear")` leave out all below it.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-11-30.
 # Source: `NotDifferentiable("ResizeBilinearGrad")` in tensorflow/python/ops/image_grad.py, read and

@@ -6,9 +6,7 @@
 # batches of 256, halves in step 235 in eager code and in graphs.
 # What happens: in a `tf.function`, without XLA too, Grappler's constant folding turns x / c into x
 # * (1 / c), which rounds twice. 235 times its reciprocal is just below 1, and the floor of it 0:
-# the rate falls a step late, in step 236, and so behind 2, 4, 8, 16, 31 and 32 epochs. Of the step
-# counts from 2 to 130 it is so for 41, 47, 55, 61, 82, 83, 94, 97 and others, not for 5, 10 or 100.
-# `//` of whole numbers is exact in both.
+# the rate falls a step late, in step 236. It is so for 41 steps an epoch, too, and not for 100.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-11-30.
 # Source: seen where schedules were compared over modes; gone with the option

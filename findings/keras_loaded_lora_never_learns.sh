@@ -2,8 +2,8 @@
 # A Keras layer with LoRA whose weights come from a file.
 #
 # One would guess: a network with LoRA that is saved and loaded goes on learning where it stopped.
-# What happens: the file holds the sum of kernel and LoRA, so that predictions are the same bit by
-# bit; and on loading both LoRA factors become zeros. The gradient of each factor is a product with
+# What happens: the file holds the sum of kernel and LoRA, so that predictions are the
+# same; and on loading both LoRA factors become zeros. The gradient of each factor is a product with
 # the other, so that both stay zeros for ever: kernels that are lent to LoRA never change again, the
 # biases alone learn. Nothing warns. `.keras` and `.weights.h5` are alike.
 #

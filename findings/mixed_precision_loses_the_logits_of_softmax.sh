@@ -7,7 +7,7 @@
 # What happens: under mixed_bfloat16 and mixed_float16 the loss casts the outputs to float32 first.
 # The cast is another tensor, the logits are not found behind it, and probabilities are clipped at
 # 1e-7. A sample whose true class has less has a loss of 16.1 and no gradient at all: it is never
-# learned. `dtype="float32"` for the last layer brings both back; `from_logits=True` needs none.
+# learned. `dtype="float32"` for the last layer brings both back.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-11-30.
 # Source: `_get_logits` of keras/src/backend/tensorflow/nn.py and `Loss.__call__` of

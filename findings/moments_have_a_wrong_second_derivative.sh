@@ -6,9 +6,8 @@
 # What happens: `tf.nn.moments` takes the variance about `stop_gradient(mean)`. That is free in the
 # first derivative, as its comment says, for the part through the mean is zero. The derivative of
 # that zero is not: of n numbers each entry of the variance's second derivative lacks -2/n^2.
-# Products with the Hessian are wrong without a word, here by up to 39 %, the fewer numbers are
-# normalised together the more; of gradient penalties (WGAN-GP) a smaller part is lost.
-# `tf.math.reduce_variance` and `keras.ops.var` are right.
+# Products with the Hessian are wrong without a word, here by up to 39 %; of gradient
+# penalties (WGAN-GP) a smaller part is lost. `tf.math.reduce_variance` is right.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-11-30.
 # Source: seen where second derivatives of all layers were compared with differences. The line is in

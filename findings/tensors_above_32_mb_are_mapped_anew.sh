@@ -5,9 +5,8 @@
 # so that steps of one shape fault in no new pages after the first.
 # What happens: on a CPU it asks the C library, and glibc maps what is above 32 MB anew each time: a
 # step that makes one tensor of 36 MB faults in each of its 9,216 pages, every time. A batch of 64
-# images of 224 pixels is above, as are activities of ImageNet networks: the system's work was 9 %
-# of the processor time of a training step of ResNet-18 at batch 32. M_MMAP_THRESHOLD and
-# M_TRIM_THRESHOLD end it up to 64 MB, the largest block of a thread's arena; M_ARENA_MAX beyond.
+# images of 224 pixels is above, as are activities of ImageNet networks. glibc's M_MMAP_THRESHOLD,
+# M_TRIM_THRESHOLD and M_ARENA_MAX end it.
 #
 # Versions: TensorFlow 2.21.0 (tensorflow-cpu), glibc 2.36, Python 3.11. Date: 2026-11-30.
 # Source: system time of a benchmark of tf.data; glibc's manual, "Malloc Tunable Parameters", has the
@@ -26,8 +25,10 @@ import sys
 
 import tensorflow as tf
 
+library = ctypes.CDLL(None)
+PR_SET_THP_DISABLE = 41  # Large pages would be fewer.
+library.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 if "keep" in sys.argv:
-    library = ctypes.CDLL(None)
     # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX of <malloc.h>.
     assert library.mallopt(-3, 2**30) and library.mallopt(-1, 2**30) and library.mallopt(-8, 1)
 print("tensorflow", tf.__version__, *platform.libc_ver(), *sys.argv[1:])
@@ -49,7 +50,7 @@ print("page faults a step", faults)
 sys.exit((faults > 9000) == ("keep" in sys.argv))
 PYTHON
 export TF_CPP_MIN_LOG_LEVEL=3
-unset MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ MALLOC_MMAP_MAX_ GLIBC_TUNABLES
+unset GLIBC_TUNABLES ${!MALLOC_@}
 "$folder/venv/bin/python" steps.py
 "$folder/venv/bin/python" steps.py keep
 echo "Each step maps its tensors above 32 MB anew, unless the C library is told to keep memory."

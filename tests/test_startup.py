@@ -81,11 +81,14 @@ def test_a_trial_of_a_search_starts_without_banners():
 
 
 BLOCKS = """
+import ctypes
 import resource
 import sys
 
 from tfcredit.startup import keep_memory
 
+PR_SET_THP_DISABLE = 41  # or a block has 32 pages on systems that use large ones always
+ctypes.CDLL(None).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
 kept = keep_memory() if sys.argv[1] == "keep" else None
 b"x" * 2**26
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -129,8 +129,9 @@ class BatchMeasure:
                     loss = self._loss_value(loss_function, y, outputs)
             if not calls:
                 raise UserError(
-                    f"{type(self).__name__} sees no layer of the model {model.name!r}: all with "
-                    "kernels are inside of branches, loops or functions of TensorFlow."
+                    f"{type(self).__name__} sees no layer of the model {model.name!r}: those "
+                    "with kernels are not called, or inside of branches, loops or functions of "
+                    "TensorFlow."
                 )
             found = [{} for _ in layers]
             for call, values in zip(calls, self._graph(loss, calls), strict=True):

@@ -122,7 +122,9 @@ class DirectFeedback(ThreadLosses, keras.layers.Layer):
         if training and self.trainable and any(decays) and not is_alignment_off():
             # Not a regularizer, which would read the variables a second time.
             pairs = zip(decays, kernels, strict=True)
-            self.add_loss(tf.add_n([decay * tf.nn.l2_loss(b) for decay, b in pairs if decay]))
+            self.add_alignment_loss(
+                tf.add_n([decay * tf.nn.l2_loss(b) for decay, b in pairs if decay])
+            )
 
         @tf.custom_gradient
         def join(logits, *others):

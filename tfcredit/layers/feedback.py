@@ -354,7 +354,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         )
         if unscaled:
             outputs, zero = outputs
-            self.add_loss(zero)
+            self.add_alignment_loss(zero)
         return self._activated(outputs, bias)
 
     @property
@@ -393,7 +393,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             q, p = map(tf.convert_to_tensor, self.feedback_factors)
             if training and not is_alignment_off() and (run is None or run.repeated is None):
                 # Not a regularizer, which would read the variables a second time: see `Reading`.
-                self.add_loss(self.rule.decay * (tf.nn.l2_loss(q) + tf.nn.l2_loss(p)))
+                self.add_alignment_loss(self.rule.decay * (tf.nn.l2_loss(q) + tf.nn.l2_loss(p)))
         y = self.connection.op(tf.stop_gradient(x), tf.stop_gradient(w))
         return self._activated(
             route_through_factors(self._factors, x, w, q, p, y), self._shaped_bias()
@@ -472,7 +472,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             self._memory.assign(memory)
         loss = None if is_alignment_off() else self.rule.loss(state)
         if loss is not None:
-            self.add_loss(self._checked("loss", loss, ()))
+            self.add_alignment_loss(self._checked("loss", loss, ()))
         if self._step is not None:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(state.step + 1)

@@ -43,5 +43,6 @@ def refuse_vectorized_map(layer: str) -> None:
     if _VECTORIZED in inner_graphs():
         raise UserError(
             f"layer {layer!r} is trained inside of {_VECTORIZED}, which loses its gradients: give "
-            "it the whole batch, take tf.map_fn, or give it rule='backprop'."
+            "it the whole batch, give a TimeDistributed around it a known number of steps, take "
+            "tf.map_fn, or give it rule='backprop'."
         )

@@ -39,11 +39,11 @@ class ThreadLosses:
     def _losses(self, losses: list):
         _THREAD_LOSSES.of_layer[self] = losses
 
-    def add_loss(self, loss: tf.Tensor):
-        """See `keras.layers.Layer.add_loss`; losses in half precision get Keras' dtype of losses.
+    def add_alignment_loss(self, loss: tf.Tensor):
+        """`add_loss` of a loss by which the feedback kernel learns.
 
         Args:
-            loss: A scalar.
+            loss: A scalar; in half precision it gets Keras' dtype of losses.
 
         Raises:
             UserError: The layer is called where no loss gets out.
@@ -59,7 +59,7 @@ class ThreadLosses:
         if loss.dtype.size < 4:
             # Keras sums it with the task's loss, whose dtype is this one under every policy.
             loss = tf.cast(loss, keras.config.floatx())
-        super().add_loss(loss)
+        self.add_loss(loss)
 
     @property
     def alignment_losses(self) -> list:

@@ -122,7 +122,7 @@ class Recurrence:
             route(*timed, *states, self._kernel, self._reading.feedback_kernel)
         )
         if unscaled:
-            self._layer.add_loss(last.pop())
+            self._layer.add_alignment_loss(last.pop())
         more, products = seen
         self._products = _time_first(tf.concat(products, -1))
         return _time_first(first), [first[-1], *last], [_time_first(each) for each in more]

@@ -288,8 +288,10 @@ class Trainer:
         """
         if self.strategy.num_replicas_in_sync == 1:
             return gradients
-        place = next(i for i, gradient in enumerate(gradients) if gradient is not None)
-        finite = [tf.reduce_all(tf.math.is_finite(g)) for g in gradients if g is not None]
+        found = [getattr(g, "values", g) for g in gradients if g is not None]
+        finite = [tf.reduce_all(tf.math.is_finite(values)) for values in found]
+        # Feedback networks have dense kernels; those of embeddings stay sparse.
+        place = next(i for i, gradient in enumerate(gradients) if tf.is_tensor(gradient))
         lost = 1.0 - tf.cast(tf.reduce_all(finite), tf.float32)
         lost = tf.distribute.get_replica_context().all_reduce("SUM", lost)
         spoil = tf.cast(tf.where(lost > 0.0, float("nan"), 0.0), gradients[place].dtype)

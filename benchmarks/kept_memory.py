@@ -114,7 +114,8 @@ def main() -> None:
                 row["processor"] / base["processor"]
                 for row, base in zip(rows, found["as it is"], strict=True)
             ]
-            cells = [f"{medians[unit]:.4g}" for unit in UNITS]
+            times = [f"{medians[unit]:.4g}" for unit in ("wall", "processor")]
+            cells = [*times, *(f"{medians[unit]:.0f}" for unit in ("faults", "peak"))]
             lines.append([name, kind, *cells, f"{statistics.median(ratios):.3f}"])
     print(markdown(["", "freed memory", *UNITS.values(), "processor time, ratio"], lines))
     print(f"\n{environment()}")

@@ -38,12 +38,14 @@ def trials(scale: Scale, rows_of: Rows) -> list[Trial]:
 
 
 def losses(rows: Sequence[dict], rule: str, scale: Scale) -> list[float]:
-    """By how much the gap to backprop is larger on each target and seed run than on the source."""
+    """By how much the gap to backprop is larger on each target and seed than on the source."""
     source = gaps(rows, scale, rule=rule, network=scale.network)
+    targets = [gaps(rows, scale, rule=rule, network=network) for network in scale.targets]
     return [
         there - here
-        for network in scale.targets
-        for there, here in zip(gaps(rows, scale, rule=rule, network=network), source, strict=False)
+        for target in targets
+        if target  # it has been run
+        for there, here in zip(target, source, strict=True)
     ]
 
 

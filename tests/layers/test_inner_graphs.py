@@ -116,6 +116,21 @@ def test_rules_that_add_losses_are_refused_with_the_layer(name, rule):
         fitted(network(FLOWS[name][1], rule))
 
 
+def test_other_losses_of_a_layer_are_keras_own():
+    """Those of its activity teach no feedback kernel."""
+    given = {"activity_regularizer": "l2", "kernel_initializer": drawn(1)}
+    mine, theirs = (
+        layers.Dense(4, rule="feedback_alignment", **given),
+        keras.layers.Dense(4, **given),
+    )
+    outputs = []
+    for inner in (mine, theirs):
+        flow = Flow(FLOWS["tf.cond"][1], inner)
+        flow.build((None, 4))
+        outputs.append(tf.function(flow, autograph=False)(X))
+    np.testing.assert_allclose(*outputs, rtol=1e-6)
+
+
 def test_rules_that_renew_b_take_branches_and_loops():
     times, flow = FLOWS["tf.while_loop"]
     got, want = (fitted(network(f, "calibrated_mirror")) for f in (flow, in_python(times)))

@@ -316,8 +316,8 @@ class TrackingMirror(TrackingRule):
         # <W, B> / |B|^2 is 1 / (1 + p).
         along = tf.abs(along + error / (1 + error))
         jump = seen - error - excess
-        share = tf.clip_by_value(DOUBTS * tf.sqrt(shared / half), LEAST_SHARE, LARGEST_SHARE)
-        changed = (along > share) | (
+        limit = tf.clip_by_value(DOUBTS * tf.sqrt(shared / half), LEAST_SHARE, LARGEST_SHARE)
+        changed = (along > limit) | (
             jump > tf.maximum(tf.maximum(JUMP * self.allowed, error), doubt)
         )
         excess += LOOK * jump

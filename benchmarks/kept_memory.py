@@ -4,7 +4,8 @@
 
 Takes training steps, and prepares images by the input pipeline, in processes of their own that take
 turns: one kind leaves the GNU C library as it is, the other calls `startup.keep_memory`. Prints the
-medians of the rounds as a table in Markdown; faults are those of pages.
+medians of the rounds as a table in Markdown, and each measurement as it is made. Faults are those
+of pages.
 """
 
 import argparse
@@ -105,9 +106,11 @@ def main() -> None:
     lines = []
     for name in CASES:
         found = {kind: [] for kind in KINDS}
-        for _ in range(arguments.rounds):
+        for number in range(arguments.rounds):
             for kind, rows in found.items():
                 rows.append(once(name, kind))
+                text = f"{name}, {kind}, round {number + 1}: {rows[-1]}"
+                print(text, file=sys.stderr, flush=True)
         for kind, rows in found.items():
             medians = {unit: statistics.median(row[unit] for row in rows) for unit in UNITS}
             ratios = [

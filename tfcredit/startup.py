@@ -45,7 +45,7 @@ def keep_memory() -> bool:
 
     Tensors above 32 MB are else mapped and unmapped one by one, and the system clears every page of
     each: such are a batch of 64 images of 224 pixels, and the first activities of an ImageNet
-    network. (`python -m benchmarks.kept_memory`, one round, glibc 2.36, 2 cores: a step of ResNet-18
+    network. (`python -m benchmarks.kept_memory`, one round, glibc 2.36, 2 cores: a ResNet-18 step
     has 1,100 page faults for 124,500, and takes 0 to 10 % less processor time; preparing an image
     takes 19 % less; the peak changes by -7 to 4 %.) On machines of up to 8 cores all threads share
     one arena; on others tensors above 64 MB, an arena's largest block, are mapped as before. It

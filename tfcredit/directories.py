@@ -97,6 +97,10 @@ class Directory:
 
     def unwritable(self, problem: OSError) -> UserError:
         """The error that tells that writing failed."""
+        if self.path.is_symlink() and not self.path.exists():
+            return UserError(
+                f"{self.path} is a link that leads nowhere: mend it, or give another --{self.flag}."
+            )
         if self._was_there and not self.path.exists():
             return UserError(
                 f"{self.path} was moved or removed while it was in use: put it back, and continue "
@@ -157,3 +161,26 @@ class RunFiles(Directory):
     def holds_run(self) -> bool:
         """True if a run was started here."""
         return self.flags.exists()
+
+    def check_kinds(self) -> None:
+        """Check that files are files and folders folders.
+
+        Raises:
+            UserError: One is something else, or a link that leads nowhere.
+        """
+        tables = (self.metrics, self.measures, self.steps)
+        known = (self.lock, self.flags, self.classes, self.images, self.progress)
+        for path in (*known, *tables, self.model, self.summary, self.diverged):
+            self._check_kind(path, path.is_file(), "no regular file")
+        for path in (self.tensorboard, self.checkpoints, self.exported):
+            self._check_kind(path, path.is_dir(), "no folder")
+
+    def _check_kind(self, path: pathlib.Path, is_kind: bool, other: str) -> None:
+        if is_kind or not os.path.lexists(path):
+            return
+        is_lost = path.is_symlink() and not path.exists()
+        what = "a link that leads nowhere" if is_lost else other
+        raise UserError(
+            f"{path} is {what}, where a run has its own: move it away, or give another "
+            f"--{self.flag}; nothing was touched."
+        )

@@ -28,7 +28,8 @@ def place(path: str | os.PathLike) -> pathlib.Path:
         The path.
 
     Raises:
-        UserError: `~NAME` names no user.
+        UserError: `~NAME` names no user, or no file can be reached by this path: it is too long,
+            leads through links in a circle, or through a folder that may not be entered.
     """
     expanded = os.path.expanduser(os.fspath(path))
     if expanded.startswith("~"):
@@ -36,7 +37,23 @@ def place(path: str | os.PathLike) -> pathlib.Path:
             f"{path}: there is no user {expanded.split(os.sep)[0][1:]!r} whose home folder it "
             f"names: write ./{path} for a file of this name."
         )
+    if "://" not in expanded:
+        _check_reachable(expanded)
     return pathlib.Path(expanded)
+
+
+def _check_reachable(path: str) -> None:
+    try:
+        path.encode()  # bytes that are no UTF-8 could not be told, nor written into flags.txt
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as problem:
+        told = problem.strerror if isinstance(problem, OSError) else "no name for a file"
+        raise UserError(
+            f"{path[:200].encode(errors='replace').decode()!r} can't be reached ({told}): give "
+            "another path, or mend what is in the way."
+        ) from None
 
 
 def partial(path: str | os.PathLike) -> pathlib.Path:

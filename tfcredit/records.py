@@ -67,6 +67,38 @@ def read_csv(path: str | os.PathLike, cut: bool = False) -> list[dict]:
         ) from None
 
 
+def read_counted(
+    path: str | os.PathLike,
+    columns: Iterable[str] = ("epoch", "step"),
+    cut: bool = False,
+    is_repeated: bool = False,
+) -> list[dict]:
+    """Read a table whose rows are in the order of time.
+
+    Args:
+        path: The file; one that is missing has no rows.
+        columns: Those that count up.
+        cut: See `read_csv`.
+        is_repeated: True if several rows may be of one time.
+
+    Returns:
+        The rows, as of `read_csv`.
+
+    Raises:
+        UserError: The file can't be read as such a table.
+    """
+    rows = read_csv(path, cut) if os.path.lexists(path) else []
+    for name in columns:
+        counted = [row.get(name) for row in rows]
+        is_whole = all(isinstance(number, int) and number >= 0 for number in counted)
+        if not is_whole or counted != sorted(counted if is_repeated else set(counted)):
+            raise UserError(
+                f"{path} is damaged (its column {name} does not count up): mend it, or move it "
+                "away to go on without its rows."
+            )
+    return rows
+
+
 def markdown(heads: Iterable[str], rows: Iterable[Iterable[object]], padded: bool = False) -> str:
     """Write a Markdown table.
 

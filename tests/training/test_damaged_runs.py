@@ -70,7 +70,8 @@ def file_instead(name):
 
 def link_instead(name, to):
     def damage(run):
-        (run / name).unlink()
+        is_folder = (run / name).is_dir()
+        shutil.rmtree(run / name) if is_folder else (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(to)
 
     return damage
@@ -78,7 +79,7 @@ def link_instead(name, to):
 
 def pipe_instead(name):
     def damage(run):
-        (run / name).unlink()
+        (run / name).unlink(missing_ok=True)
         os.mkfifo(run / name)
 
     return damage
@@ -98,6 +99,12 @@ def all_checkpoints(content):
             path.write_bytes(content)
 
     return damage
+
+
+def longer(run):
+    """A checkpoint of a later step than the run's last."""
+    for path in (run / "checkpoints").glob("ckpt-3.*"):
+        shutil.copy(path, path.with_name(path.name.replace("ckpt-3", "ckpt-5")))
 
 
 def unfinished(damage):
@@ -161,6 +168,26 @@ DAMAGES = {
     "indexes gone": (no_checkpoints("*.index"), ["no checkpoint", "nothing was touched"]),
     "data gone": (no_checkpoints("*.data-*"), ["no checkpoint", "nothing was touched"]),
     "checkpoints are junk": (all_checkpoints(b"junk"), ["no checkpoint", "nothing was touched"]),
+    "a checkpoint of a longer run": (unfinished(longer), ["ckpt-5", "ends at step 3"]),
+    "names of checkpoints are a folder": (
+        folder_instead("checkpoints/checkpoint"),
+        ["checkpoints/checkpoint", "no regular file"],
+    ),
+    "lock is a folder": (folder_instead("lock"), ["lock", "no regular file"]),
+    "lock is a pipe": (pipe_instead("lock"), ["lock", "no regular file"]),
+    "export is a file": (lambda run: (run / "export").touch(), ["export", "no folder"]),
+    "divergence is a folder": (folder_instead("diverged.txt"), ["diverged.txt"]),
+    **{
+        f"{name} is a lost link": (link_instead(name, "nowhere"), [name, "leads nowhere"])
+        for name in ("metrics.csv", "measures.csv", "steps.csv", "images.json", "summary.json")
+        + ("model.keras", "tensorboard", "checkpoints", "checkpoints/best", "lock")
+    },
+    "checkpoints are a circle": (link_instead("checkpoints", "checkpoints"), ["leads nowhere"]),
+    "steps are junk": (unfinished(text("steps.csv", b"\0\xff")), ["steps.csv"]),
+    "steps count down": (
+        unfinished(text("steps.csv", b"epoch,step\n1,2\n1,1\n")),
+        ["steps.csv", "count up"],
+    ),
     "checkpoints are zeros": (all_checkpoints(bytes(9999)), ["no checkpoint", "nothing was"]),
 }
 
@@ -191,6 +218,9 @@ SURVIVED = {
     "file 'checkpoint' gone": lambda run: (run / "checkpoints/checkpoint").unlink(),
     "file 'checkpoint' is junk": text("checkpoints/checkpoint", b"\0\xff"),
     "newest cut": cut("checkpoints/ckpt-3.data-00000-of-00001", 9),
+    "newest index is a folder": folder_instead("checkpoints/ckpt-3.index"),
+    "newest data are a folder": folder_instead("checkpoints/ckpt-3.data-00000-of-00001"),
+    "newest data are a pipe": pipe_instead("checkpoints/ckpt-3.data-00000-of-00001"),
     "newest index gone": lambda run: (run / "checkpoints/ckpt-3.index").unlink(),
     "table gone": lambda run: (run / "metrics.csv").unlink(),
     "summary is junk": text("summary.json", b"{"),
@@ -211,6 +241,41 @@ def test_a_run_goes_on_without_what_it_can_spare(name, run):
     assert json.loads((run / "summary.json").read_text())["step"] == 3
     if name.startswith("newest cut"):
         assert "ckpt-3 is damaged" in said and "Continuing at step 2" in said
+
+
+SUMMARIES = {
+    "top1": ["high", None, True, [1], 1e400],
+    "step": [3.0, True, "3", None],
+    "angles": [5, None, [], {"a": "x"}, {"a": None}],
+    "mean_angle": ["x", []],
+    "data": [{}, None],
+    "validation_top1": ["x", None],
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_summary_of_other_types_counts_as_none(name, run):
+    directory = RunDirectory(run)
+    whole = json.loads(directory.summary.read_text())
+    assert directory.finished(3) == whole
+    directory.write_json(directory.summary, whole | {"mean_angle": float("nan")})
+    assert directory.finished(3) is not None
+    for value in SUMMARIES[name]:
+        directory.write_json(directory.summary, whole | {name: value})
+        assert directory.finished(3) is None
+
+
+def test_a_table_cut_anywhere_loses_no_digit(run):
+    """It is refused, or all that is left of it are whole rows."""
+    directory = RunDirectory(run)
+    tables = ((directory.metrics, directory.rows), (directory.measures, directory.measured))
+    for table, read in tables:
+        whole, content = read(3), table.read_bytes()
+        for length in range(0, len(content), 5):
+            table.write_bytes(content[:length])
+            with contextlib.suppress(UserError):
+                found = read(3)
+                assert found == whole[: len(found)]
 
 
 def test_the_runs_own_flags_evaluate_and_export_it(run, capsys):
@@ -245,6 +310,40 @@ def test_checkpoints_of_another_rule_are_named(run):
     (run / "summary.json").unlink()
     code, said = train(run, "--resume=auto", "--rule=kolen_pollack")
     assert code == 2 and "of another network, rule or optimizer" in said, said
+
+
+def circle(folder):
+    (folder / "x").symlink_to("x")
+    return "x"
+
+
+def lost(folder):
+    (folder / "x").symlink_to("nowhere")
+    return "x"
+
+
+PATHS = {
+    "a circle of links": (circle, "can't be reached (Too many levels"),
+    "a long name": (lambda folder: "x" * 300, "can't be reached (File name too long"),
+    "no text": (lambda folder: "x\udcff", "can't be reached (no name for a file)"),
+    "a zero": (lambda folder: "x\0y", "can't be reached (no name for a file)"),
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("flag", ["run_dir", "data_dir", "initial_weights"])
+def test_paths_that_lead_to_no_file_are_told(flag, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make, told = PATHS[name]
+    assert cli.train_main([*FLAGS, f"--{flag}={make(tmp_path)}"]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not [path for path in tmp_path.iterdir() if not path.is_symlink()]
+
+
+def test_a_run_directory_that_is_a_lost_link_is_told(tmp_path):
+    code, said = train(tmp_path / lost(tmp_path))
+    assert code == 2 and "x is a link that leads nowhere" in said
 
 
 @pytest.mark.parametrize("flag", ["--run_dir=~nobody-here/run", "--data_dir=~nobody-here"])

@@ -74,6 +74,23 @@ def test_files_of_others_stay(file):
     assert {path.name for path in file.parent.iterdir()} == {*others, file.name}
 
 
+def test_what_other_writers_wrote_stays(file):
+    """As of TensorFlow 1 or PyTorch, whose names end in another way; and graphs."""
+    other = file.with_name(file.name.removesuffix(".v2"))
+    other.write_bytes(file.read_bytes())
+    writer = tf.summary.create_file_writer(str(file.parent / "graph"))
+    with writer.as_default(0), tf.Graph().as_default() as graph:
+        tf.constant(1.0)
+    with writer.as_default(0):
+        tf.summary.graph(graph)
+    writer.close()
+    (drawn,) = (file.parent / "graph").iterdir()
+    drawn = drawn.rename(file.with_name(drawn.name))
+    before = {path: path.read_bytes() for path in (other, drawn)}
+    event_files.purge(file.parent, lambda tag, step: False)
+    assert {path: path.read_bytes() for path in file.parent.iterdir() if path.is_file()} == before
+
+
 @pytest.mark.parametrize("step", [0, 2])
 def test_measures_stay_that_their_table_has(step, tmp_path):
     """It is written last, so what it has is not measured again, at the start neither."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfcredit.analysis import BatchMeasure, alignment, feedback_layers
 from tfcredit.analysis.alignment import has_feedback_kernel, labels
-from tfcredit.callbacks.steps import mean, series, steps_taken
+from tfcredit.callbacks.steps import event_writer, mean, series, steps_taken
 from tfcredit.rules import AlignmentRule
 
 
@@ -47,7 +47,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
         self._steps = steps
         self._start = start
         self._angles = angles
-        self._writer = tf.summary.create_file_writer(str(log_dir))
+        self._writer = event_writer(log_dir)
         self._regularisation = None if probe is None else _Regularisation(probe)
         self._histograms = histograms
 

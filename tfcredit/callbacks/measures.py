@@ -3,7 +3,6 @@
 import importlib.util
 import io
 import os
-import pathlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,9 +12,10 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import ErrorAngles, alignment, feedback_layers
-from tfcredit.callbacks.steps import mean, series, steps_taken
+from tfcredit.callbacks.steps import event_writer, mean, series, steps_taken
 from tfcredit.errors import UserError
-from tfcredit.records import read_csv, write_csv
+from tfcredit.files import place
+from tfcredit.records import read_counted, write_csv
 
 Measure = Callable[[keras.Model], list[dict]]
 
@@ -75,8 +75,8 @@ class MeasureMonitor(keras.callbacks.Callback):
         self._errors = ErrorAngles(x, y) if measures is None else None
         self._measures = measures
         self._every = every
-        self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
-        self._table = None if table is None else pathlib.Path(table)
+        self._writer = event_writer(log_dir)
+        self._table = None if table is None else place(table)
         self._step = self._first_batch = 0
         self._started = self._seconds_of_drawing = 0.0
         self._drawn = 0
@@ -85,8 +85,8 @@ class MeasureMonitor(keras.callbacks.Callback):
         """Measure the start, unless this goes on with what was measured before."""
         self._started, self._seconds_of_drawing = time.monotonic(), 0.0
         self._step = self._steps_taken(self.model)
-        if self._table is not None and self._table.exists():
-            earlier = read_csv(self._table)
+        if self._table is not None:
+            earlier = read_counted(self._table, ("step",), is_repeated=True)
             self.records = [record for record in earlier if record["step"] <= self._step]
         if not self.records:
             self._measure()
@@ -109,7 +109,8 @@ class MeasureMonitor(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Measure the end."""
-        if self.records[-1]["step"] < self._steps_taken(self.model):
+        measured = max((record["step"] for record in self.records), default=-1)
+        if measured < self._steps_taken(self.model):
             self._measure()
         if self._writer is not None and self._drawn < len(self.records):
             self._draw()

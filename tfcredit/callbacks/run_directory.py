@@ -15,7 +15,7 @@ from tfcredit.callbacks.table import EpochTable
 from tfcredit.directories import RunFiles
 from tfcredit.environment import environment
 from tfcredit.errors import UserError
-from tfcredit.records import read_csv
+from tfcredit.records import read_counted
 from tfcredit.rules.registry import spelled
 
 COLUMNS = ("epoch", "step", "loss", "top1", "top5", "images_per_second")
@@ -70,6 +70,7 @@ class RunDirectory(keras.callbacks.Callback):
         """Refuse a folder of other files before anything trains."""
         self._begun, self._last = False, {}
         self._started = time.monotonic()
+        self.files.check_kinds()
         if not self.files.holds_run():
             self.files.check_foreign(set(), "run")
 
@@ -136,14 +137,14 @@ class RunDirectory(keras.callbacks.Callback):
             raise UserError(
                 f"{files.path} holds a run already: give RunDirectory another path, or delete it."
             )
-        rows = read_csv(files.metrics) if files.metrics.exists() else []
+        rows = read_counted(files.metrics)
         before = max((row["epoch"] for row in rows if row["step"] <= step), default=0)
         self._epochs_before = max(0, before - epoch)  # a second fit counts from 1 again
         self._seconds_before = self._seconds_of_summary()
         self._flags = self._stated()
         if goes_on:
             named = dict(each.split("=", 1) for each in self._flags)
-            stored = files.flags.read_text().splitlines()
+            stored = self._stored()
             epochs = f"--epochs={named['--epochs']}"
             self._flags = [epochs if each.startswith("--epochs=") else each for each in stored]
         with files.writing():
@@ -161,18 +162,28 @@ class RunDirectory(keras.callbacks.Callback):
             watcher.on_train_begin()
         self._begun = True
 
+    def _stored(self) -> list[str]:
+        """The flags of an earlier `fit`."""
+        try:
+            return self.files.flags.read_text().splitlines()
+        except (OSError, ValueError) as problem:
+            raise UserError(
+                f"{self.files.flags} can't be read as the flags of a run ({problem}): put a copy "
+                "of it back, or give RunDirectory another path."
+            ) from None
+
     def _seconds_of_summary(self) -> float:
         """The seconds of earlier fits; 0 without any that came to its end."""
         try:
             seconds = json.loads(self.files.summary.read_text())["seconds"]
             return float(seconds)
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
             return 0.0
 
     def _results(self) -> dict[str, float | None]:
         """Those of the last epoch that `fit` has validated, and its step."""
         names = ("loss", "top1", "top5")
-        for row in reversed(read_csv(self.files.metrics)):
+        for row in reversed(read_counted(self.files.metrics)):
             found = {name: row.get(f"test_{name}") for name in names}
             if any(value is not None for value in found.values()):
                 return {**found, "evaluated_step": row["step"]}

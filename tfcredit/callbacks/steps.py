@@ -1,10 +1,14 @@
-"""Steps and epochs of training, and the names of its series."""
+"""What callbacks share: steps of training, the writer of its series, and their names."""
 
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 import keras
+import tensorflow as tf
+
+from tfcredit.files import place
 
 _OF_ALL = ("mean", "heat_map")
 
@@ -13,6 +17,21 @@ def steps_taken(model: keras.Model) -> int:
     """Optimizer steps of a compiled model."""
     # Not int() of the variable, which a mirrored one refuses (Keras 3.15).
     return int(keras.ops.convert_to_numpy(model.optimizer.iterations))
+
+
+def event_writer(log_dir: str | os.PathLike | None) -> tf.summary.SummaryWriter | None:
+    """Make the writer of TensorBoard's event files in a folder, in whose path `~` is the home.
+
+    Args:
+        log_dir: The folder; `None` for none.
+
+    Returns:
+        The writer; `None` without a folder.
+
+    Raises:
+        UserError: The folder can't be reached.
+    """
+    return None if log_dir is None else tf.summary.create_file_writer(str(place(log_dir)))
 
 
 def series(name: str, of_layer: Mapping[str, float]) -> dict[str, float]:

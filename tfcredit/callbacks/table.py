@@ -1,12 +1,13 @@
 """The callback that keeps the table of epochs."""
 
-import pathlib
 from collections.abc import Iterable, Mapping
 
 import keras
 import tensorflow as tf
 
-from tfcredit.records import read_csv, write_csv
+from tfcredit.callbacks.steps import event_writer
+from tfcredit.files import place
+from tfcredit.records import read_counted, write_csv
 
 
 class EpochTable(keras.callbacks.Callback):
@@ -23,8 +24,8 @@ class EpochTable(keras.callbacks.Callback):
 
     def __init__(self, path: str, log_dir: str | None = None, columns: Iterable[str] = ()):
         super().__init__()
-        self._path = pathlib.Path(path)
-        self._writer = None if log_dir is None else tf.summary.create_file_writer(str(log_dir))
+        self._path = place(path)
+        self._writer = event_writer(log_dir)
         self._columns = list(columns)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -40,7 +41,7 @@ class EpochTable(keras.callbacks.Callback):
         row = dict(row)
         if "step" in row:  # Keras hands all logs over as floats.
             row["step"] = int(row["step"])
-        earlier = read_csv(self._path) if self._path.exists() else []
+        earlier = read_counted(self._path, ("epoch",))
         rows = [before for before in earlier if before["epoch"] < row["epoch"]]
         if self._writer is not None:
             with self._writer.as_default(int(row.get("step", row["epoch"]))):

@@ -167,8 +167,11 @@ class Checkpoints:
             )
             index, (data,) = _of(unfinished, ".index"), _pieces(unfinished)
             # An index that is there must never stand beside the data of another checkpoint.
-            _of(prefix, ".index").unlink(missing_ok=True)
-            os.replace(data, _of(prefix, data.name.removeprefix(unfinished.name)))
+            _delete(_of(prefix, ".index"))
+            target = _of(prefix, data.name.removeprefix(unfinished.name))
+            if target.is_dir():
+                _delete(target)
+            os.replace(data, target)
             os.replace(index, _of(prefix, ".index"))
         except BaseException:
             with contextlib.suppress(OSError):
@@ -260,7 +263,13 @@ def _pieces(prefix: pathlib.Path) -> list[pathlib.Path]:
 def _remove(folder: pathlib.Path, start: str) -> None:
     for path in _entries(folder):
         if path.name.startswith(start):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _delete(path)
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Delete a file, a link or a folder, if it is there."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    shutil.rmtree(path) if is_folder else path.unlink(missing_ok=True)
 
 
 def _sweep(folder: pathlib.Path, keep: list[int]) -> None:
@@ -271,7 +280,7 @@ def _sweep(folder: pathlib.Path, keep: list[int]) -> None:
     for path in sorted(paths, key=lambda path: path.suffix != ".index"):
         match = PIECE.fullmatch(path.name)
         if path.name.startswith(PARTIAL) or match and path.name.split(".")[0] not in kept:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            _delete(path)
 
 
 def _name_for_others(folder: pathlib.Path, steps: list[int]) -> None:

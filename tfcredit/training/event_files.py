@@ -16,8 +16,15 @@ HEADER = struct.Struct("<QI")
 """Before each record: its length and a check sum of it; behind it one of the record, 4 bytes."""
 
 
+ENDING = ".v2"
+"""Of the names of files that `tf.summary` writes."""
+
+
 def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[str, int]]:
-    """Drop points from all event files of a folder; files without points are deleted.
+    """Drop points from the event files that `tf.summary` wrote to a folder.
+
+    Those without points are deleted, unless they hold something else, such as a graph. Files of
+    other writers, as of TensorFlow 1 or PyTorch, stay as they are.
 
     Args:
         folder: Of the event files.
@@ -32,7 +39,8 @@ def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[s
     """
     seen: set[tuple[str, int]] = set()
     for path in sorted(folder.iterdir(), key=lambda path: (_time(path), path.name)):
-        if ".tfevents." not in path.name or not path.is_file():
+        is_ours = ".tfevents." in path.name and (path.suffix == ENDING or not path.stat().st_size)
+        if not is_ours or not path.is_file():
             continue
         records = list(_records(path))
         if not records or not records[0][1].file_version:
@@ -49,7 +57,7 @@ def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[s
                 seen.update(found)
             # tf.summary writes one point an event; one that has several goes or stays as a whole.
         whole = b"".join(kept)
-        if not points:
+        if not points and all(_is_empty(event) for _, event in records[1:]):
             path.unlink()
         elif len(whole) != path.stat().st_size:
             with written(path) as unfinished:
@@ -72,6 +80,11 @@ def _records(path: pathlib.Path) -> Iterator[tuple[bytes, Event]]:
             except Exception:  # DecodeError; protobuf's implementations have it in other places
                 return
             yield header + content, event
+
+
+def _is_empty(event: Event) -> bool:
+    """True for what holds nothing beside points."""
+    return event.WhichOneof("what") in (None, "summary")
 
 
 def _time(path: pathlib.Path) -> str:

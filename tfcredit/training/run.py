@@ -165,12 +165,21 @@ class Run:
             self._check_unlost(checkpoints)
             checkpoints.save(0)  # before rows and events, which without it are of a lost run
         else:
+            self._check_within(step, checkpoints)
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
         summary = self.directory.finished(step)
         if summary is not None and (step == self.plan.total_steps or "stopped_early" in summary):
             return summary
         with self.directory.writing():
             return self._continue(trainer, checkpoints, step, stop)
+
+    def _check_within(self, step: int, checkpoints: Checkpoints) -> None:
+        total = self.plan.total_steps
+        if step > total:
+            raise UserError(
+                f"{checkpoints.latest} is of a longer run, as this one ends at step {total}: give "
+                "the flags and the images of that run, or another --run_dir; nothing was touched."
+            )
 
     def _check_unlost(self, checkpoints: Checkpoints) -> None:
         self.cluster.barrier()  # the chief's first checkpoint is not to be seen by the others

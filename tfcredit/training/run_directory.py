@@ -17,7 +17,7 @@ from tfcredit.data import ImageData
 from tfcredit.directories import RunFiles
 from tfcredit.errors import UserError
 from tfcredit.files import PARTIAL, partial, written
-from tfcredit.records import read_csv
+from tfcredit.records import read_counted
 from tfcredit.training import known_images
 from tfcredit.training.checkpoints import TOP1
 from tfcredit.training.flags import FILE, absolute, of_scope
@@ -59,7 +59,7 @@ class RunDirectory(RunFiles):
         Raises:
             UserError: The directory holds another run or other files, or no run to continue.
         """
-        self._check_kinds()
+        self.check_kinds()
         if not self.holds_run():
             # What a start that was killed may have left before it wrote the flags.
             folders = (self.tensorboard, self.checkpoints)
@@ -110,17 +110,7 @@ class RunDirectory(RunFiles):
         Raises:
             UserError: The table is damaged.
         """
-        rows = read_csv(self.metrics) if self.metrics.exists() else []
-        epochs = [row.get("epoch") for row in rows]
-        counted = [row.get("step") for row in rows]
-        if not all(isinstance(n, int) and n >= 0 for n in epochs + counted) or any(
-            column != sorted(set(column)) for column in (epochs, counted)
-        ):
-            raise UserError(
-                f"{self.metrics} is damaged (its columns epoch and step do not count up): mend it, "
-                "or move it away to go on without its rows."
-            )
-        return [row for row in rows if row["step"] <= step]
+        return [row for row in read_counted(self.metrics) if row["step"] <= step]
 
     def measured(self, step: int) -> list[dict]:
         """The records of the table of measures up to a step.
@@ -134,12 +124,7 @@ class RunDirectory(RunFiles):
         Raises:
             UserError: The table is damaged.
         """
-        records = read_csv(self.measures) if self.measures.exists() else []
-        if not all(isinstance(record.get("step"), int) for record in records):
-            raise UserError(
-                f"{self.measures} is damaged (its column step has no whole numbers): mend it, or "
-                "move it away to go on without its records."
-            )
+        records = read_counted(self.measures, ("step",), is_repeated=True)
         return [record for record in records if record["step"] <= step]
 
     def logged(self, step: int) -> list[dict]:
@@ -155,13 +140,7 @@ class RunDirectory(RunFiles):
             UserError: The table is damaged.
             OSError: It can't be written.
         """
-        rows = read_csv(self.steps, cut=True) if self.steps.exists() else []
-        counted = [row.get("step") for row in rows]
-        if not all(isinstance(n, int) for n in counted) or counted != sorted(set(counted)):
-            raise UserError(
-                f"{self.steps} is damaged (its column step does not count up): mend it, or move it "
-                "away to go on without its rows."
-            )
+        rows = read_counted(self.steps, ("step",), cut=True)
         kept = [row for row in rows if row["step"] <= step]
         if not kept:
             self.steps.unlink(missing_ok=True)
@@ -329,27 +308,21 @@ class RunDirectory(RunFiles):
         """The summary of a run that has ended; `None` if there is none or it is damaged."""
         try:
             summary = json.loads(self.summary.read_text())
-            whole = {"step", "top1", "top5", "loss", "data", "angles", "mean_angle"} <= set(summary)
-            return summary if whole else None
-        except (OSError, ValueError, TypeError, RecursionError):
+            mean = [summary["mean_angle"]] if summary["mean_angle"] is not None else []
+            numbers = [summary[name] for name in ("step", "top1", "top5", "loss")]
+            numbers += [*mean, *summary["angles"].values(), summary.get("validation_top1", 0)]
+            is_whole = type(summary["step"]) is int and isinstance(summary["data"], str)
+            return summary if is_whole and all(map(_is_number, numbers)) else None
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
 
-    def _check_kinds(self) -> None:
-        """Check that files are files and folders folders."""
-        tables = (self.metrics, self.measures, self.steps)
-        known = (self.classes, self.images, self.progress, self.checkpoints / "best" / TOP1)
-        for path in (self.flags, *tables, *known, self.model, self.summary):
-            if path.exists() and not path.is_file():
-                raise self._odd(path, "no regular file")
-        for path in (self.tensorboard, self.checkpoints, self.checkpoints / "best"):
-            if path.exists() and not path.is_dir():
-                raise self._odd(path, "no folder")
-
-    def _odd(self, path: pathlib.Path, what: str) -> UserError:
-        return UserError(
-            f"{path} is {what}, as a run's is: move it away, or give another --run_dir; nothing "
-            "was touched."
-        )
+    def check_kinds(self) -> None:
+        """See `RunFiles.check_kinds`; the best checkpoint, too."""
+        super().check_kinds()
+        best, named = self.checkpoints / "best", self.checkpoints / "checkpoint"
+        self._check_kind(named, not named.is_dir(), "no regular file")
+        self._check_kind(best, best.is_dir(), "no folder")
+        self._check_kind(best / TOP1, (best / TOP1).is_file(), "no regular file")
 
     def _delete(self) -> None:
         """Delete all but the lock; the flags, which make it a run, last."""
@@ -446,7 +419,7 @@ class RunDirectory(RunFiles):
         Raises:
             UserError: There is no run, or a flag that was given says that it is another one.
         """
-        self._check_kinds()
+        self.check_kinds()
         if not self.holds_run():
             raise UserError(
                 f"{self.path} holds no run to {recipe.mode}: give the --run_dir of one."
@@ -461,6 +434,10 @@ class RunDirectory(RunFiles):
         start = [*of_scope(recipe, "start"), "model"]  # a file of a network may have been moved
         start = {name: getattr(recipe, name) for name in start if name in given}
         return replace(stored, **once, **start)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and (value != value or abs(value) < 1e300)
 
 
 def as_name(rule: str) -> str:

@@ -1,13 +1,16 @@
 """The command line: `tfcredit COMMAND`, and `run_imagenet.py`, which is `tfcredit train`."""
 
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 from tfcredit import __version__
 from tfcredit.arguments import HELP
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.screen import Screen
 from tfcredit.startup import check_backend
 
 COMMANDS = {
@@ -41,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code: 0 done, or saved as a signal asked for; 2 the user can fix it; 130 stopped
         at once by Ctrl-C. Anything else is a bug of ours.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    return _told(_main, sys.argv[1:] if arguments is None else arguments, "tfcredit")
+
+
+def _main(arguments: list[str], program: str) -> int:
     name = arguments[0] if arguments else "--help"
     if name in {*HELP, "help"}:
         print("usage: tfcredit COMMAND [--FLAG=VALUE ...]   (tfcredit COMMAND --help: its flags)")
@@ -50,16 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"  {command:<18}{text}")
         return 0
     if name == "--version":
-        print(f"tfcredit {__version__}")
+        print(f"{program} {__version__}")
         return 0
     if name not in COMMANDS:
         print(
-            f"tfcredit: unknown command {name!r}{did_you_mean(name, COMMANDS)} "
+            f"{program}: unknown command {name!r}{did_you_mean(name, COMMANDS)} "
             f"Known: {', '.join(COMMANDS)}.",
             file=sys.stderr,
         )
         return 2
-    return run(name, arguments[1:], f"tfcredit {name}")
+    return run(name, arguments[1:], f"{program} {name}")
 
 
 def train_main(arguments: list[str] | None = None) -> int:
@@ -71,7 +77,22 @@ def train_main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code, as `main`'s.
     """
-    return run("train", sys.argv[1:] if arguments is None else arguments, "run_imagenet.py")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return _told(functools.partial(run, "train"), arguments, "run_imagenet.py")
+
+
+def _told(command: Callable[[list[str], str], int], arguments: list[str], program: str) -> int:
+    """The exit code of a command that goes on where it can't print."""
+    with Screen() as screen:
+        code, problem = command(arguments, program), screen.problem
+        if code == 0 and problem is not None:
+            print(
+                f"{program}: what it prints can't be written ({problem.strerror or problem}): free "
+                "space, or print elsewhere; all else is done.",
+                file=sys.stderr,
+            )
+            return 2
+    return code
 
 
 def run(name: str, arguments: list[str], program: str) -> int:

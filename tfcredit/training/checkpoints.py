@@ -140,7 +140,8 @@ class Checkpoints:
             raise UserError(
                 f"the checkpoint of step {step} can't be written to {folder} "
                 f"({reason(problem)}): free space or mend the permissions, then "
-                f"continue with --resume=must; the last good one is {self.latest}."
+                f"{'start it again' if self.latest is None else 'continue with --resume=must'}; "
+                f"the last good one is {self.latest or 'none'}."
             ) from None
 
     def _write(self, folder: pathlib.Path, step: int, keep: int) -> None:

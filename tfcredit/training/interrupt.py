@@ -5,7 +5,6 @@ import os
 import select
 import signal
 import stat
-import sys
 import threading
 
 NAMES = {
@@ -80,7 +79,7 @@ class StopSignal:
 
 def _leave_screen() -> None:
     """Write no more to a terminal that was closed or to a pipe that nobody reads."""
-    for descriptor in (sys.__stdout__.fileno(), sys.__stderr__.fileno()):
+    for descriptor in (1, 2):
         mode = os.fstat(descriptor).st_mode
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)

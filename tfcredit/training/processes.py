@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.screen import Screen
 from tfcredit.training import workers
 from tfcredit.training.known_images import described
 from tfcredit.training.recipe import Recipe
@@ -163,17 +164,18 @@ def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connec
     workers.leave()
     if places > 1:
         _take_share(place, places)
-    try:
-        summary = Run(recipe, [_Asking(connection)]).train()
-        message = "stopped", None
-        if summary is not None:
-            message = "finished", summary.get("validation_top1", summary["top1"])
-    except NotFiniteError as problem:
-        message = "diverged", str(problem)
-    except UserError as problem:
-        message = "mistake", str(problem)
-    print(*message, flush=True)
-    connection.send(message)
+    with Screen():  # a full disk ends a run where it is saved, not where it is logged
+        try:
+            summary = Run(recipe, [_Asking(connection)]).train()
+            message = "stopped", None
+            if summary is not None:
+                message = "finished", summary.get("validation_top1", summary["top1"])
+        except NotFiniteError as problem:
+            message = "diverged", str(problem)
+        except UserError as problem:
+            message = "mistake", str(problem)
+        print(*message, flush=True)
+        connection.send(message)
 
 
 def _take_share(place: int, places: int) -> None:

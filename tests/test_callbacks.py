@@ -248,3 +248,32 @@ def test_skipped_steps_without_a_loss_scale(capsys):
     assert not capsys.readouterr().out
     with pytest.raises(UserError, match="patience"):
         SkippedSteps(0)
+
+
+def test_a_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    EpochTable("~/table.csv", "~/a").on_epoch_end(0, {"loss": 1.0})
+    MeasureMonitor(X, Y, "~/b", table="~/measures.csv")
+    AlignmentMonitor("~/c")
+    assert {"table.csv", "a", "b", "c"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("text", ["x\n1\n", "step\none\n", "step\n2\n1\n", "step\n1"])
+def test_tables_of_others_are_told_and_left(text, tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text(text)
+    monitor = MeasureMonitor(X, Y, table=table)
+    monitor.set_model(network("feedback_alignment"))
+    with pytest.raises(UserError, match="table.csv"):
+        monitor.on_train_begin()
+    with pytest.raises(UserError, match="table.csv"):
+        EpochTable(table).on_epoch_end(0, {"loss": 1.0})
+    assert table.read_text() == text
+
+
+def test_a_monitor_of_no_measures_measures_nothing():
+    monitor = MeasureMonitor(None, None, measures=[])
+    network("feedback_alignment").fit(X, Y, verbose=0, callbacks=[monitor])
+    assert monitor.records == []

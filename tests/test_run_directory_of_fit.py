@@ -1,6 +1,8 @@
 """`callbacks.RunDirectory`: what a plain `fit` leaves is reported as a run is."""
 
+import contextlib
 import json
+import shutil
 from types import SimpleNamespace
 
 import keras
@@ -196,6 +198,41 @@ def test_another_run_and_foreign_files_are_refused(folder, tmp_path):
         fitted(tmp_path)
     with pytest.raises(UserError, match="/proc/none can't be written"):
         fitted("/proc/none")
+
+
+def folder_instead(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "metrics.csv": ["", "epoch,step\n1,2\n2,", "x\n1\n", "epoch\n1\n2\n", "\0", folder_instead],
+    "flags.txt": [b"\xff", folder_instead],
+    "summary.json": ["[1]", "[" * 100_000, '{"seconds": "x"}', folder_instead],
+    "tensorboard": [lambda path: (shutil.rmtree(path), path.touch())],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_files_are_told_and_left(folder, tmp_path, name):
+    """Or, where nothing depends on them, written anew."""
+    _, model, _ = folder
+    for number, damage in enumerate(DAMAGES[name]):
+        copy = shutil.copytree(folder[0] / "a", tmp_path / str(number))
+        if callable(damage):
+            damage(copy / name)
+        else:
+            (copy / name).write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+        before = (copy / name).read_bytes() if (copy / name).is_file() else None
+        begun = RunDirectory(copy)
+        begun.set_model(model)
+        begun.set_params({"epochs": 1})
+        is_spared = damage == "" or name == "summary.json" and not callable(damage)
+        with contextlib.nullcontext() if is_spared else pytest.raises(UserError, match=name):
+            begun.on_train_begin()
+            begun.on_epoch_begin(0)
+        if not is_spared and before is not None:
+            assert (copy / name).read_bytes() == before
 
 
 def test_a_loss_that_is_not_finite_is_no_result(tmp_path):

@@ -157,6 +157,25 @@ def test_vectorized_map_is_for_backprop_and_inference(rule, eager):
         fitted(model)
 
 
+def test_vectorized_map_around_a_network():
+    """Gradients from outside are lost, so it is refused; those of a tape inside are right."""
+    model = network(in_python(1), "info_alignment")
+    kernels = [layer.kernel for layer in analysis.feedback_layers(model)]
+
+    def of_one(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(x[None], training=True) ** 2)
+        return tape.gradient(loss, kernels)
+
+    mapped_outputs = tf.vectorized_map(by_rows(model), X)  # no training call
+    np.testing.assert_allclose(mapped_outputs, model(X), rtol=1e-4, atol=1e-6)
+    with pytest.raises(UserError, match="trained inside of tf.vectorized_map"), tf.GradientTape():
+        tf.vectorized_map(by_rows(lambda x: model(x, training=True)), X)
+    found, one_by_one = tf.vectorized_map(of_one, X), zip(*map(of_one, X), strict=True)
+    for ours, wanted in zip(found, one_by_one, strict=True):
+        np.testing.assert_allclose(ours, tf.stack(wanted), rtol=1e-4, atol=1e-5)
+
+
 def test_vectorized_map_trains_layers_of_backprop():
     got, want = (fitted(network(flow, "backprop")) for flow in (mapped, in_python(1)))
     for one, other in zip(got, want, strict=True):

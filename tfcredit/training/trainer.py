@@ -207,7 +207,9 @@ class Trainer:
     def _next_step(self, batches, wishes, aligned):
         """Take a step on all replicas: three truths, not finite, stop and save."""
         if self.accumulation_steps == 1:
-            result = self.strategy.run(self._replica_step[aligned], args=(*batches.get_next(), wishes))
+            result = self.strategy.run(
+                self._replica_step[aligned], args=(*batches.get_next(), wishes)
+            )
         else:
             for _ in range(self.accumulation_steps):
                 self.strategy.run(self._replica_accumulation[aligned], args=batches.get_next())

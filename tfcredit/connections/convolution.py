@@ -256,4 +256,4 @@ def _through_xla(function):
     """`function`, compiled where there is no GPU."""
     if tf.config.list_logical_devices("GPU"):
         return function
-    return tf.function(function, jit_compile=True)
+    return tf.function(function, jit_compile=True, autograph=False)

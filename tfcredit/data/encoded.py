@@ -40,7 +40,7 @@ def attempted(
     image, _ = tf.data.Dataset.map(elements, decode).element_spec
     at_once = AT_ONCE if count >= MANY else 1
 
-    @tf.function
+    @tf.function(autograph=False)
     def decoded(*element: tf.Tensor) -> Element:
         return (*decode(*element), True, *element[:2])
 

@@ -16,6 +16,10 @@ from tfcredit.errors import UserError
 WHOLE = Shard()
 """The shard of a host that is alone: whole batches in one piece."""
 
+# Functions that a source maps over images need no AutoGraph: its translation of them took a fifth
+# of a second or more at the start.
+_untranslated = tf.autograph.experimental.do_not_convert
+
 
 class Source(Protocol):
     """A source of batches. `ImageData` has checked the arguments."""
@@ -188,7 +192,7 @@ class ImageData:
                 f"start step {start_step} is outside the epoch's {steps} steps: "
                 f"choose one in [0, {steps}]."
             )
-        return self.source.train(batch_size, seed, epoch, start_step, shard)
+        return _untranslated(self.source.train)(batch_size, seed, epoch, start_step, shard)
 
     def evaluation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Every test image exactly once, in a fixed order and without augmentation.
@@ -215,7 +219,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
                 "evaluate: check the data folder."
             )
-        return self.source.evaluation(batch_size, shard)
+        return _untranslated(self.source.evaluation)(batch_size, shard)
 
     def validation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Every validation image exactly once, as `evaluation` gives the test images.
@@ -238,7 +242,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 validation images: hold some out with "
                 "hold_out(examples)."
             )
-        return self.source.validation(batch_size, shard)
+        return _untranslated(self.source.validation)(batch_size, shard)
 
     def hold_out(self, examples: int, seed: int = 0) -> "ImageData":
         """Holds training images out for validation, so that test images choose nothing.

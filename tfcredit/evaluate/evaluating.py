@@ -157,7 +157,7 @@ def evaluate(
         "loss": keras.metrics.Mean(),
         "examples": keras.metrics.Sum(),
     }
-    predict = tf.function(network, reduce_retracing=True)
+    predict = tf.function(network, autograph=False, reduce_retracing=True)
     batches = images.validation if part == "validation" else images.evaluation
     bar = _progress(images, part, batch_size)
     from_logits = None

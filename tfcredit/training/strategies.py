@@ -188,7 +188,7 @@ class Cluster:
         if not self.workers:
             return value * self.replicas
 
-        @tf.function
+        @tf.function(autograph=False)
         def summed():
             per_replica = self.strategy.run(lambda: tf.constant(value, tf.float32))
             return self.strategy.reduce("SUM", per_replica, axis=None)

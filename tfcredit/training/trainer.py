@@ -83,16 +83,17 @@ class Trainer:
         if accumulation_steps > 1:
             self._sums = [_local_zeros(v.shape, v.dtype) for v in network.trainable_variables]
             self._not_finite = _local_zeros((), "float32")  # losses since the last step
+        # Without AutoGraph, as Keras traces its steps: it would translate all that a step calls.
+        graph = functools.partial(tf.function, autograph=False)
         # Only XLA needs a function around what a replica does: the outer one holds the graph.
-        compile_it = tf.function(jit_compile=True) if jit_compile else lambda function: function
+        compile_it = graph(jit_compile=True) if jit_compile else lambda function: function
         self._replica_step = _with_and_without_r(self._take_step, compile_it)
         self._replica_accumulation = _with_and_without_r(self._accumulate, compile_it)
         self._replica_update = _with_and_without_r(self._apply_sums, compile_it)
         self._replica_test = compile_it(self._evaluate_batch)
-        graph = functools.partial(tf.function, reduce_retracing=True)
-        self._one_step = _with_and_without_r(self._next_step, graph)
-        self._many_steps = _with_and_without_r(self._next_steps, graph)
-        self._evaluate = tf.function(self._evaluate_next, reduce_retracing=True)
+        self._one_step = _with_and_without_r(self._next_step, graph(reduce_retracing=True))
+        self._many_steps = _with_and_without_r(self._next_steps, graph(reduce_retracing=True))
+        self._evaluate = graph(self._evaluate_next, reduce_retracing=True)
 
     @property
     def state(self) -> dict[str, tf.Variable]:
@@ -195,19 +196,23 @@ class Trainer:
         return (True, 1) if behind == 0 else (False, min(most, self.alignment_every - behind))
 
     def _next_steps(self, batches, steps, wishes, aligned):
-        good, stop, save = steps, False, False
-        for index in tf.range(steps):
+        def step(index, good, *_):
             bad, stop, save = self._next_step(batches, wishes, aligned)
-            good = tf.where(bad, tf.minimum(good, index), good)
-        return good, stop, save
+            return index + 1, tf.where(bad, tf.minimum(good, index), good), stop, save
+
+        first = (tf.constant(0), steps, tf.constant(False), tf.constant(False))
+        _, *found = tf.while_loop(lambda index, *_: index < steps, step, first)
+        return found
 
     def _next_step(self, batches, wishes, aligned):
         """Take a step on all replicas: three truths, not finite, stop and save."""
         if self.accumulation_steps == 1:
-            result = self.strategy.run(self._replica_step[aligned], args=(*next(batches), wishes))
+            result = self.strategy.run(
+                self._replica_step[aligned], args=(*batches.get_next(), wishes)
+            )
         else:
             for _ in range(self.accumulation_steps):
-                self.strategy.run(self._replica_accumulation[aligned], args=next(batches))
+                self.strategy.run(self._replica_accumulation[aligned], args=batches.get_next())
             result = self.strategy.run(self._replica_update[aligned], args=(wishes,))
         return tf.unstack(self.strategy.reduce("SUM", result, axis=None) > 0)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from tensorflow.python.autograph.impl import api as autograph
 from tensorflow.python.framework.config import disable_op_determinism
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -104,6 +105,20 @@ def fixed_seed():
     keras.utils.set_random_seed(0)
     yield
     disable_op_determinism()  # which a run in this process may have asked for; Keras refuses XLA
+
+
+@pytest.fixture
+def translated(monkeypatch) -> list[Callable]:
+    """The functions that AutoGraph translates while the test runs."""
+    found: list[Callable] = []
+    translate = autograph._convert_actual
+
+    def noting(function, context):
+        found.append(function)
+        return translate(function, context)
+
+    monkeypatch.setattr(autograph, "_convert_actual", noting)
+    return found
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfcredit.data import ImageData
 from tfcredit.data.arrays import MAX_SHIFT, shift_and_flip
@@ -148,3 +149,15 @@ def test_an_empty_set_is_refused(small):
         empty.evaluation(1)
     with pytest.raises(UserError, match="not positive"):
         small.evaluation(0)
+
+
+def test_pipelines_are_neither_tuned_nor_translated(small, translated):
+    held = small.hold_out(4)
+    for dataset in (held.train(3, 0, 0), held.validation(2), held.evaluation(2)):
+        # The thread that tunes keeps an iterator from being deleted, for up to a minute.
+        assert dataset.options().autotune.enabled is False
+        assert dataset.options().autotune.initial_parallelism >= 1
+        list(dataset)
+    assert translated == []
+    list(tf.data.Dataset.range(2).map(lambda number: held.classes + number))
+    assert translated, "the test itself would notice nothing"

@@ -56,6 +56,22 @@ def test_a_step_takes_the_gradient_of_the_whole_objective(scaled, rate):
         )
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_steps_are_traced_without_autograph(translated, steps):
+    made = trainer(keras.optimizers.SGD(0.1))
+    batches = tf.data.Dataset.from_tensors((X, LABELS)).repeat()
+    assert made.run(iter(batches), steps)[0] == steps
+    made.evaluate(tf.data.Dataset.from_tensors((X, LABELS, np.ones(8, "float32"))))
+    assert translated == []
+
+
+def test_the_step_that_is_not_finite_is_counted_within_many():
+    made = trainer(keras.optimizers.SGD(0.1))
+    images = np.stack([X, X, np.full_like(X, np.nan), X])
+    batches = tf.data.Dataset.from_tensor_slices((images, np.stack([LABELS] * 4)))
+    assert made.run(iter(batches), 4)[0] == 2
+
+
 def test_gradients_that_need_no_error_wait_for_those_that_do():
     made = trainer(keras.optimizers.SGD(1.0))
     first, second = made.network.layers[:2]

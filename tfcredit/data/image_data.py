@@ -1,8 +1,9 @@
 """`ImageData`: a set of labelled images, and its batches for training and evaluation."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +17,20 @@ from tfcredit.errors import UserError
 WHOLE = Shard()
 """The shard of a host that is alone: whole batches in one piece."""
 
-# Functions that a source maps over images need no AutoGraph: its translation of them took a fifth
-# of a second or more at the start.
-_untranslated = tf.autograph.experimental.do_not_convert
+
+def _pipeline(make: Callable[..., tf.data.Dataset], *arguments: Any) -> tf.data.Dataset:
+    """The dataset that a function makes, traced and run in the way that suits ours.
+
+    Functions that it maps over images need no AutoGraph: its translation of them took a fifth of a
+    second or more. Nor is anything autotuned: what would be has as many parallel calls as there are
+    CPUs. Deleting an iterator of a pipeline that is tuned (TensorFlow 2.21) may wait for the
+    tuning's next turn, which is the later, the longer it has run, a minute at most. Of a run of six
+    epochs of a minute each that was 116 s.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.autotune.initial_parallelism = os.cpu_count() or 1
+    return tf.autograph.experimental.do_not_convert(make)(*arguments).with_options(options)
 
 
 class Source(Protocol):
@@ -192,7 +204,7 @@ class ImageData:
                 f"start step {start_step} is outside the epoch's {steps} steps: "
                 f"choose one in [0, {steps}]."
             )
-        return _untranslated(self.source.train)(batch_size, seed, epoch, start_step, shard)
+        return _pipeline(self.source.train, batch_size, seed, epoch, start_step, shard)
 
     def evaluation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Every test image exactly once, in a fixed order and without augmentation.
@@ -219,7 +231,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 test images, but at least 1 is needed to "
                 "evaluate: check the data folder."
             )
-        return _untranslated(self.source.evaluation)(batch_size, shard)
+        return _pipeline(self.source.evaluation, batch_size, shard)
 
     def validation(self, batch_size: int, shard: Shard = WHOLE) -> tf.data.Dataset:
         """Every validation image exactly once, as `evaluation` gives the test images.
@@ -242,7 +254,7 @@ class ImageData:
                 f"data set {self.name!r} holds 0 validation images: hold some out with "
                 "hold_out(examples)."
             )
-        return _untranslated(self.source.validation)(batch_size, shard)
+        return _pipeline(self.source.validation, batch_size, shard)
 
     def hold_out(self, examples: int, seed: int = 0) -> "ImageData":
         """Holds training images out for validation, so that test images choose nothing.

@@ -1,6 +1,7 @@
 """Images per second and core that the input pipeline prepares.
 
     python -m benchmarks.input_pipeline [--seconds=10] [--rounds=3]
+    python -m benchmarks.input_pipeline --parts
     python -m benchmarks.input_pipeline --layouts [--torch_python=TORCH/bin/python]
 
 Writes noise-textured JPEGs of 500 x 375 pixels and about 88 KB, as ImageNet's are on average, into
@@ -8,15 +9,17 @@ classic shards in a temporary folder, and reads them through `tfcredit.data` as 
 Prints a line of a Markdown table for each way of preprocessing; the median of the rounds counts.
 "Per core" divides by the processor time that was used, so other programs disturb it little.
 
-`--layouts` reads the same JPEGs in turn from each layout of ImageNet, and compares with decoding
-random parts of them alone (`tf.io.decode_and_crop_jpeg`), and with decoding and resizing. "Of
-decoding" is the median of the rounds' ratios per core. `--torch_python` names an interpreter that
-has torchvision, whose `ImageFolder`, `RandomResizedCrop` and `DataLoader` then take their turns.
+`--parts` tells where the time of an image goes: in turn it decodes random parts of the JPEGs alone
+(`tf.io.decode_and_crop_jpeg`), resizes them too, mirrors, normalises, and reads shards. "Of
+decoding" is the median of the rounds' ratios per core: what a line has, no later step can exceed.
+
+`--layouts` reads the same JPEGs in turn from each layout of ImageNet, and compares with decoding,
+and with decoding and resizing. `--torch_python` names an interpreter that has torchvision, whose
+`ImageFolder`, `RandomResizedCrop` and `DataLoader` then take their turns.
 """
 
 import argparse
 import functools
-import itertools
 import os
 import platform
 import statistics
@@ -42,6 +45,8 @@ BATCH = 64
 SIZE = 224
 WINDOWS = 512
 """Parts of the pictures that are decoded in turn."""
+Measure = Callable[[], tuple[float, float]]
+"""Gives images per second, and images per second of processor time."""
 READ = "shards", "folders", "zip", "parquet", "webdataset"
 """The layouts that are read."""
 
@@ -109,8 +114,8 @@ def measure(data: ImageData, seconds: float, part: str) -> tuple[float, float]:
     return timed(data.train(BATCH, 0, 0) if part == "train" else data.evaluation(BATCH), seconds)
 
 
-def timed(batches: Iterable, seconds: float) -> tuple[float, float]:
-    """Reads for a while, again from the start at the end.
+def timed(batches: tf.data.Dataset, seconds: float) -> tuple[float, float]:
+    """Reads for a while, epoch after epoch.
 
     Args:
         batches: Of `BATCH` images each.
@@ -120,7 +125,8 @@ def timed(batches: Iterable, seconds: float) -> tuple[float, float]:
         Images per second, and images per second of processor time.
     """
     images, started = 0, None
-    for _ in itertools.chain.from_iterable(itertools.repeat(batches)):
+    # A new iterator for each epoch would build the pipeline anew: a tenth of so short an epoch.
+    for _ in batches.repeat():
         now = time.perf_counter(), time.process_time()
         if started is None:  # building the pipeline and filling the buffers is not counted
             started = now
@@ -177,17 +183,34 @@ def write_layouts(root: Path) -> None:
     write_shards(root / "shards")
 
 
-def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
-    """Decodes random parts of pictures, as training does, and nothing else.
+def preparing(
+    files: list[bytes], prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+) -> tf.data.Dataset:
+    """Prepares pictures in memory, a call for each.
 
     Args:
         files: The pictures.
-        resizes: True to resize the parts to `SIZE` pixels too.
+        prepare: Takes a file and a number, int64, and returns an image.
 
     Returns:
         A dataset without end, of `BATCH` scalars each.
     """
     pictures = tf.constant(files)
+
+    def colour(number: tf.Tensor) -> tf.Tensor:
+        image = prepare(pictures[number % len(files)], number)
+        return tf.cast(image[0, 0, 0], tf.float32)  # a shape would need no pixels
+
+    numbers = tf.data.Dataset.range(2**62)
+    return numbers.map(colour, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+
+
+def steps() -> dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """The steps from a file to an image: each does what those before it do, too.
+
+    Returns:
+        Functions for `preparing`, by what they do.
+    """
     windows = tf.stack(
         [
             preprocessing.random_window(tf.constant([HEIGHT, WIDTH]), [0, number])
@@ -195,17 +218,22 @@ def decoding(files: list[bytes], resizes: bool) -> tf.data.Dataset:
         ]
     )
 
-    def decode(number: tf.Tensor) -> tf.Tensor:
-        window = windows[number % WINDOWS]
-        image = tf.io.decode_and_crop_jpeg(
-            pictures[number % len(files)], window, channels=3, dct_method="INTEGER_ACCURATE"
+    def decode(encoded: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_and_crop_jpeg(
+            encoded, windows[number % WINDOWS], channels=3, dct_method="INTEGER_ACCURATE"
         )
-        if resizes:
-            image = tf.image.resize(image, [SIZE, SIZE])
-        return tf.cast(image[0, 0, 0], tf.float32)  # a shape would need no pixels
 
-    numbers = tf.data.Dataset.range(2**62)
-    return numbers.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH).prefetch(2)
+    def of_training(train: Callable) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        return lambda encoded, number: train(encoded, tf.stack([0, number]), SIZE)
+
+    return {
+        "decoding alone": decode,
+        "decoding, resizing": lambda *each: tf.image.resize(
+            tf.cast(decode(*each), tf.float32), [SIZE, SIZE]
+        ),
+        "with windows and mirroring": of_training(preprocessing.raw_train_image),
+        "with normalising": of_training(preprocessing.train_image),
+    }
 
 
 class Torchvision:
@@ -251,6 +279,73 @@ class Torchvision:
         self._process.wait()
 
 
+def of_steps(seconds: float, names: Iterable[str]) -> dict[str, Measure]:
+    """Measurements of some of `steps`.
+
+    Args:
+        seconds: Length of each measurement.
+        names: Which of them.
+
+    Returns:
+        What measures each.
+    """
+    files, known = [encode(seed) for seed in range(PICTURES)], steps()
+    return {
+        name: functools.partial(timed, preparing(files, known[name]), seconds) for name in names
+    }
+
+
+def of_training(folder: Path, seconds: float) -> Measure:
+    """A measurement of the training images of a set.
+
+    Args:
+        folder: The set.
+        seconds: Length of the measurement.
+
+    Returns:
+        What measures.
+    """
+    return functools.partial(measure, imagenet.build(folder, shuffle_buffer=256), seconds, "train")
+
+
+def in_turn(ways: dict[str, Measure], rounds: int) -> Iterator[dict]:
+    """Measures ways in turn.
+
+    Args:
+        ways: What measures each way; "decoding alone" is among them.
+        rounds: How many times each is measured.
+
+    Yields:
+        A row for each: its name, images per second, per core, and of decoding alone.
+    """
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, measured in ways.items():
+            found[way].append(measured())
+    alone = [per_core for _, per_core in found["decoding alone"]]
+    for way, each in found.items():
+        ratios = [per_core / base for (_, per_core), base in zip(each, alone, strict=True)]
+        speed, per_core = map(statistics.median, zip(*each, strict=True))
+        row = {"source": way, "images_per_second": speed, "per_core": per_core}
+        yield row | {"of_decoding": statistics.median(ratios)}
+
+
+def parts(seconds: float, rounds: int) -> Iterator[dict]:
+    """Measures each of `steps`, and training images of shards.
+
+    Args:
+        seconds: Length of each measurement.
+        rounds: How many times each is measured.
+
+    Yields:
+        As `in_turn`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_shards(Path(folder))
+        whole = {"from shards, in batches": of_training(Path(folder), seconds)}
+        yield from in_turn(of_steps(seconds, steps()) | whole, rounds)
+
+
 def layouts(seconds: float, rounds: int, torch_python: str | None) -> Iterator[dict]:
     """Reads from each layout in turn, decodes alone, and lets torchvision read.
 
@@ -260,54 +355,35 @@ def layouts(seconds: float, rounds: int, torch_python: str | None) -> Iterator[d
         torch_python: An interpreter that has torchvision; None to leave it out.
 
     Yields:
-        A row for each: what was read, images per second, per core, and of decoding alone.
+        As `in_turn`.
     """
-    files = [encode(seed) for seed in range(PICTURES)]
-
-    def reading(make: Callable[[], Iterable]) -> Callable[[], tuple[float, float]]:
-        return lambda: timed(make(), seconds)
-
     with tempfile.TemporaryDirectory() as folder:
         write_layouts(Path(folder))
-        ways = {
-            "decoding alone": reading(functools.partial(decoding, files, False)),
-            "decoding, resizing": reading(functools.partial(decoding, files, True)),
-        }
-        for layout in READ:
-            data = imagenet.build(Path(folder, layout), shuffle_buffer=256)
-            ways[layout] = reading(functools.partial(data.train, BATCH, 0, 0))
-        if torch_python is not None:
-            other = Torchvision(torch_python, Path(folder, "folders", "train"))
-            for workers in sorted({0, os.cpu_count()}):
-                name = f"{other.versions}, num_workers={workers}"
-                ways[name] = functools.partial(other.speeds, workers, seconds)
-        found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-        for _ in range(rounds):
-            for way, measured in ways.items():
-                found[way].append(measured())
-        if torch_python is not None:
-            other.close()
-    alone = [per_core for _, per_core in found["decoding alone"]]
-    for way, each in found.items():
-        ratios = [per_core / base for (_, per_core), base in zip(each, alone, strict=True)]
-        speed, per_core = map(statistics.median, zip(*each, strict=True))
-        row = {"source": way, "images_per_second": speed, "per_core": per_core}
-        yield row | {"of_decoding": statistics.median(ratios)}
+        ways = of_steps(seconds, ["decoding alone", "decoding, resizing"])
+        ways |= {layout: of_training(Path(folder, layout), seconds) for layout in READ}
+        if torch_python is None:
+            yield from in_turn(ways, rounds)
+            return
+        other = Torchvision(torch_python, Path(folder, "folders", "train"))
+        for workers in sorted({0, os.cpu_count()}):
+            name = f"{other.versions}, num_workers={workers}"
+            ways[name] = functools.partial(other.speeds, workers, seconds)
+        yield from in_turn(ways, rounds)
+        other.close()
 
 
-def print_layouts(seconds: float, rounds: int, torch_python: str | None) -> None:
-    """Prints the table of the layouts.
+def print_compared(rows: Iterable[dict]) -> None:
+    """Prints what was measured in turn as a table.
 
     Args:
-        seconds: Length of each measurement.
-        rounds: How many times each is measured.
-        torch_python: An interpreter that has torchvision; None to leave it out.
+        rows: Of `in_turn`.
     """
-    print("| source | images/s | images/s per core | of decoding |")
-    print("|---|---|---|---|")
-    for row in layouts(seconds, rounds, torch_python):
+    print("| source | images/s | images/s per core | processor time an image, ms | of decoding |")
+    print("|---|---|---|---|---|")
+    for row in rows:
         shown = f"{row['images_per_second']:.0f} | {row['per_core']:.0f}"
-        print(f"| {row['source']} | {shown} | {row['of_decoding']:.2f} |", flush=True)
+        shown += f" | {1000 / row['per_core']:.2f} | {row['of_decoding']:.2f}"
+        print(f"| {row['source']} | {shown} |", flush=True)
 
 
 def main() -> None:
@@ -317,13 +393,18 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--layouts", action="store_true", help="compare the layouts of ImageNet")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--parts", action="store_true", help="tell where the time goes")
+    kinds.add_argument("--layouts", action="store_true", help="compare the layouts of ImageNet")
     parser.add_argument("--torch_python", help="Python that has torchvision, for --layouts")
     arguments = parser.parse_args()
     if arguments.torch_python and not arguments.layouts:
         parser.error("--torch_python goes with --layouts")
     if arguments.layouts:
-        print_layouts(arguments.seconds, arguments.rounds, arguments.torch_python)
+        print_compared(layouts(arguments.seconds, arguments.rounds, arguments.torch_python))
+        return
+    if arguments.parts:
+        print_compared(parts(arguments.seconds, arguments.rounds))
         return
     print("| preprocessing | part | images/s | images/s per core | machine | versions |")
     print("|---|---|---|---|---|---|")

@@ -8,8 +8,19 @@ import time
 
 import keras
 import pytest
+import tensorflow as tf
 
-from benchmarks import measures, parts, plan, report, revisions, step_profile, timing, whole_run
+from benchmarks import (
+    input_pipeline,
+    measures,
+    parts,
+    plan,
+    report,
+    revisions,
+    step_profile,
+    timing,
+    whole_run,
+)
 from benchmarks.__main__ import named, run
 from benchmarks.budgets import HEADLINE, OTHER_STEP_BUDGETS, RULES, STEP_BUDGETS
 from benchmarks.cases import FUNCTIONS, PLAIN, Case, Training
@@ -277,3 +288,30 @@ def test_budgets_are_measured_of_the_networks_that_are_chosen():
         [PLAIN, "tracking_mirror"],
         [PLAIN, "feedback_alignment"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "sources"),
+    [
+        (
+            "--parts",
+            ["with windows and mirroring", "with normalising", "from shards, in batches"],
+        ),
+        ("--layouts", ["shards", "folders", "zip", "parquet", "webdataset"]),
+    ],
+)
+def test_the_input_is_measured_in_turn(flag, sources, monkeypatch, capsys):
+    for name, value in {"RECORDS": 16, "BATCH": 4, "WINDOWS": 4, "PICTURES": 1}.items():
+        monkeypatch.setattr(input_pipeline, name, value)
+    jpeg = tf.io.encode_jpeg(tf.zeros([input_pipeline.HEIGHT, input_pipeline.WIDTH, 3], tf.uint8))
+    monkeypatch.setattr(input_pipeline, "encode", lambda seed: jpeg.numpy())
+    arguments = ["input_pipeline", flag, "--seconds=0.1", "--rounds=1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    input_pipeline.main()
+    head, _, *lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[0] for row in cells] == ["decoding alone", "decoding, resizing", *sources]
+    assert cells[0][-1] == "1.00"
+    assert len(head.strip("|").split("|")) == 5
+    for _, *values in cells:
+        assert len(values) == 4 and all(float(value) > 0 for value in values)

@@ -96,24 +96,6 @@ def test_wider_inputs_where_the_layer_does_not_cast():
     assert ours(x).dtype == theirs(x).dtype == tf.float64
 
 
-@pytest.mark.parametrize("rule", ["info_alignment", "kolen_pollack", "calibrated_mirror"])
-def test_layers_of_float64_train_under_float32(rule):
-    """Keras sums the losses of all layers."""
-    model = keras.Sequential(
-        [
-            keras.Input((5,)),
-            layers.Dense(4, rule=rule),
-            layers.Dense(3, rule=rule, dtype="float64"),
-        ]
-    )
-    model.compile("sgd", "mse")
-    before = model.get_weights()
-    model.fit(WHOLE, np.ones((6, 3), "float32"), verbose=0)
-    assert all(
-        (a != b).any() for a, b in zip(model.get_weights(), before, strict=True) if b.ndim > 1
-    )
-
-
 def test_complex_numbers_are_refused_when_the_network_is_built():
     with pytest.raises(UserError, match="takes real inputs, not complex64"):
         layers.Dense(4, rule="info_alignment")(keras.Input((5,), dtype="complex64"))

@@ -43,7 +43,7 @@ class ThreadLosses:
         """`add_loss` of a loss by which the feedback kernel learns.
 
         Args:
-            loss: A scalar of any precision; it gets Keras' dtype of losses.
+            loss: A scalar; in half precision it gets Keras' dtype of losses.
 
         Raises:
             UserError: The layer is called where no loss gets out.
@@ -55,8 +55,11 @@ class ThreadLosses:
                 f"inside of {inside[0]}, which no loss leaves: call it outside, loop over it in "
                 "Python, or give it rule='feedback_alignment'."
             )
-        # Keras sums it with the task's loss, whose dtype is this one under every policy.
-        self.add_loss(tf.cast(loss, keras.config.floatx()))
+        loss = tf.convert_to_tensor(loss)
+        if loss.dtype.size < 4:
+            # Keras sums it with the task's loss, whose dtype is this one under every policy.
+            loss = tf.cast(loss, keras.config.floatx())
+        self.add_loss(loss)
 
     @property
     def alignment_losses(self) -> list:

@@ -90,6 +90,7 @@ def test_every_budget_is_of_a_rule_and_a_known_case():
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.slow
 def test_a_network_of_a_function_is_trained_with_and_without_rule(name):
     case = Case(f"{name}@28", 4)
     trainings = [
@@ -300,6 +301,7 @@ def test_budgets_are_measured_of_the_networks_that_are_chosen():
         ("--layouts", ["shards", "folders", "zip", "parquet", "webdataset"]),
     ],
 )
+@pytest.mark.every(2)
 def test_the_input_is_measured_in_turn(flag, sources, monkeypatch, capsys):
     for name, value in {"RECORDS": 16, "BATCH": 4, "WINDOWS": 4, "PICTURES": 1}.items():
         monkeypatch.setattr(input_pipeline, name, value)

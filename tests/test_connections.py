@@ -113,6 +113,7 @@ print("adjoint")
 """
 
 
+@pytest.mark.slow
 def test_products_where_tensorflow_has_onednn_off():
     """As by default on CPUs without AVX-512 VNNI or its like, which have no kernels for these."""
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(ROOT)}

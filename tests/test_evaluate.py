@@ -42,6 +42,7 @@ def test_a_run_takes_its_flags(trained, tmp_path):
         assert found[name] == pytest.approx(summary[name], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_run_and_other_images(trained, tmp_path, capsys):
     tree, run = trained
     summary = json.loads((run / "summary.json").read_text())
@@ -55,6 +56,7 @@ def test_checkpoints_of_a_run_and_other_images(trained, tmp_path, capsys):
     assert "top-1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_files_of_a_run_have_its_flags_and_need_not_its_images(trained, tmp_path, capsys):
     tree, run = trained
     _, whole = evaluate(run, tmp_path / "whole.json")

@@ -117,6 +117,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.every(2)
 def test_measures_are_the_same_whatever_the_type_of_the_inputs(kind):
     x = TYPES[kind]
     rule, y = {"rule": "info_alignment"}, draw(8, 2)
@@ -167,7 +168,7 @@ def tags(folder):
     return {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(10)
 @pytest.mark.filterwarnings("ignore:stay on backprop")
 @pytest.mark.parametrize("name", MODELS)
 def test_monitors_watch_any_model(name, tmp_path, monkeypatch):
@@ -200,6 +201,7 @@ def test_measures_of_a_model_that_nobody_has_called(name):
     assert len(analysis.spectra(model)) and len(analysis.ErrorSpectra(x, y)(model))
 
 
+@pytest.mark.slow
 def test_heads_count_as_the_loss_weighs_them():
     model, x, y = two_heads(), draw(8, 6), [draw(8, 2), draw(8, 1)]
     ratios = []
@@ -238,6 +240,7 @@ def alike():
     return converted(keras.Model(inputs, L.Dense(6, name="heat_map")(L.Dense(6, name="mean")(x))))
 
 
+@pytest.mark.slow
 def test_layers_of_equal_names_are_told_apart(tmp_path):
     model, x = alike(), draw(8, 6)
     model.compile("sgd", "mse")

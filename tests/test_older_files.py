@@ -23,6 +23,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("load", [keras.models.load_model, tfcredit.models.load])
+@pytest.mark.every(2)
 def test_a_network_predicts_what_it_did_and_trains_on(load):
     network = load(OLD / "network.keras")
     stored = np.load(OLD / "network_output.npz")

@@ -47,7 +47,7 @@ LOCAL += ["phase_free_mirror", "product_feedback_alignment", "soft_alignment"]
 LOCAL += ["tracking_mirror"]
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("name", READS)
 def test_our_rules_pass(name):
     report = check_rule(RULES[name])

@@ -96,6 +96,7 @@ def searched(step, accuracies):
 
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.every(4)
 def test_the_flags_of_every_run_are_known(scale):
     factor_mirror.register_rule()
     rows = {
@@ -276,6 +277,7 @@ def test_effects_of_the_mirrors_factors():
 @pytest.mark.every(4)
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.slow
 def test_the_mirror_of_factors_by_hand(calibrated, centred):
     factor_mirror.register_rule()
     rule = factor_mirror.FactorMirror(calibrated=calibrated, centred=centred)

@@ -204,7 +204,7 @@ def images(rule):
 X, Y = RANDOM.normal(size=(9, 6, 6, 2)).astype("float32"), np.arange(9) % 3
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize(
     "rule", ["backprop", "calibrated_mirror", "info_alignment", "kolen_pollack", "brsf"]
@@ -356,6 +356,7 @@ def test_what_cannot_be_measured_is_refused():
 
 @pytest.mark.parametrize("rule", ["direct_feedback_alignment", "node_perturbation"])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+@pytest.mark.every(2)
 def test_true_errors_where_layers_send_none(rule, wrap):
     """Backprop's gradients come out of a network whose rule does not send errors layer by layer."""
     keras.utils.set_random_seed(0)

@@ -12,6 +12,7 @@ from tfcredit import analysis, models
 PAGE = Path(__file__).parents[2] / "docs" / "measures.md"
 
 
+@pytest.mark.slow
 def test_the_page_of_measures_is_true():
     pytest.importorskip("art", reason="an extra, `robustness`")
     pytest.importorskip("matplotlib", reason="an extra, `plots`")

@@ -61,6 +61,7 @@ def by_hand(model, images, labels, change):
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])
+@pytest.mark.every(2)
 def test_of_a_linear_network_the_worst_case_is_found(attack, loss):
     # With two classes the margin is linear in the pixels: each goes its own way as far as it may.
     model = network(2)
@@ -101,6 +102,7 @@ def test_the_gradient_is_the_forward_networks_own():
     assert sum(through_feedback) > sum(found) + 0.3
 
 
+@pytest.mark.slow
 def test_pgd_is_the_stronger_attack_on_a_curved_network():
     model = network(16, 12, 4)
     images, labels = labelled(model, n=200)

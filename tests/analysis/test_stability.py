@@ -72,6 +72,7 @@ def test_spectrum_of_a_convolution_is_that_of_its_patches():
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.every(2)
 def test_every_kind_of_layer_has_the_spectrum_of_its_matrix(kind):
     layer, x = layer_of_kind(kind, "info_alignment")
     y = layer.connection.op(x, layer.kernel.value)
@@ -115,7 +116,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("rule", ["info_alignment", "activation_alignment"])
 def test_a_real_layer_diverges_where_predicted(rule, optimizer):

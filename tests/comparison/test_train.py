@@ -129,6 +129,7 @@ def small(classes, input_shape):
     return keras.Model(x, keras.layers.Dense(classes)(keras.layers.Flatten()(x)), name="net")
 
 
+@pytest.mark.slow
 def test_the_command_trains_the_same_weights_on_a_file_of_the_arrays(whole, tmp_path, capsys):
     file, code = tmp_path / "images.npz", tmp_path / "nets.py"
     np.savez(file, x_train=X, y_train=Y, x_test=TEST[0], y_test=TEST[1])
@@ -152,6 +153,7 @@ def test_the_command_trains_the_same_weights_on_a_file_of_the_arrays(whole, tmp_
     assert "needs data_dir, a .npz file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dataset_a_network_and_rules_by_layer(tmp_path):
     model = net(3, (6, 6, 1))
     before = [weight.numpy() for weight in model.weights]
@@ -331,6 +333,7 @@ def test_a_policy_that_was_set_is_left(tmp_path):
 
 
 @pytest.mark.parametrize("before", [False, True])
+@pytest.mark.every(2)
 def test_determinism_that_was_off_is_off_behind_a_run(before, tmp_path):
     if before:
         tf.config.experimental.enable_op_determinism()

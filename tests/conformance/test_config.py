@@ -9,6 +9,7 @@ from tests.conformance.descriptors import PAIRS, RULES, WITHOUT_B, feedback_laye
 
 
 @pytest.mark.parametrize("name, rule", PAIRS)
+@pytest.mark.every(4)
 def test_config_round_trip(name, rule):
     made, x = layer(name, rule)
     config = made.get_config()
@@ -28,6 +29,7 @@ def test_config_round_trip(name, rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.every(6)
 def test_model_through_json_and_clone(rule):
     model = network(rule)
     for again in (keras.models.model_from_json(model.to_json()), keras.models.clone_model(model)):
@@ -37,6 +39,7 @@ def test_model_through_json_and_clone(rule):
 
 
 @pytest.mark.parametrize("name, rule", PAIRS)
+@pytest.mark.every(4)
 def test_feedback_kernel_is_one_variable_of_the_kernels_shape(name, rule):
     made, _ = layer(name, rule)
     own = [weight for weight in made.weights if weight.name == "feedback_kernel"]

@@ -19,6 +19,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.every(5)
 def test_kolen_pollack_without_decay_keeps_the_difference(optimizer):
     model = compile_network(network("kolen_pollack(decay=0.0)"), OPTIMIZERS[optimizer]())
     mine = feedback_layers(model)

@@ -36,7 +36,7 @@ def call(made, x):
     return run
 
 
-@pytest.mark.every(6)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("name, rule", MORE_PAIRS)
 def test_layer_in_graph_and_eager(name, rule):
     results = []
@@ -46,7 +46,7 @@ def test_layer_in_graph_and_eager(name, rule):
     assert_close(results[1], results[0], 1e-5)
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(10)
 @pytest.mark.parametrize(
     "name, rule", crossed(LAYERS, RULES, quick=lambda name, rule: name in ("dense", "conv"))
 )
@@ -59,7 +59,7 @@ def test_layer_under_xla(name, rule):
     assert_close(results[1], results[0], 2e-5)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_ways_to_train(rule):
     """fit in graph and eager mode, train_on_batch and a GradientTape loop: the same weights."""
@@ -99,7 +99,7 @@ def test_network_under_xla(rule):
     assert_close(results[1], results[0], 1e-4)
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(8)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_plain_compile(rule, optimizer):

@@ -21,7 +21,7 @@ from tests.conformance.descriptors import (
 POLICIES = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(8)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name, rule", PAIRS)
 def test_dtypes_of_a_layer(name, rule, policy):
@@ -51,7 +51,7 @@ def trained(rule, dtype=None):
     return model, before, train(model, 2)
 
 
-@pytest.mark.every(3)
+@pytest.mark.every(6)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("rule", QUICK_FIRST)
 def test_network_trains_as_in_float32(rule, policy):

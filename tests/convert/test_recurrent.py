@@ -210,6 +210,7 @@ def test_every_step_of_a_time_distributed_layer_is_a_call(rule):
     assert (inner.cell.recurrent_feedback_kernel.numpy() != before).any()
 
 
+@pytest.mark.slow
 def test_angles_of_errors_are_zero_where_b_is_w():
     x, y = batch()
     model = convert.to_feedback(network(), "feedback_alignment", seed=1)

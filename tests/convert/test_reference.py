@@ -58,6 +58,7 @@ def assert_logits(model, numbers):
 
 
 @pytest.mark.parametrize("name", crossed(NETWORKS, quick=QUICK.__contains__))
+@pytest.mark.every(2)
 def test_every_variable_of_every_network_is_loaded(name, tmp_path):
     values = authors_values(name)
     prefix = write_checkpoint(tmp_path / "model.ckpt-7", values, step=7)

@@ -65,7 +65,7 @@ def gradients(model):
     return tape.gradient(loss, [v.value for v in own])
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("name", WRAPPED)
 def test_what_a_wrapper_holds_is_converted_and_comes_back(name, tmp_path):
     plain = network(name)

@@ -73,6 +73,7 @@ def test_the_first_corrupt_image_stops_by_default(spoiled, capfd):
     assert f"of {path}: its image can't be decoded." in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_up_to_the_limit_they_are_counted_and_left_out(spoiled, capfd):
     folder, bad, bad_tests = spoiled
     found = build(folder, max_corrupt_records=3)
@@ -121,6 +122,7 @@ def test_other_images_are_the_same_as_without_corruption(shards, spoiled):
         np.testing.assert_array_equal(left[0][good], right[0][good])
 
 
+@pytest.mark.slow
 def test_images_are_the_same_whether_decoded_together_or_singly(spoiled, monkeypatch):
     found = build(spoiled[0], max_corrupt_records=3)
 

@@ -53,6 +53,7 @@ def reference(samples):
 
 
 @pytest.mark.parametrize("layout", IN_PLACE)
+@pytest.mark.every(3)
 def test_each_layout_gives_the_same_batches(samples, reference, layout):
     found = data.get("auto", samples[layout], image_size=SIZE)
     assert (found.name, found.classes) == ("imagenet", 1000)
@@ -109,6 +110,7 @@ SLOW = pytest.mark.slow
         pytest.param("zip", 15, marks=SLOW),
     ],
 )
+@pytest.mark.slow
 def test_resume_and_hosts_are_exact(samples, layout, buffer):
     found = build(samples[layout], shuffle_buffer=buffer)
     whole = batches(found.train(4, seed=3, epoch=1))

@@ -37,7 +37,7 @@ def data(request) -> ImageData:
     return imagenet.build(folder, image_size=8, shuffle_buffer=4)
 
 
-@pytest.mark.every(7)
+@pytest.mark.every(21)
 @pytest.mark.parametrize("batch_size", [4, 8, 12])
 @pytest.mark.parametrize(("count", "pieces"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
 def test_every_test_image_is_seen_once(data, batch_size, count, pieces):

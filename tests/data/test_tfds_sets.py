@@ -69,6 +69,7 @@ def test_small_images_keep_their_size_and_own_statistics(prepared):
 
 
 @pytest.mark.parametrize("name", ["lr=[0.1]", "a\\b", "a*b?", "#% x"])
+@pytest.mark.every(2)
 def test_a_folder_of_any_name(name, prepared, tmp_path):
     folder = given = shutil.copytree(prepared, tmp_path / name)
     if "[" in name:

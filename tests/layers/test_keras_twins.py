@@ -132,7 +132,7 @@ def twins(name, arguments, more, shape):
     return theirs, *mine
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("name, few", crossed(NAMES, [True, False], quick=lambda _, few: few))
 def test_layer_is_its_twin(name, few):
     """Outputs bit for bit; gradients too under backprop, and to rounding with B = W."""

@@ -82,7 +82,7 @@ CASES = crossed(
 )
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(10)
 @pytest.mark.parametrize("rule, graph", CASES)
 def test_recompute_grad(rule, graph):
     expected = trained(rule, plain, graph)

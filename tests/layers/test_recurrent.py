@@ -132,7 +132,7 @@ def options_of(name):
     return found
 
 
-@pytest.mark.every(7)
+@pytest.mark.every(14)
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     "name, option", [(name, option) for name in KINDS for option in options_of(name)]
@@ -237,7 +237,7 @@ def test_rules_in_eager_mode_graphs_and_xla(name, rule):
         assert_close([*map(np.asarray, other)], [*map(np.asarray, results[0])], 2e-5)
 
 
-@pytest.mark.every(12)
+@pytest.mark.every(36)
 @pytest.mark.parametrize("rule", [rule for rule in RECURRENT if rule in ONE_OF_EACH])
 @EVERY
 def test_fit_by_xla(name, rule):
@@ -474,7 +474,7 @@ def test_frozen_layers_learn_nothing(name):
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @EVERY
 @pytest.mark.parametrize("which", ["rule", "recurrent_rule", "both"])
 def test_kernels_of_the_rule_frozen_stay_as_they_were_drawn(name, which, tmp_path):

@@ -159,6 +159,7 @@ def make_adam():
 
 
 @pytest.mark.parametrize("make_optimizer", [make_momentum, make_adam])
+@pytest.mark.every(2)
 def test_backprop_trains_as_keras_bit_for_bit(make_optimizer):
     x, labels = data()
     results = []

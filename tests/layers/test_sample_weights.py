@@ -56,6 +56,7 @@ def expected(rule, weights):
 
 @pytest.mark.parametrize("rule", ["info_alignment", "kolen_pollack"])
 @pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.every(2)
 def test_the_task_is_weighted_and_the_rule_is_not(rule, name):
     weights = {"none": np.ones(8), "zeros": np.zeros(8)}.get(name, SAMPLES).astype("float32")
     found, loss = changes(rule, **WEIGHTS[name])

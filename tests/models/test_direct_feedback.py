@@ -323,6 +323,7 @@ def test_direct_feedback_inside_is_not_taken_away():
         convert.to_backprop(keras.Sequential([keras.Input((5,)), inner, L.Softmax()]))
 
 
+@pytest.mark.slow
 def test_it_learns():
     """Better than a top layer on hidden layers that are left as they were drawn."""
     images = sets.get("embedded", augment=False)

@@ -39,7 +39,7 @@ def test_names_are_sorted_and_hold_every_network():
     assert models.names() == sorted(SMALL_NETWORKS + large)
 
 
-@pytest.mark.every(5)
+@pytest.mark.every(10)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_resnets_have_the_authors_variables(name, monkeypatch):
     # Drawing up to 129 million random numbers would take most of the time.
@@ -92,6 +92,7 @@ def test_every_network_is_built_with_every_rule(name, rule):
 
 
 @pytest.mark.parametrize("name", SMALL_NETWORKS)
+@pytest.mark.every(2)
 def test_small_networks_compute_finite_logits(name):
     images = np.random.default_rng(0).normal(size=(2, *SMALL_IMAGE)).astype("float32")
     logits = np.array(small(name, rule="feedback_alignment")(images, training=True))

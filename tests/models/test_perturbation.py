@@ -245,6 +245,7 @@ def test_a_wrong_stddev_is_told(stddev):
         NodePerturbation(stddev)
 
 
+@pytest.mark.slow
 def test_it_learns():
     keras.utils.set_random_seed(0)
     options = {"widths": 64, "depth": 1, "activation": "tanh", "seed": 0}

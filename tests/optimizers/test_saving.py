@@ -139,6 +139,7 @@ def test_mixed_float16(tmp_path):
         toy.assert_same(toy.state(second.optimizer), toy.state(first.optimizer))
 
 
+@pytest.mark.slow
 def test_mixed_float16_is_near_float32():
     exact = toy.fit(toy.model(noisy()), epochs=3)
     with float16():
@@ -149,6 +150,7 @@ def test_mixed_float16_is_near_float32():
 
 
 @pytest.mark.parametrize("mode", [{}, {"jit_compile": True}], ids=["graph", "jit"])
+@pytest.mark.every(2)
 def test_overflow_skips_the_step_and_the_noise(mode):
     network = toy.model(loss_scaled(), **mode)
     before = toy.weights(network)

@@ -190,6 +190,7 @@ def test_damaged_events_are_read_as_far_as_they_go(run, damage):
     assert {"one", "two"} <= {r["layer"] for r in stored.angles} <= {"one", "two", "x"}
 
 
+@pytest.mark.slow
 def test_many_layers_times_and_long_tags_are_bounded(run, tmp_path):
     events = [scalar("angle/" + "x" * 10**6, 1, 1.0)]
     events += [scalar(f"angle/layer{i}", step, 9.0) for step in range(5) for i in range(20_000)]
@@ -339,6 +340,7 @@ NUMBERS = ["1e308", "-1e308", "1e-320", "9" * 400, "1e400", "0x1", "1_0", "", " 
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("column", ["step", "test_top1"])
+@pytest.mark.every(2)
 def test_any_number_in_a_table_is_shown_or_noted(run, number, column, tmp_path):
     values = {"epoch": "3", "step": "15", "test_top1": "0.5"} | {column: number}
     with (run / "metrics.csv").open("a") as file:

@@ -76,6 +76,7 @@ KEEPING = [
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("coefficients", SUMS, ids="+".join)
 @pytest.mark.parametrize("options", KEEPING, ids=lambda options: "+".join(options) or "none")
+@pytest.mark.every(2)
 def test_options_keep_the_closed_form(options, coefficients, layer):
     inputs = AlignmentInputs(**options)
     assert not inputs.alters_backward

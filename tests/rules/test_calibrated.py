@@ -90,7 +90,7 @@ class Learner:
         return np.array(errors)
 
 
-@pytest.mark.every(6)
+@pytest.mark.every(12)
 @pytest.mark.parametrize(
     "name, angle",
     crossed(LAYERS, [3, 5, 10, 20], quick=lambda name, angle: angle == 10 or name in FIRST),

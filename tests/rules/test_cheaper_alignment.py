@@ -252,6 +252,7 @@ np.save(sys.argv[1], [number.numpy() for number in numbers()])
 
 
 @pytest.mark.multi_device
+@pytest.mark.slow
 def test_each_replica_has_a_part_of_its_own(two_cpus, tmp_path):
     two_cpus(SCRIPT, str(tmp_path / "numbers.npy"))
     first, second = np.load(tmp_path / "numbers.npy")

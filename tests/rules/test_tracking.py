@@ -281,6 +281,7 @@ def test_half_precision_kernels_sum_in_float32(kind):
 
 
 @pytest.mark.parametrize("kind", RULES)
+@pytest.mark.every(2)
 def test_xla_and_eager_mode_give_the_same(kind):
     learners = [Learner(LAYERS["same"], RULES[kind](8)) for _ in range(3)]
     learners[1].update = tf.function(learners[1]._update, jit_compile=True)

@@ -49,7 +49,7 @@ def trained(model, optimizer, steps=40, **options):
     return np.array(angles)
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(24)
 @pytest.mark.parametrize("case", CASES)
 def test_the_angle_stays_where_it_was_asked_for(case):
     name, options = CASES[case]

@@ -97,6 +97,7 @@ def test_trials_are_runs(searched):
             assert reported == {i + 1: r["test_top1"] for i, r in enumerate(run.rows)}
 
 
+@pytest.mark.slow
 def test_the_best_flagfile_repeats_the_best_trial(searched, tmp_path):
     best = max(table(searched), key=lambda row: float(row["top1"]))
     file = searched / "best.cfg"
@@ -280,6 +281,7 @@ def test_a_mistake_ends_the_search_which_can_go_on(scripted):
     assert [t.value for t in ended] == [0.5, 0.7, 0.3]
 
 
+@pytest.mark.slow
 def test_a_search_continued_tries_what_an_undisturbed_one_tries(scripted, tmp_path):
     accuracies = [0.1 + 0.03 * i for i in range(14)]  # more than are drawn at random
     scripts = [[([accuracy], "finished")] for accuracy in accuracies]

@@ -157,6 +157,7 @@ def table(folder):
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "grpc"])
+@pytest.mark.every(3)
 def test_no_trial_is_lost_and_none_twice(kind, folders):
     places, output = folders
     if kind not in places:

@@ -76,6 +76,7 @@ def test_names_of_classes_are_kept(trained, tmp_path, capsys):
     assert "differ in 'bright': give the images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_more_images(tmp_path, capsys):
     tree, run = make_tree(tmp_path / "images"), tmp_path / "run"
     flags = ["--validation_examples=8", "--resume=auto"]
@@ -128,6 +129,7 @@ def test_the_images_of_a_comparison_or_search_stay_the_same(trained, tmp_path):
         RunDirectory(tmp_path / "run").keep_images(data.get("folder", tree, image_size=8))
 
 
+@pytest.mark.slow
 def test_paths_of_a_run_hold_in_any_working_directory(trained, tmp_path, monkeypatch):
     tree, _, _ = trained
     (tmp_path / "images").symlink_to(tree)
@@ -141,6 +143,7 @@ def test_paths_of_a_run_hold_in_any_working_directory(trained, tmp_path, monkeyp
     assert cli.train_main([f"--flagfile={tmp_path / 'run' / 'flags.txt'}", *again]) == 0
 
 
+@pytest.mark.slow
 def test_one_tree_needs_held_out_images(trained, tmp_path, capsys):
     tree, _, _ = trained
     assert train(tree / "train", tmp_path / "run") == 2

@@ -115,6 +115,7 @@ def test_what_is_taken_for_a_network_of_ones_own():
     assert not any(map(is_own, names))
 
 
+@pytest.mark.slow
 def test_a_run_of_a_file_goes_on_and_is_evaluated(files, tmp_path, capsys):
     flags = command(files, f"--model={files / 'net.keras'}", "--rule=kolen_pollack")
     flags += [f"--run_dir={tmp_path / 'run'}", "--augment=false", "--preprocessing=raw"]

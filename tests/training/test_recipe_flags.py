@@ -387,6 +387,7 @@ def test_a_run_with_all_flags(whole):
 
 @pytest.mark.every(3)
 @pytest.mark.parametrize("kill", [(1, 2), (0, 6), (1, None)])
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_been(kill, whole, tmp_path):
     folder, _ = whole
     train(tmp_path / "run", *ALL, kill=kill)
@@ -399,6 +400,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(kill, whole, tmp_path):
     assert scalars(tmp_path / "run") == scalars(folder)
 
 
+@pytest.mark.slow
 def test_the_averages_are_what_is_kept(whole):
     folder, summary = whole
     newest = Saved.at(folder / "checkpoints").weights()

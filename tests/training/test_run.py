@@ -98,6 +98,7 @@ def test_tensorboard_gets_grouped_scalars_and_histograms(finished):
     assert len(angles) == 3 and abs(angles[0] - 90) < 5 and angles[-1] < angles[0]
 
 
+@pytest.mark.slow
 def test_the_flagfile_repeats_the_run(finished, tmp_path):
     folder, _ = finished
     again, _ = parse([f"--flagfile={folder / 'flags.txt'}"])
@@ -209,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_layer(tmp_path, capsys):
     assert "not finite at step" in (folder / "diverged.txt").read_text()
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(4)
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("flag", ["--learning_rate=1e6", "--l2=1e9"])
 def test_a_run_of_parts_that_diverges_is_stopped(flag, precision, tmp_path, capsys):
@@ -221,6 +222,7 @@ def test_a_run_of_parts_that_diverges_is_stopped(flag, precision, tmp_path, caps
     assert code == 2 and "not finite at step" in told and "layer 'dense" in told
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_all_steps_is_stopped(tmp_path, capsys):
     """Under float16, B runs beyond it in the first step, which no loss scale helps."""
     flags = ["--model=fc", "--batch_size=32", "--precision=float16", "--rule=weight_mirror"]

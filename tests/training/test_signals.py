@@ -78,6 +78,7 @@ def stopping(*numbers):
     return process.returncode, said
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_stops_in_the_middle_of_a_step():
     assert stopping(signal.SIGINT) == (0, "Ctrl-C\n")
     code, said = stopping(signal.SIGINT, signal.SIGINT)

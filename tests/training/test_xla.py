@@ -48,7 +48,7 @@ def runs(network, precision, rule):
 cases = crossed(NETWORKS, ("float32", "mixed_bfloat16"), RULES, quick=is_quick)
 
 
-@pytest.mark.every(4)
+@pytest.mark.every(12)
 @pytest.mark.parametrize("network, precision, rule", [case for case in cases if runs(*case.values)])
 def test_the_step_compiles_whole(network, precision, rule):
     shape = NETWORKS[network]

@@ -1,6 +1,7 @@
 """Files that are there whole or not at all, and locks that go with their process."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
@@ -12,6 +13,8 @@ from tfcredit.errors import UserError
 
 PARTIAL = ".partial-"
 """The beginning of a file's name while it is being written."""
+TURNS = 1000
+"""Other processes that may write a file before this one."""
 
 
 class InUseError(Exception):
@@ -74,6 +77,7 @@ def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.
     """Write a file under another name, and rename it at the end of the block.
 
     A reader sees the file as it was before, or whole. A block that raises leaves it as it was.
+    Another process that writes the same file waits for its turn, so that each is whole.
 
     Args:
         path: The file; one that is there is replaced.
@@ -83,19 +87,45 @@ def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.
         The path to write to.
 
     Raises:
-        OSError: The file can't be renamed or synchronised.
+        FileNotFoundError: The block has written nothing.
+        OSError: The file can't be made, renamed or synchronised.
     """
     unfinished = partial(path)
-    try:
-        yield unfinished
-        if to_disk:
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
-        raise
+    with _taken(unfinished):
+        try:
+            yield unfinished
+            made = unfinished.stat()
+            if made.st_size == made.st_mtime_ns == 0:
+                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
+            if to_disk:
+                with unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def _taken(path: pathlib.Path) -> Iterator[None]:
+    """An empty file of the time 0 that is this process' own, in a file system that has locks."""
+    for _ in range(TURNS):
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "rb+", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                is_own = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            except FileNotFoundError:
+                is_own = False
+            if not is_own:  # who had it before has renamed or deleted it
+                continue
+            file.truncate(0)
+            with contextlib.suppress(OSError):  # of another user
+                os.utime(file.fileno(), (0, 0))
+            yield
+            return
+    raise OSError(errno.EBUSY, "others write it again and again", str(path))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tfcredit.errors import UserError
-from tfcredit.files import InUseError, is_locked, locked, partial, written
+from tfcredit.files import InUseError, is_locked, locked, partial, written, written_folder
 from tfcredit.records import markdown, read_csv, write_csv
 
 
@@ -147,3 +147,40 @@ def test_files_of_file_systems_without_locks_are_written(tmp_path, monkeypatch):
     with written(tmp_path / "a.txt") as unfinished:
         unfinished.write_text("new")
     assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_is_replaced_at_the_end(tmp_path):
+    path = tmp_path / "saved_model"
+    for name in ("one", "two"):
+        partial(path).mkdir()  # of a killed process
+        partial(path).joinpath("old").touch()
+        with written_folder(path) as unfinished:
+            unfinished.mkdir()
+            (unfinished / name).touch()
+        assert [file.name for file in path.iterdir()] == [name]
+        assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(KeyboardInterrupt), written_folder(path) as unfinished:
+        unfinished.mkdir()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [path] and (path / "two").exists()
+
+
+NOWHERE = """
+import os, resource, sys
+from tfcredit import cli
+from tfcredit.files import scratch
+from tfcredit.startup import _file_in_memory
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file can be written anywhere
+assert _file_in_memory().tell() == 0  # while TensorFlow is imported
+import types
+sys.modules["slow.command"] = types.SimpleNamespace(main=lambda *_: scratch())
+cli.COMMANDS["slow"] = ("slow", "")
+sys.exit(cli.main(["slow"]))
+"""
+
+
+def test_where_no_temporary_file_can_be_made_a_sentence_names_tmpdir():
+    done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "temporary files can't be made" in done.stderr and "TMPDIR" in done.stderr

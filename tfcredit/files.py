@@ -5,7 +5,9 @@ import errno
 import fcntl
 import os
 import pathlib
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -72,6 +74,36 @@ def partial(path: str | os.PathLike) -> pathlib.Path:
     return path.with_name(PARTIAL + path.name)
 
 
+def scratch() -> tempfile.TemporaryDirectory:
+    """Make a folder for temporary files, to be used in `with`, which deletes it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is no place for it.
+    """
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as problem:
+        raise no_scratch(problem) from None
+
+
+def no_scratch(problem: OSError) -> UserError:
+    """The error that tells that temporary files can't be made.
+
+    Args:
+        problem: Why.
+
+    Returns:
+        The error.
+    """
+    return UserError(
+        f"temporary files can't be made ({problem.strerror or problem}): free space, or name a "
+        "folder that you may write to, of a short path, by the environment variable TMPDIR."
+    )
+
+
 @contextlib.contextmanager
 def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.Path]:
     """Write a file under another name, and rename it at the end of the block.
@@ -105,6 +137,45 @@ def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.
             with contextlib.suppress(OSError):
                 unfinished.unlink()
             raise
+
+
+@contextlib.contextmanager
+def written_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Write a folder under another name, and rename it at the end of the block.
+
+    A block that raises leaves the folder as it was. One process at a time may do this.
+
+    Args:
+        path: The folder; one that is there is replaced.
+
+    Yields:
+        The path to make the folder at.
+
+    Raises:
+        OSError: The folder can't be renamed, or one that is there can't be deleted.
+    """
+    path, unfinished = pathlib.Path(path), partial(path)
+    before = partial(f"{path}-before")
+    _delete(unfinished)
+    try:
+        yield unfinished
+        if path.exists():
+            _delete(before)
+            path.rename(before)
+        unfinished.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _delete(unfinished)
+        raise
+    _delete(before)
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -134,6 +134,8 @@ def test_a_command_with_nothing_to_save_ends_in_a_line(number, waits, tmp_path):
         text=True,
     )
     assert process.stdout.readline() == "here\n"
+    if waits:
+        time.sleep(0.3)  # until it does
     process.send_signal(number)
     if not waits and number != signal.SIGINT:
         process.send_signal(number)  # as `timeout` does, and a shell beside its terminal

@@ -22,6 +22,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.files import no_scratch
 from tfcredit.screen import Screen
 from tfcredit.training import workers
 from tfcredit.training.interrupt import NAMES
@@ -152,6 +153,8 @@ def _started(target: Callable, *arguments: Any) -> BaseProcess:
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, NAMES)  # it has let two of them through
             forkserver.ensure_running()
+        except OSError as problem:  # its socket is one of the temporary files
+            raise no_scratch(problem) from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         process.start()

@@ -71,7 +71,7 @@ def keep_memory() -> bool:
 
 
 def _file_in_memory() -> BinaryIO:
-    """A file without a name, where there is no place for temporary files neither."""
+    """A file without a name; there may be no place for temporary files."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("tfcredit"), "w+b")
     return tempfile.TemporaryFile()

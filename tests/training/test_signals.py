@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.training.test_run import ROOT, run
-from tfcredit.training.interrupt import AT_ONCE, EndSignal, StopSignal
+from tfcredit.training import interrupt
+from tfcredit.training.interrupt import AT_ONCE, EndSignal, Stopped, StopSignal
 
 FLAGS = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3", "--steps=2000"]
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
@@ -147,6 +148,15 @@ def test_a_command_with_nothing_to_save_ends_in_a_line(number, waits, tmp_path):
     else:
         assert said == f"tfcredit slow: stopped by {NAMES[number]}.\n"
         assert list(tmp_path.iterdir()) == [output]  # nothing half written
+
+
+def test_a_signal_that_the_main_thread_did_not_notice_is_sent_again(monkeypatch):
+    """As one that comes right before a wait in C, which Python then does not interrupt."""
+    monkeypatch.setattr(interrupt, "REPEAT", 0.1)
+    with pytest.raises(Stopped), EndSignal() as ending:
+        os.write(ending._write, bytes([signal.SIGTERM]))  # all that Python has done until then
+        time.sleep(30)
+    assert ending.by == "SIGTERM"
 
 
 def test_where_all_signals_are_ignored_nothing_is_left_open():

@@ -18,6 +18,8 @@ AT_ONCE = 130
 """The exit code after a second Ctrl-C, as shells give it."""
 PATIENCE = 10.0
 """Seconds that a command has to clean up."""
+REPEAT = 0.2
+"""Seconds until a signal that the main thread has not noticed is sent to it once more."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -91,16 +93,25 @@ class EndSignal:
 
     def _listen(self) -> None:
         came: list[int] = []
+        looked, repeated, wait = False, 0, None
         while True:
-            wait = self._patience if came else None
             ready, _, _ = select.select([self._read], [], [], wait)
+            if not ready and not looked:
+                looked, wait = True, self._patience
+                if self.by is None:
+                    # It came just before the main thread began to wait, and did not end the wait.
+                    repeated = came[0]
+                    signal.pthread_kill(threading.main_thread().ident, repeated)
+                continue
             if not ready:
                 _leave(f"Stopped by {NAMES[came[0]]}.", 128 + came[0])
             numbers = os.read(self._read, 64)
             if not numbers:
                 return
             came += [number for number in numbers if number in self._before]
-            if came.count(signal.SIGINT) > 1:
+            if came and self._patience is not None:
+                wait = self._patience if looked else min(REPEAT, self._patience)
+            if came.count(signal.SIGINT) - (repeated == signal.SIGINT) > 1:
                 _leave(self._at_once, AT_ONCE)
 
 

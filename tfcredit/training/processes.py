@@ -76,16 +76,20 @@ def check(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, A
 
 def _check(recipes: Sequence[Recipe], connection: Connection) -> None:
     _obey(connection)
-    workers.leave()
     try:
-        for recipe in recipes:
-            run = Run(recipe)
-            run.check()
-            keras.backend.clear_session()
-        found = {"dataset": run.recipe.dataset, "model_digest": run.recipe.model_digest}
-        connection.send((found, described(run.plan.images)))
+        connection.send(_checked(recipes))
     except UserError as problem:
         connection.send(problem)
+
+
+def _checked(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, Any]]:
+    workers.leave()
+    for recipe in recipes:
+        run = Run(recipe)
+        run.check()
+        keras.backend.clear_session()
+    found = {"dataset": run.recipe.dataset, "model_digest": run.recipe.model_digest}
+    return found, described(run.plan.images)
 
 
 class RunProcess:

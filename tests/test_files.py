@@ -2,11 +2,15 @@
 
 import fcntl
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tfcredit.errors import UserError
-from tfcredit.files import InUseError, is_locked, locked, partial, written
+from tfcredit.files import InUseError, is_locked, locked, partial, written, written_folder
 from tfcredit.records import markdown, read_csv, write_csv
 
 
@@ -86,3 +90,97 @@ def test_a_bar_in_a_cell_ends_no_cell_of_a_markdown_table():
         lines = markdown(["rule", "runs"], [["conv|top: drtp", 5]], padded).splitlines()
         assert lines[2].replace("\\|", "").count("|") == 3
         assert padded == (len({len(line) for line in lines}) == 1)
+
+
+WRITER = """
+import pathlib, sys, time
+from tfcredit.files import written
+
+for word in range(6):
+    with written(sys.argv[1]) as unfinished, unfinished.open("w") as file:
+        for _ in range(10):
+            file.write(f"{sys.argv[2]}{word} ")
+            file.flush()
+            time.sleep(0.001)
+"""
+
+
+def test_what_several_processes_write_is_of_one_of_them(tmp_path):
+    path = tmp_path / "a.txt"
+    partial(path).write_text("left by a killed process, and longer than what others write" * 9)
+    command = [sys.executable, "-c", WRITER, str(path)]
+    processes = [subprocess.Popen([*command, name]) for name in "abc"]
+    found = set()
+    while any(process.poll() is None for process in processes):
+        if path.exists():
+            words = path.read_text().split()
+            assert len(words) == 10 and len(set(words)) == 1
+            found.add(words[0][0])
+    assert all(process.returncode == 0 for process in processes) and len(found) > 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_take_turns_and_a_failure_lets_the_next_in(tmp_path):
+    path = tmp_path / "a.txt"
+
+    def write(number):
+        with written(path) as unfinished:
+            unfinished.write_text(f"{number}")
+            time.sleep(0.01)
+            if number % 2:
+                raise FileNotFoundError(number)
+
+    with ThreadPoolExecutor(6) as pool:
+        problems = [task.exception() for task in [pool.submit(write, n) for n in range(6)]]
+    assert [type(one) for one in problems] == [type(None), FileNotFoundError] * 3
+    assert path.read_text() in ("0", "2", "4") and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_file_is_written_where_that_is_meant(tmp_path):
+    with written(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("")
+    assert (tmp_path / "a.txt").read_bytes() == b""
+
+
+def test_files_of_file_systems_without_locks_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError("no locks")))
+    with written(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_is_replaced_at_the_end(tmp_path):
+    path = tmp_path / "saved_model"
+    for name in ("one", "two"):
+        partial(path).mkdir()  # of a killed process
+        partial(path).joinpath("old").touch()
+        with written_folder(path) as unfinished:
+            unfinished.mkdir()
+            (unfinished / name).touch()
+        assert [file.name for file in path.iterdir()] == [name]
+        assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(KeyboardInterrupt), written_folder(path) as unfinished:
+        unfinished.mkdir()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == [path] and (path / "two").exists()
+
+
+NOWHERE = """
+import os, resource, sys
+from tfcredit import cli
+from tfcredit.files import scratch
+from tfcredit.startup import _file_in_memory
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file can be written anywhere
+assert _file_in_memory().tell() == 0  # while TensorFlow is imported
+import types
+sys.modules["slow.command"] = types.SimpleNamespace(main=lambda *_: scratch())
+cli.COMMANDS["slow"] = ("slow", "")
+sys.exit(cli.main(["slow"]))
+"""
+
+
+def test_where_no_temporary_file_can_be_made_a_sentence_names_tmpdir():
+    done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "temporary files can't be made" in done.stderr and "TMPDIR" in done.stderr

@@ -12,6 +12,7 @@ from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
 from tfcredit.screen import Screen
 from tfcredit.startup import check_backend
+from tfcredit.training.interrupt import EndSignal, Stopped
 
 COMMANDS = {
     "train": ("tfcredit.training", "train, evaluate or export as the flags say"),
@@ -41,8 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: The command and its flags. Default: those of the process.
 
     Returns:
-        The exit code: 0 done, or saved as a signal asked for; 2 the user can fix it; 130 stopped
-        at once by Ctrl-C. Anything else is a bug of ours.
+        The exit code: 0 done, or saved as a signal asked for; 2 the user can fix it; stopped with
+        nothing to save 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP. Anything else is a bug of
+        ours.
     """
     return _told(_main, sys.argv[1:] if arguments is None else arguments, "tfcredit")
 
@@ -83,7 +85,7 @@ def train_main(arguments: list[str] | None = None) -> int:
 
 def _told(command: Callable[[list[str], str], int], arguments: list[str], program: str) -> int:
     """The exit code of a command that goes on where it can't print."""
-    with Screen() as screen:
+    with Screen() as screen, EndSignal():
         code, problem = command(arguments, program), screen.problem
         if code == 0 and problem is not None:
             print(
@@ -115,7 +117,7 @@ def run(name: str, arguments: list[str], program: str) -> int:
     except UserError as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"{program}: stopped by Ctrl-C.", file=sys.stderr)
-        return 130
+    except Stopped as stopped:
+        print(f"{program}: stopped by {stopped.by}.", file=sys.stderr)
+        return stopped.code
     return 0

@@ -1,10 +1,13 @@
 """Files that are there whole or not at all, and locks that go with their process."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -12,6 +15,8 @@ from tfcredit.errors import UserError
 
 PARTIAL = ".partial-"
 """The beginning of a file's name while it is being written."""
+TURNS = 1000
+"""Other processes that may write a file before this one."""
 
 
 class InUseError(Exception):
@@ -69,11 +74,42 @@ def partial(path: str | os.PathLike) -> pathlib.Path:
     return path.with_name(PARTIAL + path.name)
 
 
+def scratch() -> tempfile.TemporaryDirectory:
+    """Make a folder for temporary files, to be used in `with`, which deletes it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is no place for it.
+    """
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as problem:
+        raise no_scratch(problem) from None
+
+
+def no_scratch(problem: OSError) -> UserError:
+    """The error that tells that temporary files can't be made.
+
+    Args:
+        problem: Why.
+
+    Returns:
+        The error.
+    """
+    return UserError(
+        f"temporary files can't be made ({problem.strerror or problem}): free space, or name a "
+        "folder that you may write to, of a short path, by the environment variable TMPDIR."
+    )
+
+
 @contextlib.contextmanager
 def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.Path]:
     """Write a file under another name, and rename it at the end of the block.
 
     A reader sees the file as it was before, or whole. A block that raises leaves it as it was.
+    Another process that writes the same file waits for its turn, so that each is whole.
 
     Args:
         path: The file; one that is there is replaced.
@@ -83,19 +119,84 @@ def written(path: str | os.PathLike, to_disk: bool = False) -> Iterator[pathlib.
         The path to write to.
 
     Raises:
-        OSError: The file can't be renamed or synchronised.
+        FileNotFoundError: The block has written nothing.
+        OSError: The file can't be made, renamed or synchronised.
     """
     unfinished = partial(path)
+    with _taken(unfinished):
+        try:
+            yield unfinished
+            made = unfinished.stat()
+            if made.st_size == made.st_mtime_ns == 0:
+                raise FileNotFoundError(errno.ENOENT, "nothing was written", str(path))
+            if to_disk:
+                with unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def written_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Write a folder under another name, and rename it at the end of the block.
+
+    A block that raises leaves the folder as it was. One process at a time may do this.
+
+    Args:
+        path: The folder; one that is there is replaced.
+
+    Yields:
+        The path to make the folder at.
+
+    Raises:
+        OSError: The folder can't be renamed, or one that is there can't be deleted.
+    """
+    path, unfinished = pathlib.Path(path), partial(path)
+    before = partial(f"{path}-before")
+    _delete(unfinished)
     try:
         yield unfinished
-        if to_disk:
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
-        os.replace(unfinished, path)
+        if path.exists():
+            _delete(before)
+            path.rename(before)
+        unfinished.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            _delete(unfinished)
         raise
+    _delete(before)
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _taken(path: pathlib.Path) -> Iterator[None]:
+    """An empty file of the time 0 that is this process' own, in a file system that has locks."""
+    for _ in range(TURNS):
+        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "rb+", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                is_own = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+            except FileNotFoundError:
+                is_own = False
+            if not is_own:  # who had it before has renamed or deleted it
+                continue
+            file.truncate(0)
+            with contextlib.suppress(OSError):  # of another user
+                os.utime(file.fileno(), (0, 0))
+            yield
+            return
+    raise OSError(errno.EBUSY, "others write it again and again", str(path))
 
 
 @contextlib.contextmanager

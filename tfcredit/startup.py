@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from typing import BinaryIO
 
 from tfcredit.errors import UserError
 
@@ -69,6 +70,13 @@ def keep_memory() -> bool:
     return bool(allocator(_M_TRIM_THRESHOLD, _LARGEST_KEPT))
 
 
+def _file_in_memory() -> BinaryIO:
+    """A file without a name; there may be no place for temporary files."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("tfcredit"), "w+b")
+    return tempfile.TemporaryFile()
+
+
 def import_tensorflow() -> None:
     """Import TensorFlow as commands use it; print what it says but its banners.
 
@@ -86,7 +94,7 @@ def import_tensorflow() -> None:
     # of 11 s of processor time, TensorFlow 2.21).
     collects = gc.isenabled()
     gc.disable()
-    with tempfile.TemporaryFile() as said:
+    with _file_in_memory() as said:
         os.dup2(said.fileno(), 2)
         try:
             importlib.import_module("tensorflow")

@@ -8,11 +8,12 @@ import contextlib
 import os
 import pathlib
 import re
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from tfcredit.files import scratch
 
 FOOTER = 48
 """Bytes at the end of an index: two places in the file, zeros, and a number that marks the end."""
@@ -61,7 +62,7 @@ def _plain(prefix: pathlib.Path, links: contextlib.ExitStack) -> str:
     """A path that is no pattern."""
     if not set("[]*?\\") & set(str(prefix)):
         return str(prefix)
-    folder = pathlib.Path(links.enter_context(tempfile.TemporaryDirectory())) / "link"
+    folder = pathlib.Path(links.enter_context(scratch())) / "link"
     folder.mkdir()
     for path in prefix.parent.iterdir():
         if path.name.startswith((f"{prefix.name}.index", f"{prefix.name}.data-")):

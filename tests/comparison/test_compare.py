@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 
 import pytest
 
@@ -26,7 +27,7 @@ from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
 from tfcredit.rules.registry import _RULES
-from tfcredit.training import launcher
+from tfcredit.training import launcher, processes
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import RunDirectory
 
@@ -378,3 +379,14 @@ def test_a_script_without_a_guard_is_killed_and_continued_to_the_same_numbers(tm
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
     logs = "".join(path.read_text() for path in (tmp_path / "killed").glob("runs/*/*.log"))
     assert re.search("Continuing at step", logs)
+
+
+def test_signals_do_not_reach_the_server_of_the_runs(compared):
+    """Schedulers send them to all processes of a command, which passes them on by itself."""
+    recipe, _ = parse(["--model=fc", "--rule=backprop"])
+    found = processes.check([recipe])
+    server = forkserver._forkserver._forkserver_pid
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(server, number)
+    assert processes.check([recipe]) == found
+    assert forkserver._forkserver._forkserver_pid == server

@@ -122,7 +122,7 @@ def test_grey_jpegs_become_colour():
 def test_no_shards_is_told(tmp_path):
     with pytest.raises(UserError, match="no ImageNet in .*train-\\* and validation-\\*"):
         imagenet.build(tmp_path)
-    with pytest.raises(UserError, match="no ImageNet in"):
+    with pytest.raises(UserError, match="no ImageNet in .*other names are the data set 'folder'"):
         imagenet.build(tmp_path / "missing")
 
 
@@ -196,6 +196,25 @@ def test_a_cut_shard_is_told(shards, tmp_path):
     cut.write_bytes(cut.read_bytes()[:-5])
     with pytest.raises(UserError, match="ends in the middle of record 4"):
         imagenet.build(tmp_path)
+
+
+@pytest.mark.parametrize("known", [None, 14])
+def test_an_empty_shard_is_told(shards, tmp_path, monkeypatch, known):
+    monkeypatch.setitem(imagenet.KNOWN_COUNTS, ("train", 3), known)
+    for path in shards.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    empty = tmp_path / "train-00001-of-00003"
+    empty.write_bytes(b"")
+    with pytest.raises(UserError, match=f"{empty} is empty, but TFRecords were expected"):
+        imagenet.build(tmp_path)
+    assert imagenet.build(tmp_path, max_corrupt_records=1).train_examples == (known or 10)
+
+
+def test_hidden_files_are_no_shards(shards, tmp_path):
+    for path in shards.iterdir():
+        for start in ("", "._imagenet-", ".partial-"):
+            (tmp_path / f"{start}{path.name}").write_bytes(path.read_bytes())
+    assert imagenet.build(tmp_path).train_examples == 15
 
 
 @pytest.mark.parametrize("option", ["image_size", "shuffle_buffer"])

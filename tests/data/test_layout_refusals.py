@@ -72,6 +72,13 @@ def test_folders_of_classes_that_are_empty_or_lead_nowhere(tmp_path):
     (root / "train" / ONE).mkdir()
     with pytest.raises(UserError, match=f"train/{ONE} is the folder of a class but holds no image"):
         build(root)
+    (root / "train" / ONE / "images").mkdir()  # as in Tiny ImageNet
+    with pytest.raises(UserError, match="no image, only the folder 'images': put its images right"):
+        build(root)
+    shutil.rmtree(root / "train" / ONE)
+    os.symlink(root / "train" / OTHER / f"{OTHER}_11.JPEG", root / "train" / ONE)
+    with pytest.raises(UserError, match=f"^{root}/train/{ONE} can't be read .Not a directory"):
+        build(root)
 
 
 def test_flat_validation_images_without_labels(tmp_path):
@@ -88,6 +95,22 @@ def test_flat_validation_images_without_labels(tmp_path):
 SOLUTION = "LOC_val_solution.csv"
 
 
+def with_solution(folder, packed, change):
+    """Kaggle's copy, in its zip or not, with another file of the validation images' classes."""
+    root = write("zip" if packed else "kaggle", folder)
+    if packed:
+        (path,) = root.iterdir()
+        with zipfile.ZipFile(path) as archive:
+            contents = {name: archive.read(name) for name in archive.namelist()}
+        contents[SOLUTION] = change(contents[SOLUTION])
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+    else:
+        (root / SOLUTION).write_bytes(change((root / SOLUTION).read_bytes()))
+    return root
+
+
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
@@ -102,18 +125,22 @@ SOLUTION = "LOC_val_solution.csv"
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_kaggles_solution(tmp_path, packed, spoil, told):
-    root = write("zip" if packed else "kaggle", tmp_path / "set")
-    if packed:
-        (path,) = root.iterdir()
-        with zipfile.ZipFile(path) as archive:
-            contents = {name: archive.read(name) for name in archive.namelist()}
-        contents[SOLUTION] = spoil(contents[SOLUTION].decode()).encode()
-        with zipfile.ZipFile(path, "w") as archive:
-            for name, content in contents.items():
-                archive.writestr(name, content)
-    else:
-        (root / SOLUTION).write_text(spoil((root / SOLUTION).read_text()))
+    root = with_solution(tmp_path / "set", packed, lambda content: spoil(content.decode()).encode())
     with pytest.raises(UserError, match=told):
+        build(root)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_kaggles_solution_as_other_programs_write_it(tmp_path, packed):
+    def saved(content):
+        return b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n")
+
+    assert build(with_solution(tmp_path / "saved", packed, saved)).test_examples == 6
+    root = with_solution(tmp_path / "utf16", packed, lambda content: content.decode().encode("u16"))
+    with pytest.raises(UserError, match="LOC_val_solution.csv has the columns .*but ImageId and"):
+        build(root)
+    root = with_solution(tmp_path / "bytes", packed, lambda content: b'"' + bytes(200_000))
+    with pytest.raises(UserError, match="LOC_val_solution.csv is no table .*but ImageId and"):
         build(root)
 
 
@@ -129,6 +156,16 @@ def test_a_zip_cut_anywhere(tmp_path):
         build(path)
     path.write_bytes(whole[3000:])  # its start is missing
     with pytest.raises(UserError, match="is no whole zip"):
+        build(path)
+
+
+def test_a_zip_with_a_password(tmp_path):
+    (path,) = write("zip", tmp_path / "set").iterdir()
+    content = bytearray(path.read_bytes())
+    place = content.find(b"PK\x01\x02")
+    content[place + 8] |= 1  # what `zip --encrypt` sets
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="holds '.*' encrypted, but images are read in place: unp"):
         build(path)
 
 
@@ -188,6 +225,11 @@ def other_classes(table):
     return table.replace_schema_metadata({"huggingface": stated})
 
 
+def without_paths(table):
+    contents = table.column("image").combine_chunks().field("bytes")
+    return table.set_column(0, "image", pyarrow.StructArray.from_arrays([contents], ["bytes"]))
+
+
 def labelled(value, row=0):
     def change(table):
         labels = table.column("label").to_pylist()
@@ -207,6 +249,7 @@ def retyped(kind):
         (lambda table: table.rename_columns(["img", "label"]), "has the columns img.bytes, .*but"),
         (lambda table: table.drop_columns(["label"]), "has the columns image.bytes, image.path, b"),
         (other_classes, "of a set with 2 classes, 'airplane' the first .*give ILSVRC/imagenet-1k"),
+        (without_paths, "has the columns image.bytes, label, but image.bytes, image.path, label"),
         (labelled(lambda label: (label + 1) % 1000), "is of class .*, but its name says n"),
         (labelled(lambda label: 1000), "the label 1000, but 0 to 999 were expected"),
         (labelled(lambda label: -1), "the label -1, but 0 to 999 were expected"),
@@ -223,25 +266,43 @@ def test_parquet_of_another_set(tmp_path, change, told):
     assert str(path) in str(caught.value)
 
 
-def test_parquet_of_other_types_and_columns(tmp_path):
+@pytest.mark.parametrize(
+    ("contents", "paths", "labels"),
+    [
+        (pyarrow.large_binary(), "dictionary", "dictionary"),
+        (pyarrow.binary_view(), pyarrow.string_view(), pyarrow.int16()),
+        ("dictionary", pyarrow.large_string(), pyarrow.uint16()),
+    ],
+)
+def test_parquet_of_other_types_and_columns(tmp_path, contents, paths, labels):
     expected = build(write("parquet", tmp_path / "plain"))
+
+    def cast(array, kind):
+        return array.dictionary_encode() if kind == "dictionary" else array.cast(kind)
 
     def odd(table):
         image = table.column("image").combine_chunks()
-        contents = image.field("bytes").cast(pyarrow.large_binary())
-        paths = image.field("path").dictionary_encode()
-        image = pyarrow.StructArray.from_arrays([paths, contents], ["path", "bytes"])
-        label = table.column("label").cast(pyarrow.int32()).combine_chunks().dictionary_encode()
+        fields = cast(image.field("path"), paths), cast(image.field("bytes"), contents)
+        image = pyarrow.StructArray.from_arrays(fields, ["path", "bytes"])
+        label = cast(table.column("label").cast(pyarrow.int32()).combine_chunks(), labels)
         numbers = pyarrow.array(range(len(table)))
         return pyarrow.table({"extra": numbers, "label": label, "image": image})
 
     root = write("parquet", tmp_path / "odd")
     rewritten(root, odd)
+    move(root, "data/validation-00000-of-00001.parquet", "data/val-00000-of-00001.parquet")
     found = build(root)
     assert found.fingerprints == expected.fingerprints
     places = range(found.train_examples)
     read, its = (one.source.train_images.read(list(places)) for one in (found, expected))
     assert read == its and all(read)
+
+
+def test_parquet_of_no_rows_is_named(tmp_path):
+    root = write("parquet", tmp_path / "set")
+    path = rewritten(root, lambda table: table.slice(0, 0), "validation")
+    with pytest.raises(UserError, match=f"{path} holds no image"):
+        build(root)
 
 
 def test_parquet_that_is_cut(tmp_path):
@@ -372,12 +433,23 @@ def test_either_label_of_a_webdataset_sample_will_do(tmp_path):
     assert build(root).train_examples == 15
 
 
-def test_webdataset_tars_may_lie_in_a_folder_for_each_part(tmp_path):
+@pytest.mark.parametrize("numbered", [False, True])
+def test_webdataset_tars_may_lie_in_a_folder_for_each_part(tmp_path, numbered):
     root = write("webdataset", tmp_path / "set")
     for path in sorted(root.glob("*.tar")):
-        move(root, path.name, f"{path.name.split('-')[1]}/{path.name}")
-    found = build(root)
+        _, part, name = path.name.split("-")
+        move(root, path.name, f"{part}/{name if numbered else path.name}")
+    found = data.get("auto", root, image_size=8)
     assert (found.train_examples, found.test_examples) == (15, 6)
+
+
+@pytest.mark.parametrize("layout", ["parquet", "webdataset"])
+def test_hidden_files_are_no_shards(tmp_path, layout):
+    root = write(layout, tmp_path / "set")
+    path = next(path for path in sorted(root.rglob("*train*")) if path.is_file())
+    for start in (".", "._", ".partial-"):  # those of a Mac, of downloads that go on
+        (path.parent / (start + path.name)).write_bytes(b"x")
+    assert build(root).train_examples == 15
 
 
 def test_a_webdataset_tar_that_is_cut(tmp_path):

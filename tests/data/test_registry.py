@@ -77,6 +77,10 @@ def test_imagenet_is_never_replaced(tmp_path):
 def test_unknown_options_list_the_known(shards):
     with pytest.raises(UserError, match="'embedded' has no option 'size', its options are augment"):
         data.get("embedded", size=3)
+    with pytest.raises(
+        UserError, match="'embedded' has no option 'size', .* NOT ImageNet, because"
+    ):
+        data.get("auto", "/nowhere", size=3)
     with pytest.raises(UserError, match="no option 'size'.*image_size, augment, shuffle_buffer"):
         data.get("imagenet", shards, size=3)
 

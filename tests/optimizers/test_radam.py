@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfcredit import optimizers
 from tfcredit.errors import UserError
@@ -45,3 +46,15 @@ def test_it_is_one_of_the_names():
     assert type(again) is RAdam and again.get_config() == made.get_config()
     with pytest.raises(UserError, match="amsgrad=True is not defined for RAdam"):
         optimizers.get("radam", 0.1, amsgrad=True)
+
+
+def test_repeated_rows_are_added_up():
+    """Keras' own Adam (3.15) squares the shares of one row one by one."""
+    rows = tf.IndexedSlices(tf.constant([[1.0], [2.0], [3.0]]), tf.constant([0, 0, 1]), [2, 1])
+    found = []
+    for gradient in (rows, tf.convert_to_tensor(rows)):
+        variable, optimizer = keras.Variable([[1.0], [1.0]]), RAdam(0.1)
+        for _ in range(8):
+            optimizer.apply([gradient], [variable])
+        found.append(np.array(variable))
+    np.testing.assert_array_equal(*found)

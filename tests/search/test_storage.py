@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import importlib.util
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from optuna.storages._grpc.server import make_server
 from optuna.trial import TrialState
 
 from tests.conftest import ROOT
-from tests.search import postgresql
+from tests.search import servers
 from tests.search.test_search import COMMAND, SMALL, SPACE
 from tfcredit import cli
 from tfcredit.errors import UserError
@@ -37,12 +36,22 @@ AMP = {"amp": Parameter(1e-4, 1e-2, log=True)}
 
 @pytest.fixture(scope="module")
 def database():
-    """The URL of a PostgreSQL server, whose password any will do; `None` without a server."""
-    if not postgresql.INSTALLED or importlib.util.find_spec("psycopg") is None:
+    """The URL of a PostgreSQL server; `None` without one."""
+    if not servers.INSTALLED["postgresql"]:
         yield None
         return
-    with postgresql.server() as folder:
-        yield f"postgresql://tfcredit:{PASSWORD}@/postgres?host={folder}"
+    with servers.postgresql(PASSWORD) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def mariadb():
+    """The URL of a MariaDB server; `None` without one."""
+    if not servers.INSTALLED["mariadb"]:
+        yield None
+        return
+    with servers.mariadb(PASSWORD) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -429,10 +438,18 @@ def start(folder, url, *flags):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shared", [False, True], ids=["separate_folders", "one_folder"])
-def test_two_commands_search_together_and_one_is_killed(shared, database, tmp_path):
+@pytest.mark.parametrize(
+    ("server", "package", "shared"),
+    [
+        pytest.param("database", "postgresql", False, id="separate_folders"),
+        pytest.param("database", "postgresql", True, id="one_folder"),
+        pytest.param("mariadb", "mariadb-server", False, id="mariadb"),
+    ],
+)
+def test_two_commands_search_together_and_one_is_killed(server, package, shared, request, tmp_path):
+    database = request.getfixturevalue(server)
     if database is None:
-        pytest.skip("needs apt-get install postgresql, and the extra `postgresql`")
+        pytest.skip(f"needs apt-get install {package}, and the extra with its driver")
     name = f"shared {shared}"
     folders = [tmp_path / "a", tmp_path / ("a" if shared else "b")]
     flags = ["--trials=4", "--epochs=5", "--checkpoint_every_steps=2", f"--study_name={name}"]

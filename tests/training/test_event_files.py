@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tfcredit.callbacks.steps import EVENTS, event_writer
 from tfcredit.training import event_files
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.tensorboard import purge
@@ -14,7 +15,7 @@ from tfcredit.training.tensorboard import purge
 @pytest.fixture
 def file(tmp_path):
     """An event file of a point at each of the steps 0 to 3."""
-    writer = tf.summary.create_file_writer(str(tmp_path / "events"))
+    writer = event_writer(tmp_path / "events")
     with writer.as_default():
         for step in range(4):
             tf.summary.scalar("a", float(step), step)
@@ -65,20 +66,28 @@ def test_a_damaged_length_ends_a_file(more, record, file):
 
 
 def test_files_of_others_stay(file):
-    others = {"notes.txt": b"thesis", "a.tfevents.1": b"x" * 99, "b.tfevents.2.folder": None}
+    others = {"notes.txt": b"thesis", "a.tfevents.1": b"x" * 99, f"b.tfevents.2{EVENTS}": None}
+    others |= {f"a.tfevents.1{EVENTS}": b"x" * 99, "d.tfevents.4.v2": b""}  # of an open writer
     for name, content in others.items():
         path = file.with_name(name)
         path.mkdir() if content is None else path.write_bytes(content)
-    file.with_name("c.tfevents.3").touch()  # of a process that was killed at once
+    file.with_name(f"c.tfevents.3{EVENTS}").touch()  # of a process that was killed at once
     event_files.purge(file.parent, lambda tag, step: True)
     assert {path.name for path in file.parent.iterdir()} == {*others, file.name}
 
 
 def test_what_other_writers_wrote_stays(file):
-    """As of TensorFlow 1 or PyTorch, whose names end in another way; and graphs."""
-    other = file.with_name(file.name.removesuffix(".v2"))
-    other.write_bytes(file.read_bytes())
-    writer = tf.summary.create_file_writer(str(file.parent / "graph"))
+    """As of TensorFlow 1, PyTorch or a user's callback, by the end of their names; and graphs."""
+    others = [file.with_name(file.name.removesuffix(EVENTS) + end) for end in ("", ".mine")]
+    for other in others:
+        other.write_bytes(file.read_bytes())
+    own = tf.summary.create_file_writer(str(file.parent))
+    with own.as_default():
+        tf.summary.scalar("train/loss", 1.0, 3)
+    own.close()
+    others += [path for path in file.parent.iterdir() if path not in (file, *others)]
+    assert len(others) == 3
+    writer = event_writer(file.parent / "graph")
     with writer.as_default(0), tf.Graph().as_default() as graph:
         tf.constant(1.0)
     with writer.as_default(0):
@@ -86,7 +95,7 @@ def test_what_other_writers_wrote_stays(file):
     writer.close()
     (drawn,) = (file.parent / "graph").iterdir()
     drawn = drawn.rename(file.with_name(drawn.name))
-    before = {path: path.read_bytes() for path in (other, drawn)}
+    before = {path: path.read_bytes() for path in (*others, drawn)}
     event_files.purge(file.parent, lambda tag, step: False)
     assert {path: path.read_bytes() for path in file.parent.iterdir() if path.is_file()} == before
 
@@ -97,7 +106,7 @@ def test_measures_stay_that_their_table_has(step, tmp_path):
     directory = RunDirectory(tmp_path)
     directory.tensorboard.mkdir()
     directory.measures.write_text("step,layer,angle\n0,dense,60.0\n2,dense,50.0\n")
-    writer = tf.summary.create_file_writer(str(directory.tensorboard))
+    writer = event_writer(directory.tensorboard)
     for at in (0, 2, 4):
         with writer.as_default(at):
             for tag in ("angle/dense", "R/dense", "test/top1"):

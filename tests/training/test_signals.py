@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C at any time of a run: one line, a checkpoint, exit code 0."""
+"""SIGTERM, SIGHUP and Ctrl-C at any time: one line, an exit code, and runs are saved."""
 
 import os
 import signal
@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.training.test_run import ROOT, run
-from tfcredit.training.interrupt import AT_ONCE, StopSignal
+from tfcredit.training import interrupt
+from tfcredit.training.interrupt import AT_ONCE, EndSignal, Stopped, StopSignal
 
 FLAGS = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3", "--steps=2000"]
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
@@ -97,3 +98,73 @@ def test_handlers_come_back_and_ignored_signals_stay_ignored():
         assert signal.getsignal(signal.SIGTERM) == term
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+COMMAND = """
+import ctypes, pathlib, sys, time, types
+from tfcredit import cli
+from tfcredit.files import written
+from tfcredit.training import interrupt
+
+def main(arguments, program):
+    with written(arguments[0]) as unfinished:
+        unfinished.write_text("half")
+        print("here", flush=True)
+        if arguments[1:]:  # as C++ code that waits, where no handler of Python is called
+            interrupt.EndSignal._patience = 0.3
+            libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+            libc.pthread_mutex_lock(mutex), libc.pthread_mutex_lock(mutex)
+        time.sleep(60)
+
+sys.modules["slow.command"] = types.SimpleNamespace(main=main)
+cli.COMMANDS["slow"] = ("slow", "")
+sys.exit(cli.main(["slow", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("number", NAMES)
+def test_a_command_with_nothing_to_save_ends_in_a_line(number, waits, tmp_path):
+    """`report`, `evaluate`, `export`, `prepare-imagenet`: by the code that shells give it."""
+    output = tmp_path / "page.html"
+    output.write_text("old")
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(output), *["waits"] * waits],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline() == "here\n"
+    if waits:
+        time.sleep(0.3)  # until it does
+    process.send_signal(number)
+    if not waits and number != signal.SIGINT:
+        process.send_signal(number)  # as `timeout` does, and a shell beside its terminal
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number and output.read_text() == "old"
+    if waits:
+        assert said == f"Stopped by {NAMES[number]}.\n"
+    else:
+        assert said == f"tfcredit slow: stopped by {NAMES[number]}.\n"
+        assert list(tmp_path.iterdir()) == [output]  # nothing half written
+
+
+def test_a_signal_that_the_main_thread_did_not_notice_is_sent_again(monkeypatch):
+    """As one that comes right before a wait in C, which Python then does not interrupt."""
+    monkeypatch.setattr(interrupt, "REPEAT", 0.1)
+    with pytest.raises(Stopped), EndSignal() as ending:
+        os.write(ending._write, bytes([signal.SIGTERM]))  # all that Python has done until then
+        time.sleep(30)
+    assert ending.by == "SIGTERM"
+
+
+def test_where_all_signals_are_ignored_nothing_is_left_open():
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in NAMES}
+    try:
+        with EndSignal():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -146,7 +146,7 @@ def test_runs_of_a_comparison_are_no_workers_of_one_run(monkeypatch, tmp_path):
     in_a_step(monkeypatch)
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["x:1", "y:1"]}}))
     recipe = Recipe(model="fc", dataset="embedded", steps=1, wait_for_workers=1.0)
-    assert processes._check([recipe])[0]["dataset"] == "embedded"
+    assert processes._checked([recipe])[0]["dataset"] == "embedded"
     assert not workers.are_told(recipe)
     with pytest.raises(UserError, match="--strategy=multi_worker is for a single run"):
         processes.check([Recipe(strategy="multi_worker")])

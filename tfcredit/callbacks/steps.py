@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from tfcredit.files import place
 
+EVENTS = ".tfcredit.v2"
+"""How names of our event files end. Those of a user's own writers end in `.v2` alone."""
 _OF_ALL = ("mean", "heat_map")
 
 
@@ -31,7 +33,9 @@ def event_writer(log_dir: str | os.PathLike | None) -> tf.summary.SummaryWriter 
     Raises:
         UserError: The folder can't be reached.
     """
-    return None if log_dir is None else tf.summary.create_file_writer(str(place(log_dir)))
+    if log_dir is None:
+        return None
+    return tf.summary.create_file_writer(str(place(log_dir)), filename_suffix=EVENTS)
 
 
 def series(name: str, of_layer: Mapping[str, float]) -> dict[str, float]:

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from tfcredit import rules as known_rules
 from tfcredit.checks import integer
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
+from tfcredit.files import scratch
 from tfcredit.report.reading import judged
 from tfcredit.training.flags import LARGEST, as_arguments, of_scope
 from tfcredit.training.given import held_in_python, named_arrays, rule_text, with_dataset
@@ -130,9 +130,9 @@ def run(
     Comparison(folder, recipe, names, seeds).check_place()
     with contextlib.ExitStack() as stack:
         if arrays:
-            scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            _keep(arrays, scratch / "arrays.npz")
-            where = {"data_dir": str(scratch / "arrays.npz")}
+            file = pathlib.Path(stack.enter_context(scratch()), "arrays.npz")
+            _keep(arrays, file)
+            where = {"data_dir": str(file)}
             recipes = [dataclasses.replace(one, **where) for one in recipes]
         # All runs are to have the data and network that were found at first: "auto" is not kept.
         found, images = check(recipes)
@@ -141,7 +141,7 @@ def run(
         comparison.check()  # errors first, before any file
         stack.enter_context(comparison.locked())
         if arrays:
-            comparison.keep_arrays(scratch / "arrays.npz")
+            comparison.keep_arrays(file)
         comparison.prepare()
         return _train(comparison, jobs)
 

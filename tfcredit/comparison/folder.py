@@ -179,8 +179,10 @@ class Comparison(Directory):
         with self.writing(), matplotlib.rc_context({"svg.hashsalt": "tfcredit"}):
             figure = plots.compare(records, names)
             svg, png = self.figures
-            figure.savefig(svg, metadata={"Date": None})
-            figure.savefig(png, dpi=150)
+            with written(svg) as unfinished:
+                figure.savefig(unfinished, metadata={"Date": None})
+            with written(png) as unfinished:
+                figure.savefig(unfinished, dpi=150)
 
     def _stored(self) -> tuple[Recipe, dict[str, str], int, dict[str, Any]]:
         """What is compared here: flags, folders of the rules, seeds, what is known of images."""

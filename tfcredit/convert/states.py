@@ -1,7 +1,6 @@
 """State of layers beside their variables, and state that layers save in their own way."""
 
 import pathlib
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import numpy as np
 
 from tfcredit.errors import UserError
+from tfcredit.files import scratch
 from tfcredit.layers.twins import parts
 
 
@@ -60,10 +60,12 @@ def _copy_by_methods(old: keras.Layer, new: keras.Layer) -> None:
         elif callable(getattr(new, "finalize_state", None)):
             new.finalize_state()
         if _has_own(old, "load_assets"):
-            with tempfile.TemporaryDirectory() as folder:
+            with scratch() as folder:
                 old.save_assets(folder)
                 if any(pathlib.Path(folder).iterdir()):
                     new.load_assets(folder)
+    except UserError:
+        raise
     except Exception as problem:
         raise UserError(
             f"layer {old.name!r} ({type(old).__name__}) can't load what it saves "

@@ -39,7 +39,7 @@ def find_shards(data_dir: str | os.PathLike, part: str) -> list[str]:
         UserError: If the names tell of more shards than there are, or the folder is out of reach.
     """
     folder = os.fspath(data_dir)
-    pattern = re.compile(rf"(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?{ENDING}")
+    pattern = re.compile(rf"(?!\.)(?:.*-)?{part}(?:\.tfrecord)?-\d+(?:-of-(\d+))?{ENDING}")
     found = record_files.list_files(folder, f"*{part}*-*")
     matches = {path: pattern.fullmatch(os.path.basename(path)) for path in found}
     shards = {path: match for path, match in matches.items() if match}
@@ -158,7 +158,7 @@ def build(
         raise UserError(
             f"no ImageNet in {' or '.join(candidates(data_dir))}, where TFRecord shards named "
             f"train-* and validation-* were looked for, and {EXPECTED}: give their folder as "
-            "data_dir."
+            "data_dir; folders of classes that have other names are the data set 'folder'."
         )
     options = {
         "preprocessing": preprocessing,
@@ -228,9 +228,16 @@ def count(part: str, shards: list[str], log: CorruptLog) -> int:
         The number.
 
     Raises:
-        UserError: If a file is cut off and no corrupt record is allowed.
+        UserError: If a file is cut off or empty and no corrupt record is allowed.
     """
     allow_cut = log.limit > 0
+    # A copy that failed leaves an empty file. Each size in a bucket is a request of its own.
+    local = [path for path in shards if "://" not in path]
+    if not allow_cut and (empty := [path for path in local if not record_files.size(path)]):
+        raise UserError(
+            f"{empty[0]} is empty, but TFRecords were expected: copy or make the file again, or "
+            "set max_corrupt_records to go on without it."
+        )
     first = record_files.count_records(shards[0], allow_cut)
     known = KNOWN_COUNTS.get((part, len(shards)))
     # The whole set is split evenly; another set in as many shards has other numbers of records.

@@ -74,7 +74,12 @@ def get(name: str, data_dir: str | os.PathLike | None = None, **options: Any) ->
                 f"data set {name!r} is in no folder, but data_dir is {os.fspath(data_dir)!r}: "
                 "leave it out, or name the set that is in it, such as 'folder'."
             )
-        data = _build(name, WITHOUT_FOLDER[name].build, options)
+        try:
+            data = _build(name, WITHOUT_FOLDER[name].build, options)
+        except UserError as problem:
+            if asked == name:
+                raise
+            raise UserError(f"{problem} {reason[0].upper()}{reason[1:]}") from None
     else:
         _check_known(name, data_dir)
         data = _build(name, tfds_sets.build, options, name=name, data_dir=data_dir)

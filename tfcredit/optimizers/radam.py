@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from tfcredit.errors import UserError
@@ -53,7 +54,8 @@ class RAdam(SumClipping, keras.optimizers.Adam):
             variable: The variable.
             learning_rate: The rate of this step.
         """
-        gradient = ops.cast(gradient, variable.dtype)
+        # Rows of `IndexedSlices` that are of one place are added up before they are squared.
+        gradient = ops.cast(tf.convert_to_tensor(gradient), variable.dtype)
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))

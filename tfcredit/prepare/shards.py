@@ -101,9 +101,13 @@ def write_sums(folder: Path, names: Sequence[str], progress: Callable[[int, int]
     lines = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = pool.map(_sha256, [folder / name for name in names])
-        for number, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
-            lines.append(f"{digest}  {name}\n")
-            progress(number, len(names))
+        try:
+            for number, (name, digest) in enumerate(zip(names, digests, strict=True), 1):
+                lines.append(f"{digest}  {name}\n")
+                progress(number, len(names))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     with written(folder / SUMS, to_disk=True) as partial:
         partial.write_text("".join(lines))
 

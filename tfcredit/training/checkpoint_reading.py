@@ -41,6 +41,8 @@ class Stored:
             self._shapes = self._reader.get_variable_to_shape_map()
             for name in self._shapes:
                 self._reader.get_tensor(name)  # which compares check sums
+        except UserError:  # there is no place for temporary files
+            raise
         except UNREADABLE as problem:
             self._links.close()
             raise DamagedError(reason(problem)) from None

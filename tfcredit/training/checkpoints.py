@@ -6,13 +6,12 @@ import os
 import pathlib
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
 from tfcredit.errors import UserError
-from tfcredit.files import PARTIAL, partial, written
+from tfcredit.files import PARTIAL, partial, scratch, written
 from tfcredit.tensor_files import reason
 from tfcredit.training.checkpoint_reading import DamagedError, Stored
 
@@ -52,7 +51,7 @@ class Checkpoints:
         self.folder = folder
         self._variables = dict(variables)
         self._keep = keep
-        self._throw_away = None if writes else tempfile.TemporaryDirectory()
+        self._throw_away = None if writes else scratch()
         self._target = folder if writes else pathlib.Path(self._throw_away.name)
         self._damaged: set[int] = set()
 

@@ -10,21 +10,18 @@ from collections.abc import Callable, Iterator
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
+from tfcredit.callbacks.steps import EVENTS
 from tfcredit.files import written
 
 HEADER = struct.Struct("<QI")
 """Before each record: its length and a check sum of it; behind it one of the record, 4 bytes."""
 
 
-ENDING = ".v2"
-"""Of the names of files that `tf.summary` writes."""
-
-
 def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[str, int]]:
-    """Drop points from the event files that `tf.summary` wrote to a folder.
+    """Drop points from the event files that `event_writer` wrote to a folder.
 
     Those without points are deleted, unless they hold something else, such as a graph. Files of
-    other writers, as of TensorFlow 1 or PyTorch, stay as they are.
+    other writers, as a user's own of `tf.summary` or those of PyTorch, stay as they are.
 
     Args:
         folder: Of the event files.
@@ -39,7 +36,7 @@ def purge(folder: pathlib.Path, keep: Callable[[str, int], bool]) -> set[tuple[s
     """
     seen: set[tuple[str, int]] = set()
     for path in sorted(folder.iterdir(), key=lambda path: (_time(path), path.name)):
-        is_ours = ".tfevents." in path.name and (path.suffix == ENDING or not path.stat().st_size)
+        is_ours = ".tfevents." in path.name and path.name.endswith(EVENTS)
         if not is_ours or not path.is_file():
             continue
         records = list(_records(path))

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from tfcredit.analysis.alignment import labels
 from tfcredit.analysis.places import Place, everything
 from tfcredit.convert import load_reference_checkpoint, reference_network, to_backprop
 from tfcredit.errors import UserError
+from tfcredit.files import scratch
 from tfcredit.layers import FeedbackLayer
 from tfcredit.training.run_directory import RunDirectory
 from tfcredit.training.saved import NETWORK, Saved
@@ -225,7 +225,7 @@ def _with_ending(path: Path, legacy: bool) -> Iterator[Path]:
     if not legacy or not path.name.endswith(".weights.h5"):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch() as folder:
         link = Path(folder, "legacy.h5")
         link.symlink_to(path.resolve())
         yield link

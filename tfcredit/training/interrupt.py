@@ -1,4 +1,4 @@
-"""Signals that ask a run to save and end: pre-emption, a closed session, Ctrl-C."""
+"""Signals that ask a command to end: pre-emption, a closed session, Ctrl-C."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import select
 import signal
 import stat
 import threading
+from typing import Self
 
 NAMES = {
     signal.SIGTERM: "SIGTERM",
@@ -15,29 +16,47 @@ NAMES = {
 """Signal -> its name for users."""
 AT_ONCE = 130
 """The exit code after a second Ctrl-C, as shells give it."""
+PATIENCE = 10.0
+"""Seconds that a command has to clean up."""
+REPEAT = 0.2
+"""Seconds until a signal that the main thread has not noticed is sent to it once more."""
 
 
-class StopSignal:
-    """Remembers that SIGTERM, SIGHUP or Ctrl-C came, so that the run can end between two steps.
+class Stopped(KeyboardInterrupt):
+    """A signal ends a command that has nothing to save.
 
-    A second Ctrl-C ends the process at once, even in the middle of a step. A signal that is ignored
-    stays ignored, as `nohup` wants it. A context manager; the process' own handlers are back in
-    place after it. Outside the main thread, which alone gets signals, it does nothing.
+    Args:
+        number: Of the signal.
 
     Attributes:
-        by: The name of the signal that came first; `None` if none came.
+        by: Its name for users.
+        code: The exit code, as shells give it: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM.
     """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.by, self.code = NAMES[number], 128 + number
+
+
+class EndSignal:
+    """Ends a command at once, but in order: what it has begun is cleaned up.
+
+    The first of SIGTERM, SIGHUP and Ctrl-C raises `Stopped` in the main thread. By themselves the
+    former two would end the process where it is, with files half written and with the processes
+    that it started left behind. A second Ctrl-C ends the process at once, and so do `PATIENCE`
+    seconds, as TensorFlow may wait in C++ code. A signal that is ignored stays ignored, as `nohup`
+    wants it. A context manager; the process' own handlers are back in place after it. Outside the
+    main thread, which alone gets signals, it does nothing. `StopSignal` may be used inside of it.
+    """
+
+    _patience: float | None = PATIENCE
+    _at_once = "Stopped at once by a second Ctrl-C."
 
     def __init__(self):
         self.by: str | None = None
 
-    @property
-    def asked(self) -> bool:
-        """True if one came."""
-        return self.by is not None
-
-    def __enter__(self) -> "StopSignal":
-        self._before = {}
+    def __enter__(self) -> Self:
+        self._before, self._listener = {}, None
         if threading.current_thread() is not threading.main_thread():
             return self
         for number in NAMES:
@@ -53,7 +72,7 @@ class StopSignal:
         return self
 
     def __exit__(self, *problem) -> None:
-        if not self._before:
+        if self._listener is None:
             return
         signal.set_wakeup_fd(self._fd_before)
         for number, handler in self._before.items():
@@ -63,18 +82,66 @@ class StopSignal:
         os.close(self._read)
 
     def _ask(self, number, frame) -> None:
-        self.by = self.by or NAMES[number]
+        first, self.by = self.by is None, self.by or NAMES[number]
         if number == signal.SIGHUP:
             _leave_screen()
+        if first:
+            self._asked(number)
+
+    def _asked(self, number: int) -> None:
+        raise Stopped(number)
 
     def _listen(self) -> None:
-        interrupts = 0
-        while numbers := os.read(self._read, 64):
-            interrupts += numbers.count(signal.SIGINT) if signal.SIGINT in self._before else 0
-            if interrupts > 1:
-                with contextlib.suppress(OSError):
-                    os.write(2, b"Stopped at once by a second Ctrl-C; checkpoints are intact.\n")
-                os._exit(AT_ONCE)
+        came: list[int] = []
+        looked, repeated, wait = False, 0, None
+        while True:
+            ready, _, _ = select.select([self._read], [], [], wait)
+            if not ready and not looked:
+                looked, wait = True, self._patience
+                if self.by is None:
+                    # It came just before the main thread began to wait, and did not end the wait.
+                    repeated = came[0]
+                    signal.pthread_kill(threading.main_thread().ident, repeated)
+                continue
+            if not ready:
+                _leave(f"Stopped by {NAMES[came[0]]}.", 128 + came[0])
+            numbers = os.read(self._read, 64)
+            if not numbers:
+                return
+            came += [number for number in numbers if number in self._before]
+            if came and self._patience is not None:
+                wait = self._patience if looked else min(REPEAT, self._patience)
+            if came.count(signal.SIGINT) - (repeated == signal.SIGINT) > 1:
+                _leave(self._at_once, AT_ONCE)
+
+
+class StopSignal(EndSignal):
+    """Remembers that SIGTERM, SIGHUP or Ctrl-C came, so that the run can end between two steps.
+
+    A second Ctrl-C ends the process at once, even in the middle of a step. In all else it is as
+    `EndSignal`.
+
+    Attributes:
+        by: The name of the signal that came first; `None` if none came.
+    """
+
+    _patience = None
+    _at_once = "Stopped at once by a second Ctrl-C; checkpoints are intact."
+
+    @property
+    def asked(self) -> bool:
+        """True if one came."""
+        return self.by is not None
+
+    def _asked(self, number: int) -> None:
+        pass
+
+
+def _leave(words: str, code: int) -> None:
+    """End the process, whatever its main thread does."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{words}\n".encode())
+    os._exit(code)
 
 
 def _leave_screen() -> None:

@@ -12,17 +12,20 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.files import no_scratch
 from tfcredit.screen import Screen
 from tfcredit.training import workers
+from tfcredit.training.interrupt import NAMES
 from tfcredit.training.known_images import described
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
@@ -50,11 +53,36 @@ def check(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, A
                 f"--strategy={recipe.strategy} is for a single run: leave it out; each run has "
                 "this machine, or with --jobs a part of it."
             )
-    with _no_main(), ProcessPoolExecutor(1, CONTEXT) as pool:
-        return pool.submit(_check, recipes).result()
+    connection, theirs = CONTEXT.Pipe()
+    process = _started(_check, recipes, theirs)
+    theirs.close()
+    try:
+        found = connection.recv()
+    except EOFError:
+        process.join()
+        if process.exitcode > 0:  # it has told its own traceback
+            raise RuntimeError("the process that checks the flags has crashed") from None
+        raise UserError(
+            f"the process that checks the flags was ended by signal {-process.exitcode}: look "
+            "whether the machine has memory left, and start it again."
+        ) from None
+    finally:
+        connection.close()  # ends the process, if a signal ended the wait for it
+    process.join()
+    if isinstance(found, UserError):
+        raise found
+    return found
 
 
-def _check(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, Any]]:
+def _check(recipes: Sequence[Recipe], connection: Connection) -> None:
+    _obey(connection)
+    try:
+        connection.send(_checked(recipes))
+    except UserError as problem:
+        connection.send(problem)
+
+
+def _checked(recipes: Sequence[Recipe]) -> tuple[dict[str, str | None], dict[str, Any]]:
     workers.leave()
     for recipe in recipes:
         run = Run(recipe)
@@ -87,9 +115,7 @@ class RunProcess:
         self.place = place
         self.connection, theirs = CONTEXT.Pipe()
         arguments = (recipe, log, place, places, theirs)
-        self._process = CONTEXT.Process(target=_train, args=arguments)
-        with _no_main():
-            self._process.start()
+        self._process = _started(_train, *arguments)
         theirs.close()
 
     def hear(self) -> tuple[str, str | float | None]:
@@ -117,6 +143,51 @@ class RunProcess:
         self._process.join()
 
 
+def _started(target: Callable, *arguments: Any) -> BaseProcess:
+    """A process of this module's function, forked from a server that signals don't reach.
+
+    A terminal's Ctrl-C, and what schedulers send, goes to all processes of a command. The server
+    would end, or print a traceback. What it forks obeys its connection: see `_obey`.
+    """
+    # Both inherit what is blocked in this thread, in which a signal waits until it is not any more.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NAMES)
+    process = CONTEXT.Process(target=target, args=arguments)
+    with _no_main():
+        try:
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, NAMES)  # it has let two of them through
+            forkserver.ensure_running()
+        except OSError as problem:  # its socket is one of the temporary files
+            raise no_scratch(problem) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        process.start()
+    return process
+
+
+def _obey(connection: Connection, hear: Callable[[str], None] | None = None) -> None:
+    """Let this process end with the one that started it, and by its own SIGTERM alone.
+
+    Args:
+        connection: To that process.
+        hear: Gets each word that it says.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # what started this process passes them on
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, NAMES)
+
+    def listen() -> None:
+        try:
+            while True:
+                word = connection.recv()
+                if hear is not None:
+                    hear(word)
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
 @contextlib.contextmanager
 def _no_main() -> Iterator[None]:
     """Keep a started process from running the user's script again, which may have no guard."""
@@ -135,7 +206,7 @@ class _Asking(keras.callbacks.Callback):
         super().__init__()
         self._connection = connection
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        _obey(connection, self._hear)
 
     def on_epoch_end(self, epoch, logs=None):
         """Ask and wait."""
@@ -143,20 +214,14 @@ class _Asking(keras.callbacks.Callback):
             self._connection.send(("epoch", None))
             self._answers.get()
 
-    def _listen(self) -> None:
-        try:
-            while True:
-                word = self._connection.recv()
-                if word == "stop":  # as pre-emption does: the run saves and ends
-                    os.kill(os.getpid(), signal.SIGTERM)
-                self._answers.put(word)
-        except (EOFError, OSError):
-            os._exit(1)
+    def _hear(self, word: str) -> None:
+        if word == "stop":  # as pre-emption does: the run saves and ends
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._answers.put(word)
 
 
 def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connection) -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # what started this process passes them on
+    asking = _Asking(connection)
     with open(log, "a") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -166,7 +231,7 @@ def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connec
         _take_share(place, places)
     with Screen():  # a full disk ends a run where it is saved, not where it is logged
         try:
-            summary = Run(recipe, [_Asking(connection)]).train()
+            summary = Run(recipe, [asking]).train()
             message = "stopped", None
             if summary is not None:
                 message = "finished", summary.get("validation_top1", summary["top1"])

@@ -1,12 +1,13 @@
 """The directory of a run: what may be started or continued in it, and its tables."""
 
+import contextlib
 import datetime
 import json
 import pathlib
 import re
 import shlex
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from tfcredit.convert import to_backprop
 from tfcredit.data import ImageData
 from tfcredit.directories import RunFiles
 from tfcredit.errors import UserError
-from tfcredit.files import PARTIAL, partial, written
+from tfcredit.files import PARTIAL, InUseError, locked, partial, written, written_folder
 from tfcredit.records import read_counted
 from tfcredit.training import known_images
 from tfcredit.training.checkpoints import TOP1
@@ -27,6 +28,8 @@ FLAG = re.compile(r"--(?!flagfile\b)\w+(=.*)?")
 """A line of `flags.txt`; it reads no other files."""
 LARGEST_FLAGS = 100_000
 """Bytes of `flags.txt`."""
+PATIENCE = 600.0
+"""Seconds to wait for another process that exports the run."""
 
 
 class RunDirectory(RunFiles):
@@ -364,13 +367,25 @@ class RunDirectory(RunFiles):
             "saved_model": self.exported / "saved_model",
             "backprop": self.exported / "backprop.keras",
         }
-        with self.writing():
-            self.exported.mkdir(exist_ok=True)
+        with self.writing(), self._exporting():
             self.save_model(network, paths["keras"])
             plain = to_backprop(network)
             self.save_model(plain, paths["backprop"])
-            plain.export(paths["saved_model"], verbose=False)
+            with written_folder(paths["saved_model"]) as unfinished:
+                plain.export(unfinished, verbose=False)
         return {kind: str(path) for kind, path in paths.items()}
+
+    @contextlib.contextmanager
+    def _exporting(self) -> Iterator[None]:
+        """Take turns with other processes that export, so that all files are of one of them."""
+        self.exported.mkdir(exist_ok=True)
+        try:
+            with locked(self.exported / ".lock", PATIENCE):
+                yield
+        except InUseError as holder:
+            raise UserError(
+                f"{self.exported} is being written by {holder}: wait until it ends."
+            ) from None
 
     def _check_same(self, recipe: Recipe):
         for name, old, new in differences(self.stored(), recipe):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
+from tfcredit.callbacks.steps import event_writer
 from tfcredit.training.run_directory import RunDirectory
 
 TAG = "steps"
@@ -34,7 +35,7 @@ class StepTable:
         for row in rows:
             self._begin(row["step"])
             self._add(row["step"], row)
-        self._writer = tf.summary.create_file_writer(str(directory.tensorboard))
+        self._writer = event_writer(directory.tensorboard)
 
     def means(self, step: int, so_far: Mapping[str, float]) -> dict[str, float | None]:
         """Means over the steps since the row before, or since the epoch began.

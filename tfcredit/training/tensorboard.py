@@ -8,6 +8,7 @@ from typing import get_type_hints
 import tensorflow as tf
 
 from tfcredit import models, rules
+from tfcredit.callbacks.steps import event_writer
 from tfcredit.callbacks.table import tag_of
 from tfcredit.training import event_files
 from tfcredit.training.flags import of_scope, shown_in
@@ -66,7 +67,7 @@ def write_start(folder: pathlib.Path, recipe: Recipe, scheduled: bool = False) -
         hparams.session_start_pb(flags),
         custom_scalars.pb(_layout(charts)),
     ]
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = event_writer(folder)
     with writer.as_default(0):
         for summary in summaries:
             tf.summary.experimental.write_raw_pb(summary.SerializeToString())
@@ -123,7 +124,7 @@ def write_end(folder: pathlib.Path, step: int, results: Mapping[str, float]) -> 
         step: The last one.
         results: Test results with `top1` and `loss`.
     """
-    writer = tf.summary.create_file_writer(str(folder))
+    writer = event_writer(folder)
     with writer.as_default(step):
         for name in ("top1", "loss"):
             tf.summary.scalar(f"test/{name}", results[name])

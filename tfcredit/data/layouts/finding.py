@@ -54,10 +54,7 @@ def find(place: str | os.PathLike) -> Layout | None:
             return _of_file(root)
         return _of_folder(root) if root.is_dir() else None
     except OSError as problem:
-        raise UserError(
-            f"{problem.filename or root} can't be read ({problem.strerror}): check the folder and "
-            "its permissions."
-        ) from None
+        raise _unreadable(problem, root) from None
 
 
 def indexed(layout: Layout) -> Parts:
@@ -75,10 +72,14 @@ def indexed(layout: Layout) -> Parts:
     try:
         return layout.index()
     except OSError as problem:
-        raise UserError(
-            f"{problem.filename or layout.root} can't be read ({problem.strerror}): check the "
-            "files and their permissions."
-        ) from None
+        raise _unreadable(problem, layout.root) from None
+
+
+def _unreadable(problem: OSError, root: Path | str) -> UserError:
+    place = os.fsdecode(problem.filename or root)  # folders are listed by bytes too
+    return UserError(
+        f"{place} can't be read ({problem.strerror}): check that it is there, and its permissions."
+    )
 
 
 def _of_file(path: Path) -> Layout:

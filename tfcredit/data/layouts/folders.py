@@ -4,7 +4,6 @@ Kaggle's copy has this layout below `ILSVRC/Data/CLS-LOC`.
 """
 
 import csv
-import io
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -106,9 +105,10 @@ def by_synset(root: Path, folders: list[Path]) -> Images:
         label = official.class_of(os.fsencode(folder.name), str(root))
         found = _images(folder)
         if not found:
+            inner = next((f", only the folder {one.name!r}" for one in _below(folder)), "")
             raise UserError(
-                f"{folder} is the folder of a class but holds no image: put images there, or "
-                "remove it."
+                f"{folder} is the folder of a class but holds no image{inner}: put its images "
+                "right into it, or remove it."
             )
         names += found
         official_names += official.checked(found, [label] * len(found), str(folder))
@@ -159,12 +159,12 @@ def flat_labels(names: Iterable[bytes], where: str, solution: Solution) -> list[
     return labels
 
 
-def read_solution(path: Path | None, text: str | None = None) -> dict[bytes, bytes]:
+def read_solution(path: Path | None, content: bytes | None = None) -> dict[bytes, bytes]:
     """Reads Kaggle's file of the validation images' classes.
 
     Args:
         path: The file; None for none.
-        text: Its content, if it is there already.
+        content: Its content, if it is there already.
 
     Returns:
         Image without ending -> synset; none without a file.
@@ -175,18 +175,22 @@ def read_solution(path: Path | None, text: str | None = None) -> dict[bytes, byt
     """
     if path is None:
         return {}
-    text = path.read_text(encoding="utf-8") if text is None else text
-    rows = csv.DictReader(io.StringIO(text))
-    if rows.fieldnames is None or not {"ImageId", "PredictionString"} <= set(rows.fieldnames):
-        raise UserError(
-            f"{path} has the columns {', '.join(rows.fieldnames or ['none'])}, but ImageId and "
-            "PredictionString were expected: download Kaggle's file again."
-        )
-    found = {}
-    for row in rows:
-        synset = (row["PredictionString"] or "").split(" ")[0]
-        found[row["ImageId"].encode()] = synset.encode()
-    return found
+    content = path.read_bytes() if content is None else content
+    # Spreadsheets put a mark of the encoding first.
+    rows = csv.DictReader(content.decode("utf-8-sig", errors="replace").splitlines())
+    try:
+        columns = rows.fieldnames or ["none"]
+        if {"ImageId", "PredictionString"} <= set(columns):
+            pairs = [(row["ImageId"] or "", row["PredictionString"] or "") for row in rows]
+            return {image.encode(): boxes.split(" ")[0].encode() for image, boxes in pairs}
+        shown = "".join(one if one.isprintable() else "?" for one in ", ".join(columns)[:100])
+        found = f"has the columns {shown}"
+    except csv.Error as problem:
+        found = f"is no table ({problem})"
+    raise UserError(
+        f"{path} {found}, but ImageId and PredictionString were expected: download Kaggle's file "
+        "again."
+    )
 
 
 def _below(folder: Path) -> list[Path]:

@@ -10,11 +10,11 @@ from typing import Any
 from tfcredit.data.layouts import cache, official
 from tfcredit.data.layouts.images import Images, entries
 from tfcredit.data.layouts.readers import PARQUET_ROWS
-from tfcredit.data.layouts.shard_files import shard_files
+from tfcredit.data.layouts.shard_files import several, shard_files
 from tfcredit.errors import UserError
 from tfcredit.ilsvrc2012 import CLASSES
 
-NAME = re.compile(r"(train|validation)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
+NAME = re.compile(r"(train|val|validation)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?\.parquet")
 COLUMNS = "image.bytes", "image.path", "label"
 """As Parquet names them: `image` is a structure."""
 
@@ -73,7 +73,7 @@ def _images(paths: Sequence[Path]) -> Images:
         groups=columns["group"],
     )
     files = tuple(os.fsencode(path) for path in paths)
-    where = str(paths[0].parent)
+    where = several(paths)
     return Images(files, official.sorted_by_name(found, checked, where), PARQUET_ROWS)
 
 

@@ -18,8 +18,8 @@ def shard_files(
 
     Args:
         root: Their folder.
-        name: Matches a file's name; its groups are the part, the file's number and, if the name
-            has it, the number of files.
+        name: Matches a file's name, or its folder's, "-" and its own; its groups are the part, the
+            file's number and, if the name has it, the number of files.
         folders: Folders of `root` to look into, those that are there; "" is `root` itself.
 
     Returns:
@@ -33,7 +33,8 @@ def shard_files(
     totals: dict[str, set[int]] = {"train": set(), "validation": set()}
     there = [root / folder for folder in folders if (root / folder).is_dir()]
     for path in sorted(folder / entry for folder in there for entry in os.listdir(folder)):
-        if (match := name.fullmatch(path.name)) is None:
+        match = matched(name, path.name, path.parent.name if path.parent != root else "")
+        if match is None:
             continue
         part, number = PARTS[match[1]], int(match[2])
         if number in found[part]:
@@ -59,3 +60,32 @@ def shard_files(
                 f"{lacking}: complete the set, or remove files of another one."
             )
     return {part: [files[number] for number in sorted(files)] for part, files in found.items()}
+
+
+def matched(name: re.Pattern, file: str, folder: str) -> re.Match | None:
+    """Takes a file's name apart, or, where it is a number alone, the folder's name with it.
+
+    Args:
+        name: As `shard_files` takes it.
+        file: The file's name.
+        folder: Its folder's name, such as "train"; "" for one that tells nothing.
+
+    Returns:
+        The match of `name`; None of other files.
+    """
+    if folder and file[0].isdigit():
+        file = f"{folder}-{file}"
+    return name.fullmatch(file)
+
+
+def several(paths: Sequence[Path]) -> str:
+    """Names the files of a part, for messages.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        The first, and how many there are.
+    """
+    more = f" (or one of the {len(paths)} such files)" if len(paths) > 1 else ""
+    return f"{paths[0]}{more}"

@@ -1,6 +1,7 @@
 """WebDataset's tars: an image `KEY.jpg` with its label in `KEY.cls` or `KEY.json`.
 
-The tars of `timm/imagenet-1k-wds` are such: `imagenet1k-train-0000.tar` and so on.
+The tars of `timm/imagenet-1k-wds` are such: `imagenet1k-train-0000.tar` and so on. In a folder for
+each part they may be numbers alone: `train/0000.tar`.
 """
 
 import json
@@ -13,11 +14,11 @@ from tfcredit.data.folder_index import ENDINGS
 from tfcredit.data.layouts import cache, official
 from tfcredit.data.layouts.images import Images, entries
 from tfcredit.data.layouts.readers import TAR_MEMBERS
-from tfcredit.data.layouts.shard_files import shard_files
+from tfcredit.data.layouts.shard_files import matched, several, shard_files
 from tfcredit.data.layouts.tars import members
 from tfcredit.errors import UserError
 
-SHARD = r"(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?"
+SHARD = r"(?!\.)(?:.*-)?(train|val|validation)-(\d+)(?:-of-(\d+))?"
 NAME = re.compile(SHARD + r"\.tar")
 PACKED = re.compile(SHARD + r"\.(?:tar\.(?:gz|bz2|xz|zst|lz4)|tgz)")
 LABELS = "cls", "json"
@@ -38,7 +39,7 @@ def has_tars(root: Path) -> bool:
     Raises:
         OSError: If the folder can't be read.
     """
-    return any(map(NAME.fullmatch, _names(root)))
+    return bool(_named(root, NAME))
 
 
 def refuse_packed(root: Path) -> None:
@@ -51,16 +52,21 @@ def refuse_packed(root: Path) -> None:
         UserError: If there are some.
         OSError: If the folder can't be read.
     """
-    if packed := sorted(filter(PACKED.fullmatch, _names(root))):
+    if packed := sorted(_named(root, PACKED)):
         raise UserError(
             f"{root} holds {packed[0]!r}, which is compressed, but images are read in place: "
             f"unpack each of its {len(packed)} such files to a plain .tar."
         )
 
 
-def _names(root: Path) -> list[str]:
-    there = [root / folder for folder in FOLDERS if (root / folder).is_dir()]
-    return [name for folder in there for name in os.listdir(folder)]
+def _named(root: Path, name: re.Pattern) -> list[str]:
+    there = [folder for folder in FOLDERS if (root / folder).is_dir()]
+    return [
+        file
+        for folder in there
+        for file in os.listdir(root / folder)
+        if matched(name, file, folder)
+    ]
 
 
 def index(root: Path) -> cache.Parts:
@@ -97,7 +103,7 @@ def _images(paths: Sequence[Path]) -> Images:
         offsets += [offset for *_, offset, _ in found]
         sizes += [size for *_, size in found]
     rows = entries(names, labels, files=files, offsets=offsets, sizes=sizes)
-    rows = official.sorted_by_name(rows, checked, str(paths[0].parent))
+    rows = official.sorted_by_name(rows, checked, several(paths))
     return Images(tuple(os.fsencode(path) for path in paths), rows, TAR_MEMBERS)
 
 

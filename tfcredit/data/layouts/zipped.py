@@ -23,15 +23,17 @@ NAME = "imagenet-object-localization-challenge.zip"
 IMAGE = re.compile(
     rb"(?:.*/)?(train/([^/]+)|val(?:/([^/]+))?)/([^/.][^/]*\.(?:jpe?g|png))", re.IGNORECASE
 )
-ENTRY = struct.Struct("<4s6xH8x2I3H8xI")
-"""Of the list of entries: mark, method, packed and unpacked size, lengths of name, extra field and
-comment, and the place of the local header."""
+ENTRY = struct.Struct("<4s4x2H8x2I3H8xI")
+"""Of the list of entries: mark, flags, method, packed and unpacked size, lengths of name, extra
+field and comment, and the place of the local header."""
 END = struct.Struct("<4s4H2IH")
 END64 = struct.Struct("<4sQ2H2I4Q")
 LOCATOR64 = struct.Struct("<4sIQI")
 WIDE = 0xFFFFFFFF
 """Stands for a number that an extra field holds."""
 STORED, DEFLATED = 0, 8
+ENCRYPTED = 1
+"""Of an entry's flags."""
 
 
 class Member(NamedTuple):
@@ -138,8 +140,8 @@ def _build(path: Path) -> cache.Parts:
         }
     known = {}
     if solution is not None:
-        text = ZIP_MEMBERS.read([os.fsencode(path)], solution.entries())[0].decode()
-        known = folders.read_solution(path / folders.SOLUTION, text)
+        content = ZIP_MEMBERS.read([os.fsencode(path)], solution.entries())[0]
+        known = folders.read_solution(path / folders.SOLUTION, content)
     names = [name.rsplit(b"/", 1)[1] for name in validation.names]
     validation.labels = folders.flat_labels(names, f"{path}:val", known)
     where = folders.SOLUTION if known else str(path)
@@ -165,7 +167,7 @@ def members(path: Path) -> Iterator[Member]:
         Each entry, in the zip's order.
 
     Raises:
-        UserError: If it is no whole zip.
+        UserError: If it is no whole zip, or encrypted.
         OSError: If it can't be read.
     """
     size = path.stat().st_size
@@ -176,8 +178,13 @@ def members(path: Path) -> Iterator[Member]:
             header = file.read(ENTRY.size)
             if len(header) < ENTRY.size or header[:4] != b"PK\x01\x02":
                 raise _broken(path, "its list of entries is damaged")
-            _, method, packed, unpacked, *lengths, offset = ENTRY.unpack(header)
+            _, flags, method, packed, unpacked, *lengths, offset = ENTRY.unpack(header)
             name, extra, _ = (file.read(length) for length in lengths)
+            if flags & ENCRYPTED:
+                raise UserError(
+                    f"{path} holds {os.fsdecode(name)!r} encrypted, but images are read in place: "
+                    "unpack it with its password, and give the folder."
+                )
             sizes = _widened([unpacked, packed, offset], extra)
             if sizes is None or sizes[2] + sizes[1] > start:
                 raise _broken(path, "an entry lies behind its end")

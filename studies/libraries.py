@@ -142,7 +142,8 @@ def step(model: keras.Model) -> None:
         loss = tf.reduce_sum(lost) + sum(model.losses)
     gradients = tape.gradient(loss, [weight.value for weight in weights])
     pairs = [each for each in zip(gradients, weights, strict=True) if each[0] is not None]
-    keras.optimizers.SGD(1e-4).apply_gradients(pairs)
+    if pairs:  # of a network of convolutions alone `frozen` leaves nothing that learns
+        keras.optimizers.SGD(1e-4).apply_gradients(pairs)
     if not all(np.isfinite(each).all() for each in [np.asarray(loss), *model.get_weights()]):
         raise FloatingPointError(f"{model.name}: a step under its rule gave values not finite")
 

@@ -13,8 +13,7 @@
 # learning rate again.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
-# Source: steps of all optimizers compared with those of the same gradient made dense. Keras 2 added
-# up the rows first; the ops of keras/src/backend/tensorflow/sparse.py keep them apart. No report of
+# Source: steps of all optimizers compared with those of the same gradient made dense. No report of
 # it was found.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -24,7 +24,6 @@ def examined(library, name, names, files=True):
     "name",
     crossed(libraries.FAMILIES, quick=QUICK.__contains__),
 )
-@pytest.mark.slow
 def test_a_family_converts_trains_and_comes_back(name):
     quick = name in QUICK
     names = ["info_alignment"] if quick else libraries.RULES["applications"]

@@ -277,7 +277,6 @@ def test_effects_of_the_mirrors_factors():
 @pytest.mark.every(4)
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("centred", [False, True])
-@pytest.mark.slow
 def test_the_mirror_of_factors_by_hand(calibrated, centred):
     factor_mirror.register_rule()
     rule = factor_mirror.FactorMirror(calibrated=calibrated, centred=centred)

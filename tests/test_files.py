@@ -163,6 +163,9 @@ def test_a_folder_is_replaced_at_the_end(tmp_path):
         unfinished.mkdir()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == [path] and (path / "two").exists()
+    with pytest.raises(FileNotFoundError), written_folder(path):
+        pass  # nothing is there to be renamed
+    assert list(tmp_path.iterdir()) == [path] and (path / "two").exists()
 
 
 NOWHERE = """

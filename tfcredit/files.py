@@ -165,6 +165,8 @@ def written_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         unfinished.rename(path)
     except BaseException:
         with contextlib.suppress(OSError):
+            if before.exists() and not path.exists():
+                before.rename(path)
             _delete(unfinished)
         raise
     _delete(before)

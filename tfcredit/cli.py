@@ -10,9 +10,9 @@ from tfcredit import __version__
 from tfcredit.arguments import HELP
 from tfcredit.checks import did_you_mean
 from tfcredit.errors import UserError
+from tfcredit.interrupt import EndSignal, Stopped
 from tfcredit.screen import Screen
 from tfcredit.startup import check_backend
-from tfcredit.training.interrupt import EndSignal, Stopped
 
 COMMANDS = {
     "train": ("tfcredit.training", "train, evaluate or export as the flags say"),

@@ -4,9 +4,9 @@ import shlex
 import textwrap
 
 from tfcredit.arguments import HELP
+from tfcredit.interrupt import StopSignal
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import usage
-from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.known_names import NAMES
 from tfcredit.training.recipe import Recipe, parse
 

@@ -7,8 +7,8 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from tfcredit.errors import UserError
+from tfcredit.interrupt import StopSignal
 from tfcredit.training import workers
-from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.processes import RunProcess
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run_directory import RunDirectory

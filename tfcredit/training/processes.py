@@ -23,9 +23,9 @@ import tensorflow as tf
 
 from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.files import no_scratch
+from tfcredit.interrupt import NAMES
 from tfcredit.screen import Screen
 from tfcredit.training import workers
-from tfcredit.training.interrupt import NAMES
 from tfcredit.training.known_images import described
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run

@@ -15,13 +15,13 @@ from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
 from tfcredit.environment import environment
 from tfcredit.errors import NotFiniteError, UserError
+from tfcredit.interrupt import StopSignal
 from tfcredit.training import freezing, strategies
 from tfcredit.training import tensorboard as board
 from tfcredit.training.checkpoints import Checkpoints, newest
 from tfcredit.training.flags import of_scope
 from tfcredit.training.imports import import_own
 from tfcredit.training.initial import start_from
-from tfcredit.training.interrupt import StopSignal
 from tfcredit.training.known_images import described, stand_in
 from tfcredit.training.loop import Loop, Outputs, evaluate
 from tfcredit.training.plan import Plan

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from tests.training.test_run import ROOT, run
-from tfcredit.training import interrupt
-from tfcredit.training.interrupt import AT_ONCE, EndSignal, Stopped, StopSignal
+from tfcredit import interrupt
+from tfcredit.interrupt import AT_ONCE, EndSignal, Stopped, StopSignal
 
 FLAGS = ["--model=fc", "--batch_size=64", "--checkpoint_every_steps=3", "--steps=2000"]
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP", signal.SIGINT: "Ctrl-C"}
@@ -58,7 +58,7 @@ def stopping(*numbers):
     """The exit code of a process that gets signals while its main thread computes."""
     program = (
         "import numpy as np, sys\n"
-        "from tfcredit.training.interrupt import StopSignal\n"
+        "from tfcredit.interrupt import StopSignal\n"
         "with StopSignal() as stop:\n"
         "    print('here', flush=True)\n"
         "    while not stop.asked: np.linalg.svd(np.random.randn(1800, 1800))\n"
@@ -104,7 +104,7 @@ COMMAND = """
 import ctypes, pathlib, sys, time, types
 from tfcredit import cli
 from tfcredit.files import written
-from tfcredit.training import interrupt
+from tfcredit import interrupt
 
 def main(arguments, program):
     with written(arguments[0]) as unfinished:

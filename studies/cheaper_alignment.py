@@ -107,7 +107,8 @@ def train(network: str, variant: str, seed: int, steps: int) -> dict:
         trainer.run(iter(images.train(batch, seed, done // per_epoch)), count, first=done)
         done += count
     results = trainer.evaluate(images.evaluation(500))
-    angles = [record["angle"] for record in analysis.alignment(trainer.network)]
+    kept = analysis.feedback_layers(trainer.network)
+    angles = [record["angle"] for record in analysis.alignment(trainer.network)] if kept else []
     row = {"network": network, "variant": variant, "seed": seed, "steps": steps}
     row |= {"top1": results["top1"], "loss": results["loss"]}
     row |= {"mean_angle": statistics.mean(angles) if angles else ""}

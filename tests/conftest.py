@@ -52,6 +52,7 @@ LONG = [
 ]
 TOGETHER = ["test_survival", "test_strategies", "test_search", "test_tensorboard", "test_run"]
 TOGETHER += ["test_storage", "test_compare", "test_own_images", "test_miniature_imagenet"]
+TOGETHER += ["test_damaged_comparisons"]
 """Modules with fixtures that take long: one parallel worker has all their tests."""
 
 

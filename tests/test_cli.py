@@ -192,6 +192,25 @@ def test_a_file_as_run_directory(tmp_path, capsys):
     assert "is a file" in capsys.readouterr().err
 
 
+ODD_PATHS = {
+    "~nobody-here/x": "there is no user 'nobody-here'",
+    "x" * 300: "can't be reached (File name too long)",
+    "gs://bucket/x": "gs://bucket/x is an address",
+}
+PATHS = ["compare --rules=backprop --compare_dir=", "search --rule=backprop --study_dir="]
+PATHS += ["report --output=", "evaluate --output="]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+@pytest.mark.parametrize("command", PATHS)
+def test_paths_that_lead_to_no_file_are_told(command, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(f"{command}{path}".split()) == 2
+    told = capsys.readouterr().err
+    assert ODD_PATHS[path] in told and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_bucket_as_run_directory(capsys):
     assert run("gs://bucket/run") == 2
     assert "run_dir gs://bucket/run is an address" in capsys.readouterr().err

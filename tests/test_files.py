@@ -187,3 +187,14 @@ def test_where_no_temporary_file_can_be_made_a_sentence_names_tmpdir():
     done = subprocess.run([sys.executable, "-c", NOWHERE], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "temporary files can't be made" in done.stderr and "TMPDIR" in done.stderr
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("other", path)])
+def test_what_others_put_in_the_place_of_an_unfinished_file_is_no_place_to_write(make, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    make(partial(path))
+    with pytest.raises(OSError) as told, written(path) as unfinished:
+        unfinished.write_text("new")
+    assert told.value.filename == str(partial(path)) and path.read_text() == "before"
+    assert not (tmp_path / "other").exists()

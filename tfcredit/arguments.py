@@ -1,12 +1,37 @@
 """Flags of the commands: those that ask for help, and the parser of all but `train`."""
 
 import argparse
+import pathlib
 from typing import NoReturn
 
 from tfcredit.errors import UserError
+from tfcredit.files import place
 
 HELP = frozenset({"--help", "-h", "--helpfull"})
 """Flags that ask for a command's help, which needs no TensorFlow."""
+
+
+def path(text: str) -> pathlib.Path:
+    """The `type` of a flag that is a path.
+
+    Args:
+        text: The flag's value.
+
+    Returns:
+        What `tfcredit.files.place` makes of it.
+
+    Raises:
+        argparse.ArgumentTypeError: As `place`, of whose own error argparse would tell nothing; or
+            it is an address such as `gs://...`.
+    """
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address, but a path was expected: a bucket can be mounted as a folder"
+        )
+    try:
+        return place(text)
+    except UserError as problem:
+        raise argparse.ArgumentTypeError(str(problem).rstrip(".")) from None
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -21,12 +21,24 @@ class Directory:
 
     Args:
         path: The folder.
+
+    Raises:
+        UserError: It is an address such as `gs://...`, or as `tfcredit.files.place`.
     """
 
     flag = "run_dir"
     """Of the command line, which names the folder."""
+    holds = "run"
+    """What tfcredit keeps in it."""
+    again = "continue with --resume=auto"
+    """What goes on with that."""
 
     def __init__(self, path: str | os.PathLike):
+        if "://" in os.fspath(path):
+            raise UserError(
+                f"{self.flag} {path} is an address, but a {self.holds} needs a folder of a file "
+                "system, for its lock: give one; a bucket can be mounted as such."
+            )
         self.path = place(path)
         self.lock = self.path / "lock"
         self._was_there = False
@@ -67,13 +79,13 @@ class Directory:
 
         Args:
             path: The file.
-            text: Its content.
+            text: Its content, written as UTF-8.
 
         Raises:
             UserError: The directory can't be written, or the disk is full.
         """
         with self.writing(), written(path) as unfinished:
-            unfinished.write_text(text)
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
 
     def write_json(self, path: pathlib.Path, content: dict) -> None:
         """`write` of `content` as JSON."""
@@ -103,31 +115,72 @@ class Directory:
             )
         if self._was_there and not self.path.exists():
             return UserError(
-                f"{self.path} was moved or removed while it was in use: put it back, and continue "
-                "with --resume=auto."
+                f"{self.path} was moved or removed while it was in use: put it back, and "
+                f"{self.again}."
             )
+        name = f": {pathlib.Path(problem.filename).name}" if problem.filename else ""
         return UserError(
-            f"{self.path} can't be written ({problem.strerror or problem}): free space, mend the "
-            f"permissions or give another --{self.flag}; what was saved before is intact."
+            f"{self.path} can't be written ({problem.strerror or problem}{name}): free space, mend "
+            f"the permissions or give another --{self.flag}; what was saved before is intact."
         )
 
-    def check_foreign(self, own: set[pathlib.Path], holds: str) -> None:
+    def check_foreign(self, own: set[pathlib.Path]) -> None:
         """Check that the folder holds no files of others.
 
         Args:
             own: The files that may lie in it.
-            holds: What tfcredit would keep there: "run", "search" or "comparison".
 
         Raises:
-            UserError: It is a file, or holds other files.
+            UserError: It is a file or can't be read, or holds other files.
         """
         if self.path.is_file():
             raise UserError(f"{self.path} is a file: give a folder as --{self.flag}.")
-        if self.path.exists() and set(self.path.iterdir()) - {self.lock, *own}:
+        try:
+            found = set(self.path.iterdir()) if self.path.exists() else set()
+        except OSError as problem:
             raise UserError(
-                f"{self.path} is not empty and holds no {holds} of tfcredit: give another "
+                f"{self.path} can't be read as a folder ({problem.strerror}): mend its "
+                f"permissions, or give another --{self.flag}."
+            ) from None
+        if found - {self.lock, *own}:
+            raise UserError(
+                f"{self.path} is not empty and holds no {self.holds} of tfcredit: give another "
                 f"--{self.flag}; nothing was touched."
             )
+
+    def check_files(self, *paths: pathlib.Path) -> None:
+        """Check that each of these is a regular file, or not there.
+
+        Args:
+            *paths: The paths.
+
+        Raises:
+            UserError: One is something else, or a link that leads nowhere.
+        """
+        for path in paths:
+            self._check_kind(path, path.is_file(), "no regular file")
+
+    def check_folders(self, *paths: pathlib.Path) -> None:
+        """Check that each of these is a folder, or not there.
+
+        Args:
+            *paths: The paths.
+
+        Raises:
+            UserError: One is something else, or a link that leads nowhere.
+        """
+        for path in paths:
+            self._check_kind(path, path.is_dir(), "no folder")
+
+    def _check_kind(self, path: pathlib.Path, is_kind: bool, other: str) -> None:
+        if is_kind or not os.path.lexists(path):
+            return
+        is_lost = path.is_symlink() and not path.exists()
+        what = "a link that leads nowhere" if is_lost else other
+        raise UserError(
+            f"{path} is {what}, where a {self.holds} has its own: move it away, or give another "
+            f"--{self.flag}; nothing was touched."
+        )
 
 
 class RunFiles(Directory):
@@ -170,17 +223,5 @@ class RunFiles(Directory):
         """
         tables = (self.metrics, self.measures, self.steps)
         known = (self.lock, self.flags, self.classes, self.images, self.progress)
-        for path in (*known, *tables, self.model, self.summary, self.diverged):
-            self._check_kind(path, path.is_file(), "no regular file")
-        for path in (self.tensorboard, self.checkpoints, self.exported):
-            self._check_kind(path, path.is_dir(), "no folder")
-
-    def _check_kind(self, path: pathlib.Path, is_kind: bool, other: str) -> None:
-        if is_kind or not os.path.lexists(path):
-            return
-        is_lost = path.is_symlink() and not path.exists()
-        what = "a link that leads nowhere" if is_lost else other
-        raise UserError(
-            f"{path} is {what}, where a run has its own: move it away, or give another "
-            f"--{self.flag}; nothing was touched."
-        )
+        self.check_files(*known, *tables, self.model, self.summary, self.diverged)
+        self.check_folders(self.tensorboard, self.checkpoints, self.exported)

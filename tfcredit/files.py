@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -184,7 +185,11 @@ def _delete(path: pathlib.Path) -> None:
 def _taken(path: pathlib.Path) -> Iterator[None]:
     """An empty file of the time 0 that is this process' own, in a file system that has locks."""
     for _ in range(TURNS):
-        with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "rb+", buffering=0) as file:
+        # Through a link, or into a pipe, it would be written elsewhere.
+        own = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        with open(own, "rb+", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(own).st_mode):
+                raise OSError(errno.EEXIST, "no regular file", str(path))
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             try:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -18,39 +19,16 @@ pytest.importorskip("matplotlib", reason="an extra, `plots`")
 from PIL import Image
 
 import tfcredit
+from tests.comparison.conftest import RULES, SMALL, compare
 from tests.conftest import ROOT
 from tests.report.test_report import Page
 from tfcredit import cli
-from tfcredit.comparison import comparing
-from tfcredit.comparison.comparing import Runs
 from tfcredit.comparison.folder import Comparison
 from tfcredit.errors import UserError
 from tfcredit.report import find_runs
-from tfcredit.rules.registry import _RULES
 from tfcredit.training import launcher, processes
 from tfcredit.training.recipe import Recipe, parse
 from tfcredit.training.run_directory import RunDirectory
-
-SMALL = ["--model=fc", "--dataset=embedded", "--batch_size=2000", "--epochs=2"]
-SMALL += ["--learning_rate=0.02"]
-RULES = ["backprop", "mine"]
-MINE = """
-from tfcredit import rules
-
-
-@rules.from_function("mine")
-def mine(connection, x, y, dy, w, b):
-    return 0.1 * (b - w)
-"""
-
-
-def compare(folder, *flags):
-    """The code of a comparison of `RULES` in `folder`, of which a file registers one."""
-    own = folder.parent / "own_rules.py"
-    own.write_text(MINE)
-    flags = [f"--import={own}", *flags]
-    command = ["compare", f"--rules={','.join(RULES)}", "--seeds=2", "--jobs=2", *SMALL]
-    return cli.main([*command, f"--compare_dir={folder}", *flags])
 
 
 def table(path):
@@ -60,35 +38,6 @@ def table(path):
 
 def summary(folder, rule, seed):
     return json.loads((folder / "runs" / rule / f"seed{seed}" / "summary.json").read_text())
-
-
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """The folder of a comparison that was stopped at the end of its first run, and continued."""
-    folder = tmp_path_factory.mktemp("compared") / "a comparison"
-    with pytest.MonkeyPatch.context() as patch:
-        end = Runs.ended
-
-        def end_and_stop(*arguments):
-            end(*arguments)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        patch.setattr(Runs, "ended", end_and_stop)
-        assert compare(folder) == 0
-    assert 1 <= len(list(folder.glob("runs/*/*/summary.json"))) < 4
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            comparing, "check", lambda recipes: ({"dataset": "embedded"}, {})
-        )  # to save seconds
-        assert compare(folder) == 0
-    _RULES.pop("mine")  # for the tests of other modules
-    return folder
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """Leaves out the process that checks flags; it takes seconds."""
-    monkeypatch.setattr(comparing, "check", lambda recipes: ({"dataset": "embedded"}, {}))
 
 
 def test_the_table_is_of_the_runs(compared):
@@ -258,7 +207,9 @@ class Scripted:
         if self.word == "diverged":
             folder.diverged.write_text("a sentence")
         elif isinstance(self.word, float):
-            folder.summary.write_text(json.dumps({"top1": self.word, "mean_angle": 9.0}))
+            results = {"top1": self.word, "top5": 1.0, "loss": 1.0, "mean_angle": 9.0}
+            summary = {"step": 6, "data": "embedded", "angles": {}, **results}
+            folder.summary.write_text(json.dumps(summary))
 
     def hear(self):
         return (
@@ -379,6 +330,32 @@ def test_a_script_without_a_guard_is_killed_and_continued_to_the_same_numbers(tm
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
     logs = "".join(path.read_text() for path in (tmp_path / "killed").glob("runs/*/*.log"))
     assert re.search("Continuing at step", logs)
+
+
+def keep_reporting(folder, output, is_over):
+    """Reports on a folder again and again; an error ends the process."""
+    is_last = False
+    while not is_last:
+        is_last = is_over.is_set()
+        assert cli.main(["report", str(folder), f"--output={output}"]) == 0
+        text = output.read_text()
+        assert text.startswith("<!DOCTYPE html>") and text.endswith("</html>\n")
+
+
+def test_reports_at_once_and_while_runs_train_are_whole(folder):
+    """Three processes write one page."""
+    shutil.rmtree(folder / "runs" / "backprop" / "seed0")
+    page, is_over = folder / "report.html", processes.CONTEXT.Event()
+    started = [processes._started(keep_reporting, folder, page, is_over) for _ in range(2)]
+    try:
+        assert compare(folder) == 0
+    finally:
+        is_over.set()
+        for process in started:
+            process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+    assert [cells[1] for cells in Page(page.read_text()).rows[:3]] == ["runs", "2", "2"]
+    assert not list(folder.glob(".partial-*"))
 
 
 def test_signals_do_not_reach_the_server_of_the_runs(compared):

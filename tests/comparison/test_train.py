@@ -4,6 +4,7 @@ import inspect
 import json
 import pathlib
 import signal
+import zipfile
 
 import keras
 import numpy as np
@@ -292,9 +293,14 @@ def test_files_of_arrays_that_can_not_be_read(tmp_path):
         "labels": "holds no y_train",
         "name": "array 'x_tset'.*did you mean 'x_test'",
         "objects": "can't be read",
+        "huge": "can't be read as a .npz file .*Unable to allocate",
     }.items():
         if content in ("", "x"):
             file.write_text(content)
+        elif content == "huge":
+            shape = {"descr": "<f4", "fortran_order": False, "shape": (2**50,)}
+            with zipfile.ZipFile(file, "w") as archive, archive.open("x_train.npy", "w") as array:
+                np.lib.format.write_array_header_1_0(array, shape)
         else:
             more = {"labels": {}, "name": {"y_train": Y, "x_tset": X}}
             extra = more.get(content, {"y_train": np.array([None])})

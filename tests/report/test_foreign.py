@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import struct
+import threading
 import time
 
 import numpy as np
@@ -362,6 +364,26 @@ def test_means_of_equal_names_are_no_layers(run):
     events = [scalar(f"angle/{p}", i, v) for p, both in paths.items() for i, v in enumerate(both)]
     write_events(run, events)
     assert {r["layer"] for r in find_runs([run])[0].angles} == set(paths) - {"x"}
+
+
+def test_folders_that_go_meanwhile_are_no_matter(run):
+    """As those of checkpoints that a training makes and deletes."""
+    is_over = threading.Event()
+
+    def train():
+        while not is_over.is_set():
+            for number in range(30):
+                (run / "checkpoints" / f"{number}" / "temporary").mkdir(parents=True)
+            shutil.rmtree(run / "checkpoints")
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        for _ in range(200):
+            assert len(read_runs([run.parent])[0]) == 1
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_tensorboard_as_a_file_or_a_link(run, tmp_path):

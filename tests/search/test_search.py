@@ -163,6 +163,11 @@ def test_foreign_folders_and_damaged_studies(tmp_path):
         study_in(tmp_path).check()
     with pytest.raises(UserError, match="thesis.tex is a file"):
         study_in(tmp_path / "thesis.tex").check()
+    for name in ("study.json", "study.db", "lock"):
+        os.mkfifo(tmp_path / name)  # who reads it waits for ever
+        with pytest.raises(UserError, match=f"{name} is no regular file"):
+            study_in(tmp_path).check()
+        (tmp_path / name).unlink()
     (tmp_path / "study.db").write_bytes(b"no database")
     with pytest.raises(UserError, match="study.db is damaged.*not a database.*--study_dir"):
         study_in(tmp_path).check()

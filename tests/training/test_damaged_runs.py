@@ -417,7 +417,8 @@ class Disk:
         is_writing = arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if is_writing and name in cls.opens:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if is_writing and name in cls.writes and not os.path.lexists(path):
+        if is_writing and name in cls.writes and os.path.isfile(path):  # it is made before
+            os.unlink(path)
             os.symlink("/dev/full", path)
 
 

@@ -72,7 +72,7 @@ class RunDirectory(keras.callbacks.Callback):
         self._started = time.monotonic()
         self.files.check_kinds()
         if not self.files.holds_run():
-            self.files.check_foreign(set(), "run")
+            self.files.check_foreign(set())
 
     def on_epoch_begin(self, epoch, logs=None):
         """Write the flags and measure the start, before the first epoch of this `fit`.

@@ -9,8 +9,7 @@ Example: tfcredit compare --rules=backprop,tracking_mirror --seeds=5 --jobs=2 --
 
 import argparse
 
-from tfcredit.arguments import ArgumentParser
-from tfcredit.files import place
+from tfcredit.arguments import ArgumentParser, path
 from tfcredit.startup import import_tensorflow
 
 
@@ -48,7 +47,7 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
     add(
         *("--compare_dir", "--run_dir"),
         metavar="DIR",
-        type=place,
+        type=path,
         help="folder of the comparison; default runs/compare",
     )
     return parser.parse_known_args(arguments)

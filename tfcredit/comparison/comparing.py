@@ -195,8 +195,8 @@ def _train(comparison: Comparison, jobs: int) -> list[dict]:
         print(f"Stopped: the same command goes on with {comparison.path}.", flush=True)
         return records
     if records:
-        text = comparison.markdown.read_text().replace(r"\|", "|")  # as a rule is given
-        print(f"\n{text}")
+        text = comparison.markdown.read_text(encoding="utf-8")
+        print(f"\n{text}".replace(r"\|", "|"))  # as a rule is given
         print(f"Figure: {comparison.figures[0]}\nPage:   {comparison.page}", flush=True)
     if launcher.crashed:
         raise UserError(
@@ -238,7 +238,7 @@ class Runs(Launcher):
         rule, seed = task
         folder = self.comparison.run_of(rule, seed).path
         with self.comparison.writing():
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(exist_ok=True)
         once = {"run_dir": str(folder), "resume": "auto"}
         recipe = dataclasses.replace(self.comparison.recipe, rule=rule, seed=seed, **once)
         return recipe, self._log_of(task)

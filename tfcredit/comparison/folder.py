@@ -1,5 +1,6 @@
 """The folder of a comparison: its runs, and the files that tell what came of them."""
 
+import filecmp
 import json
 import os
 import pathlib
@@ -11,14 +12,16 @@ from typing import Any
 import matplotlib
 
 from tfcredit.analysis import plots
+from tfcredit.checks import integer
 from tfcredit.directories import Directory
 from tfcredit.errors import UserError
 from tfcredit.files import partial, written
 from tfcredit.records import markdown, write_csv
+from tfcredit.report.files import NotRead, read_text
 from tfcredit.report.groups import Group, cells, curves, grouped, heads, results
 from tfcredit.report.page import page
-from tfcredit.report.reading import read_runs
-from tfcredit.training.known_images import difference
+from tfcredit.report.reading import MOST_TEXT, read_runs
+from tfcredit.training import known_images
 from tfcredit.training.recipe import Recipe, recipe_of
 from tfcredit.training.run_directory import RunDirectory, as_name, differences, told
 
@@ -40,6 +43,8 @@ class Comparison(Directory):
     """
 
     flag = "compare_dir"
+    holds = "comparison"
+    again = "give the same command again"
 
     def __init__(
         self,
@@ -67,10 +72,14 @@ class Comparison(Directory):
         """Check that the folder is empty or holds a comparison, whichever.
 
         Raises:
-            UserError: It holds other files.
+            UserError: It holds other files, or a file of a comparison is something else.
         """
+        self.check_files(self.stated)
         if not self.stated.exists():
-            self.check_foreign({partial(self.stated)}, "comparison")
+            self.check_foreign({partial(self.stated)})
+        self.check_files(self.lock, self.arrays)
+        self.check_files(self.table, self.markdown, self.curves, self.page, *self.figures)
+        self.check_folders(self.runs)
 
     def check(self) -> None:
         """Check that the comparison may be started or continued here.
@@ -86,16 +95,19 @@ class Comparison(Directory):
             raise self._another(told(name, old, new))
         for rule in folders:
             if rule not in self.rules:
-                raise self._another(f"the rule {rule}, which is not among --rules")
+                raise self._another(f"the rule {rule[:80]!r}, which is not among --rules")
         if seeds > self.seeds:
             raise self._another(f"{seeds} seeds, not {self.seeds}")
-        if differs := difference(images, self.images):
+        if differs := known_images.difference(images, self.images):
             raise UserError(
                 f"{self.path} holds a comparison with {differs}: put the images back that it was "
                 f"started with, or give another --{self.flag}."
             )
         self.folders = folders
         self.images = images or self.images
+        for rule, seed in self.tasks():
+            if rule in folders:
+                self._check_run(rule, seed)
 
     def prepare(self) -> None:
         """Write what is compared; rules and seeds may be added later.
@@ -110,11 +122,12 @@ class Comparison(Directory):
                 while name in self.folders.values():
                     name += "-2"
                 self.folders[rule] = name
+        with self.writing():
+            self.runs.mkdir(exist_ok=True)
         stated = {"seeds": self.seeds, "rules": self.folders, "images": self.images}
         self.write_json(self.stated, {**stated, "flags": self.recipe.flagfile().splitlines()})
-        if self._arrays is not None and not self.arrays.exists():
-            with self.writing(), written(self.arrays) as unfinished:
-                shutil.copyfile(self._arrays, unfinished)
+        if self._arrays is not None:
+            self._copy_arrays(self._arrays)
 
     def keep_arrays(self, file: pathlib.Path) -> None:
         """Let `prepare` copy the arrays that all runs train on into the folder.
@@ -124,6 +137,16 @@ class Comparison(Directory):
         """
         self._arrays = file
         self.recipe = replace(self.recipe, data_dir=str(self.arrays))
+
+    def _copy_arrays(self, file: pathlib.Path) -> None:
+        """Copy them, also where the copy that is there was damaged or replaced meanwhile."""
+        with self.writing():
+            if self.arrays.exists():
+                if filecmp.cmp(file, self.arrays, shallow=False):
+                    return
+                print(f"{self.arrays} is not as it was written: writing it again.", flush=True)
+            with written(self.arrays) as unfinished:
+                shutil.copyfile(file, unfinished)
 
     def tasks(self) -> Iterator[tuple[str, int]]:
         """Each rule with each seed; all rules with the first seed come first."""
@@ -138,7 +161,9 @@ class Comparison(Directory):
     def has_ended(self, rule: str, seed: int) -> bool:
         """True if a run is finished or has diverged."""
         run = self.run_of(rule, seed)
-        return run.summary.exists() or run.diverged.exists()
+        if not run.holds_run():
+            return False
+        return run.diverged.exists() or run.read_summary() is not None
 
     def groups(self) -> tuple[list[Group], list[str]]:
         """The runs of each rule, and notes on what can't be read of them."""
@@ -157,6 +182,8 @@ class Comparison(Directory):
         Raises:
             UserError: The folder can't be written.
         """
+        with self.writing():
+            self.stated.stat()  # the folder may have been removed
         groups, notes = self.groups()
         if not groups:
             return []
@@ -184,14 +211,33 @@ class Comparison(Directory):
             with written(png) as unfinished:
                 figure.savefig(unfinished, dpi=150)
 
+    def _check_run(self, rule: str, seed: int) -> None:
+        """Check that a folder holds the run of this rule and seed, or none yet."""
+        run = self.run_of(rule, seed)
+        self.check_folders(run.path.parent, run.path)
+        own = replace(self.recipe, rule=rule, seed=seed, resume="auto")
+        if not run.holds_run():
+            run.check(own)
+            return
+        run.check_kinds()
+        for name, old, new in differences(run.stored(), own):
+            if new is not None:  # else the rule or the data decide
+                raise UserError(
+                    f"{run.path} holds a run with {told(name, old, new)}: move it to where it "
+                    "belongs, or away to train this one anew; nothing was touched."
+                )
+
     def _stored(self) -> tuple[Recipe, dict[str, str], int, dict[str, Any]]:
         """What is compared here: flags, folders of the rules, seeds, what is known of images."""
         try:
-            content = json.loads(self.stated.read_text())
-            folders = {str(rule): pathlib.Path(n).name for rule, n in content["rules"].items()}
-            images = dict(content.get("images") or {})  # none of earlier versions
-            return recipe_of(content["flags"]), folders, int(content["seeds"]), images
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            content = json.loads(read_text(self.path, self.stated, MOST_TEXT))
+            folders = dict(content["rules"].items())
+            seeds = integer("seeds", content["seeds"], at_least=1)
+            images = known_images.checked(content.get("images"))  # none of earlier versions
+            if not all(map(_is_name, folders.values())) or len({*folders.values()}) < len(folders):
+                raise ValueError
+            return recipe_of(content["flags"]), folders, seeds, images
+        except (NotRead, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise UserError(
                 f"{self.stated} is damaged or of no comparison: give another --{self.flag}; "
                 "nothing was touched."
@@ -202,3 +248,8 @@ class Comparison(Directory):
             f"{self.path} holds a comparison with {what}: give the flags that it was started with "
             f"(rules and seeds may be added), or another --{self.flag}."
         )
+
+
+def _is_name(folder: str) -> bool:
+    """True for a folder's name that `prepare` may have chosen, which leads nowhere else."""
+    return as_name(folder) == folder and folder.strip(".") != "" and len(folder.encode()) < 256

@@ -27,7 +27,8 @@ KEYS = {part: (f"x_{part}", f"y_{part}") for part in ("train", "test", "val")}
 PARTS = {"train": "training", "test": "test", "val": "validation"}
 """Part -> its name in `ImageData.fingerprints`."""
 DAMAGED = (OSError, EOFError, ValueError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy raises where a file is no archive of arrays, or a damaged one."""
+DAMAGED += (MemoryError,)
+"""What NumPy raises where a file is no archive of arrays, a damaged one, or one of huge shapes."""
 
 
 def build(

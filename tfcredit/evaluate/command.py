@@ -9,9 +9,8 @@ Example: tfcredit evaluate --model=runs/first --dataset=folder --data_dir=photos
 import argparse
 import dataclasses
 
-from tfcredit.arguments import ArgumentParser
+from tfcredit.arguments import ArgumentParser, path
 from tfcredit.errors import UserError
-from tfcredit.files import place
 from tfcredit.startup import import_tensorflow
 from tfcredit.training.flags import name_of
 from tfcredit.training.recipe import Recipe, parse
@@ -56,7 +55,7 @@ def _parse(
     add(
         "--model",
         metavar="FILE|RUN",
-        type=lambda model: str(place(model)),
+        type=lambda model: str(path(model)),
         required=True,
         help="a .keras file, a run directory, a checkpoint of a run, or FILE.py:FUNCTION or "
         "MODULE:FUNCTION that makes a network",
@@ -66,7 +65,7 @@ def _parse(
     texts["batch_size"] = "images per batch; default: the run's, else 128"
     for name, text in texts.items():
         add(f"--{name_of(name)}", dest=name, default=argparse.SUPPRESS, help=text)
-    add("--output", metavar="FILE", type=place, help="write the results to this .json file")
+    add("--output", metavar="FILE", type=path, help="write the results to this .json file")
     options = parser.parse_args(arguments)
     if options.output is not None and options.output.suffix != ".json":
         raise UserError(f"--output={options.output} must end in .json, the format that it has.")

@@ -5,9 +5,9 @@ Example: tfcredit report runs/first runs/second --output=report.html
 
 import argparse
 
-from tfcredit.arguments import ArgumentParser
+from tfcredit.arguments import ArgumentParser, path
 from tfcredit.errors import UserError
-from tfcredit.files import place, written
+from tfcredit.files import written
 from tfcredit.startup import import_tensorflow
 
 
@@ -45,11 +45,11 @@ def main(arguments: list[str], program: str = "tfcredit report") -> None:
 def _parse(arguments: list[str], program: str) -> argparse.Namespace:
     parser = ArgumentParser(program, __doc__)
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", type=place, help="a run directory, or a folder of such")
+    add("runs", metavar="RUN", nargs="+", type=path, help="a run directory, or a folder of such")
     add(
         "--output",
         metavar="FILE",
-        type=place,
+        type=path,
         required=True,
         help="the .html file; replaced if it is there",
     )

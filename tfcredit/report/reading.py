@@ -76,7 +76,7 @@ def read_runs(paths: Sequence[str | os.PathLike]) -> tuple[list[StoredRun], list
     folders: dict[pathlib.Path, bool] = {}
     for path in map(pathlib.Path, paths):
         is_named = RunDirectory(path).holds_run()
-        flags = [path / "flags.txt"] if is_named else sorted(path.rglob("flags.txt"))
+        flags = [path / "flags.txt"] if is_named else _flags_below(path)
         if not flags:
             raise UserError(
                 f"{path} holds no run (no flags.txt there or below): give the --run_dir of one, or "
@@ -98,6 +98,12 @@ def read_runs(paths: Sequence[str | os.PathLike]) -> tuple[list[StoredRun], list
     if problem is not None and not runs:
         raise problem
     return runs, notes
+
+
+def _flags_below(path: pathlib.Path) -> list[pathlib.Path]:
+    # Unlike `rglob`, it takes no notice of folders that a training deletes meanwhile.
+    found = [os.path.join(folder, "flags.txt") for folder, _, _ in os.walk(path)]
+    return sorted(pathlib.Path(file) for file in found if os.path.exists(file))
 
 
 def _read(directory: RunDirectory, name: str) -> StoredRun:
@@ -138,11 +144,7 @@ def _is_locked(directory: RunDirectory) -> bool:
 
 def _recipe(directory: RunDirectory) -> Recipe:
     try:
-        lines = read_text(directory.path, directory.flags, MOST_TEXT).splitlines()
-        if any(line.strip().lstrip("-").startswith("flagfile") for line in lines):
-            # absl would read it, wherever it is.
-            raise NotRead("names another file by --flagfile")
-        return recipe_of(lines)
+        return recipe_of(read_text(directory.path, directory.flags, MOST_TEXT).splitlines())
     except (NotRead, UserError, ValueError, OverflowError, RecursionError) as problem:
         reason = " ".join(str(problem).split()).rstrip(".")[:300]
         raise UserError(

@@ -11,9 +11,8 @@ Example: tfcredit search --rule=weight_mirror --model=fc --epochs=3 --trials=20 
 import argparse
 import os
 
-from tfcredit.arguments import ArgumentParser
+from tfcredit.arguments import ArgumentParser, path
 from tfcredit.errors import UserError
-from tfcredit.files import place
 from tfcredit.startup import import_tensorflow
 
 
@@ -51,7 +50,7 @@ def _parse(arguments: list[str], program: str) -> tuple[argparse.Namespace, list
     add(
         "--study_dir",
         metavar="DIR",
-        type=place,
+        type=path,
         help="folder of the search; default runs/search-RULE",
     )
     add(

@@ -55,6 +55,8 @@ class Study(Directory):
     """
 
     flag = "study_dir"
+    holds = "search"
+    again = "give the same command again"
 
     def __init__(
         self,
@@ -85,6 +87,9 @@ class Study(Directory):
             UserError: The folder holds another search or other files; the storage can't be reached,
                 is damaged or holds another search of this name.
         """
+        self.check_files(self.lock, self.stated, self.database)
+        self.check_files(self.table, self.importance, self.best_flags)
+        self.check_folders(self.runs, self.plots)
         if self.alone:
             self._check_own_folder()
         else:
@@ -275,7 +280,7 @@ class Study(Directory):
         if not self.database.exists():
             begun = partial(self.database).name  # of a killed start of an earlier version
             paths = self.path.iterdir() if self.path.is_dir() else ()
-            self.check_foreign({path for path in paths if path.name.startswith(begun)}, "search")
+            self.check_foreign({path for path in paths if path.name.startswith(begun)})
 
     def _check_folder_beside_storage(self) -> None:
         if self.database.exists() and self.database.absolute() != self.storage.file:
@@ -288,7 +293,7 @@ class Study(Directory):
             own = {self.stated, partial(self.stated)}
             if file := self.storage.file:
                 own |= {file, file.with_name(f"{file.name}-journal")}
-            self.check_foreign(own, "search")
+            self.check_foreign(own)
 
     def _is_at_work(self, number: int) -> bool:
         """True if a process trains the run of a trial here, given up or not."""
@@ -307,7 +312,7 @@ class Study(Directory):
     def _belongs(self) -> dict:
         try:
             return dict(json.loads(self.stated.read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return {}
 
     def _elsewhere(self) -> UserError:

@@ -6,6 +6,8 @@ from typing import Any
 from tfcredit.data import ImageData
 
 PARTS = ("training", "validation", "test")
+_TYPES = {"name": str, "classes": int, "input_shape": list, "fingerprints": dict}
+_TYPES |= dict.fromkeys(PARTS, int)
 
 
 def described(images: ImageData) -> dict[str, Any]:
@@ -26,6 +28,31 @@ def described(images: ImageData) -> dict[str, Any]:
         **dict(zip(PARTS, counts, strict=True)),
         "fingerprints": dict(images.fingerprints),
     }
+
+
+def checked(known: Any) -> dict[str, Any]:
+    """Check that what a file holds is such a description.
+
+    Args:
+        known: What JSON gave; `None` for nothing.
+
+    Returns:
+        The description, without what has other names.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(known, dict | None):
+        raise ValueError(f"a {type(known).__name__} is no description")
+    found = {name: value for name, value in (known or {}).items() if name in _TYPES}
+    sizes = found.get("input_shape", [])
+    prints = found.get("fingerprints", {})
+    for name, value in found.items():
+        if type(value) is not _TYPES[name]:
+            raise ValueError(f"its {name} is of another type")
+    if {type(size) for size in sizes} - {int} or {type(one) for one in prints.values()} - {str}:
+        raise ValueError("its sizes or fingerprints are of another type")
+    return found
 
 
 def difference(known: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:

@@ -29,6 +29,7 @@ from tfcredit.training import workers
 from tfcredit.training.known_images import described
 from tfcredit.training.recipe import Recipe
 from tfcredit.training.run import Run
+from tfcredit.training.run_directory import RunDirectory
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tfcredit.training.server"])
@@ -222,10 +223,12 @@ class _Asking(keras.callbacks.Callback):
 
 def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connection) -> None:
     asking = _Asking(connection)
-    with open(log, "a") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
+    try:
+        with RunDirectory.of(recipe).writing():
+            _print_into(log)
+    except UserError as problem:
+        connection.send(("mistake", str(problem)))
+        return
     workers.leave()
     if places > 1:
         _take_share(place, places)
@@ -241,6 +244,15 @@ def _train(recipe: Recipe, log: str, place: int, places: int, connection: Connec
             message = "mistake", str(problem)
         print(*message, flush=True)
         connection.send(message)
+
+
+def _print_into(log: str) -> None:
+    # A named pipe would wait for a reader.
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(file, stream.fileno())
+    os.close(file)
 
 
 def _take_share(place: int, places: int) -> None:

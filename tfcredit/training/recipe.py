@@ -1,12 +1,16 @@
 """All that defines a run: the fields of `Recipe` are the flags of the command line."""
 
 import dataclasses
+import re
 
+from tfcredit.errors import UserError
 from tfcredit.training import contradictions, flags
 from tfcredit.training.flags import flag
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 """Value of --precision -> Keras' dtype policy."""
+FLAG = re.compile(r"--(?!flagfile\b)\w+(=.*)?")
+"""A line of a flagfile that reads no other files, wherever they are."""
 
 
 def _coefficient(name: str):
@@ -449,14 +453,19 @@ def recipe_of(lines: list[str]) -> Recipe:
     """Read a recipe that `Recipe.flagfile` wrote, in this version or an earlier one.
 
     Args:
-        lines: A flag each.
+        lines: A flag each, an empty line or a comment behind `#`.
 
     Returns:
         The recipe.
 
     Raises:
-        UserError: As `parse`.
+        UserError: As `parse`, or a line is no flag or reads another file, or there is no flag.
     """
+    lines = [line.strip() for line in lines]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    odd = [line for line in lines if not FLAG.fullmatch(line)]
+    if odd or not lines:
+        raise UserError(f"{odd[0][:60]!r} is no flag" if odd else "it is empty")
     given = {line.partition("=")[0].lstrip("-"): line.partition("=")[2] for line in lines}
     if given.get("dataset") in contradictions.WITHOUT_FOLDER:  # earlier versions kept it
         lines = [line for line in lines if not line.lstrip("-").startswith("data_dir=")]

@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import json
 import pathlib
-import re
 import shlex
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -24,8 +23,6 @@ from tfcredit.training.checkpoints import TOP1
 from tfcredit.training.flags import FILE, absolute, of_scope
 from tfcredit.training.recipe import Recipe, recipe_of
 
-FLAG = re.compile(r"--(?!flagfile\b)\w+(=.*)?")
-"""A line of `flags.txt`; it reads no other files."""
 LARGEST_FLAGS = 100_000
 """Bytes of `flags.txt`."""
 PATIENCE = 600.0
@@ -43,11 +40,6 @@ class RunDirectory(RunFiles):
     def of(cls, recipe: Recipe) -> "RunDirectory":
         """The directory that a recipe names, or a new one below `runs/`."""
         if recipe.run_dir is not None:
-            if "://" in recipe.run_dir:
-                raise UserError(
-                    f"run_dir {recipe.run_dir} is an address, but a run needs a folder of a file "
-                    "system, for its lock: give one; a bucket can be mounted as such."
-                )
             return cls(recipe.run_dir)
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         name = as_name(f"{recipe.dataset}-{recipe.model}-{recipe.rule}-{now}")
@@ -68,7 +60,7 @@ class RunDirectory(RunFiles):
             folders = (self.tensorboard, self.checkpoints)
             empty = {path for path in folders if path.is_dir() and not any(path.iterdir())}
             begun = empty | {partial(self.flags), self.images, partial(self.images)}
-            self.check_foreign(begun, "run")
+            self.check_foreign(begun)
         if self.holds_run() and not recipe.overwrite:
             if recipe.resume == "never":
                 raise UserError(
@@ -240,10 +232,8 @@ class RunDirectory(RunFiles):
         if not self.images.exists():
             return {}
         try:
-            known = dict(json.loads(self.images.read_text()))
-            dict(known.get("fingerprints") or {})
-            return known
-        except (OSError, ValueError, TypeError, RecursionError) as problem:
+            return known_images.checked(json.loads(self.images.read_text()))
+        except (OSError, ValueError, RecursionError) as problem:
             raise UserError(
                 f"{self.images} can't be read as what is known of the run's images ({problem}): "
                 "put a copy of it back."
@@ -324,8 +314,8 @@ class RunDirectory(RunFiles):
         super().check_kinds()
         best, named = self.checkpoints / "best", self.checkpoints / "checkpoint"
         self._check_kind(named, not named.is_dir(), "no regular file")
-        self._check_kind(best, best.is_dir(), "no folder")
-        self._check_kind(best / TOP1, (best / TOP1).is_file(), "no regular file")
+        self.check_folders(best)
+        self.check_files(best / TOP1)
 
     def _delete(self) -> None:
         """Delete all but the lock; the flags, which make it a run, last."""
@@ -409,12 +399,7 @@ class RunDirectory(RunFiles):
         try:
             if self.flags.stat().st_size > LARGEST_FLAGS:
                 raise ValueError("it is far too long")
-            lines = [line.strip() for line in self.flags.read_text().splitlines()]
-            lines = [line for line in lines if line and not line.startswith("#")]
-            odd = [line for line in lines if not FLAG.fullmatch(line)]
-            if odd or not lines:
-                raise ValueError(f"{odd[0][:60]!r} is no flag" if odd else "it is empty")
-            return recipe_of(lines)
+            return recipe_of(self.flags.read_text(encoding="utf-8").splitlines())
         except (OSError, ValueError) as problem:
             raise UserError(
                 f"{self.flags} can't be read as the flags of a run ({str(problem).rstrip('.')}): "

@@ -89,6 +89,37 @@ def test_gradients_that_need_no_error_wait_for_those_that_do():
         assert errors <= {op.name for op in _behind(gradients[places[variable.path]].op)}
 
 
+def test_a_product_of_r_waits_where_its_factors_are_smaller():
+    """Else R keeps from the forward pass on what is as large as the kernel."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(16, rule="backprop"),
+            layers.Dense(16, rule="info_alignment", seed=2),
+            layers.Dense(3, rule="backprop"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(1.0))
+    made = Trainer(model)
+
+    @tf.function
+    def differentiate():
+        return made._differentiate(tf.constant(X[:2]), tf.constant(LABELS[:2]), True)[1]
+
+    *kernels, of_b = _by_kernel(differentiate.get_concrete_function().outputs, model)
+    errors = {op.name for kernel in kernels for op in _behind(kernel.op) if "MatMul" in op.type}
+    alone = [op for op in _behind(of_b.op) if op.type == "MatMul" and op.name not in errors]
+    (product,) = (op for op in alone if op.outputs[0].shape == (16, 16))
+    assert errors <= {op.name for op in _behind(product)}
+
+
+def _by_kernel(gradients, model):
+    """The gradients of all kernels, and behind them that of the one B."""
+    named = dict(zip((v.path for v in model.trainable_variables), gradients, strict=True))
+    ends = sorted(path for path in named if path.endswith("/kernel"))
+    return [named[path] for path in ends] + [named[model.layers[1].feedback_kernel.path]]
+
+
 def _behind(op):
     """All ops that run before this one."""
     found, todo = set(), [op]

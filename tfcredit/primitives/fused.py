@@ -6,7 +6,7 @@ factor: such a pair costs one product of opT (or op) and one H. `decay` and `sel
 All other primitives are summed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -88,10 +88,9 @@ def _amp_and_null(seen: Seen, amp, null) -> tuple[tf.Tensor, Terms]:
     through = times(scale, seen.b)
     sent = seen.back(through)
     left = (sent if isinstance(ratio, float) else ratio * sent) - times(amp_inside, seen.x)
-    product = seen.product(left, seen.y)
-    doubled = _inner(seen, (sent, left), (through, product)) / scale
+    doubled, product = _inner_and_product(seen, (sent, left), through, (left, seen.y))
     squared = times(over(null, seen.n), seen.half_square(sent)) / scale**2
-    return times(outside, doubled) - squared, [(outside, product)]
+    return times(outside, doubled / scale) - squared, [(outside, product)]
 
 
 def _amp_and_sparse(seen: Seen, amp, sparse) -> tuple[tf.Tensor, Terms]:
@@ -104,14 +103,14 @@ def _amp_and_sparse(seen: Seen, amp, sparse) -> tuple[tf.Tensor, Terms]:
         apart = seen.b - times(part, seen.w)
         difference = seen.forward(apart)
         right = times(ratio, difference)
-        product = seen.product(seen.x, right)
-        square = times(outside, _inner(seen, (difference, right), (apart, product)))
-        return square / 2.0 - times(share * part**2, seen.half_square(seen.y)), [(outside, product)]
+        square, product = _inner_and_product(seen, (difference, right), apart, (seen.x, right))
+        value = times(outside, square) / 2.0 - times(share * part**2, seen.half_square(seen.y))
+        return value, [(outside, product)]
     _, backward = seen.projected
     right = times(ratio, backward) - times(amp_inside, seen.partner)
-    product = seen.product(seen.x, right)
-    doubled = times(outside, _inner(seen, (backward, right), (seen.b, product)))
-    return doubled - times(share, seen.half_square(backward)), [(outside, product)]
+    doubled, product = _inner_and_product(seen, (backward, right), seen.b, (seen.x, right))
+    value = times(outside, doubled) - times(share, seen.half_square(backward))
+    return value, [(outside, product)]
 
 
 def _is_distance(coefficients: Mapping[str, float | tf.Tensor]) -> bool:
@@ -132,10 +131,19 @@ def _decay_and_self(seen: Seen, decay: float, self_: float) -> tuple[tf.Tensor, 
     return value, [(decay, apart)]
 
 
-def _inner(seen: Seen, activity: tuple, kernels: tuple) -> tf.Tensor:
-    """<B, H(l, r)>, which is <opT(r; B), l> = <op(l; B), r>: of the smaller pair of tensors."""
-    size, other = activity[0].shape.num_elements(), kernels[0].shape.num_elements()
-    return seen.inner(*(activity if None not in (size, other) and size < other else kernels))
+def _inner_and_product(
+    seen: Seen, activity: tuple, kernel: tf.Tensor, factors: tuple
+) -> tuple[tf.Tensor, tf.Tensor | Callable[[], tf.Tensor]]:
+    """<kernel, H(l, r)>, which is <opT(r; kernel), l> = <op(l; kernel), r>, and H of the factors.
+
+    The inner product is that of the smaller pair of tensors. H waits where that is the activity:
+    dR/dB is kept from the forward pass to the update then as factors that are smaller.
+    """
+    size, other = activity[0].shape.num_elements(), kernel.shape.num_elements()
+    if None not in (size, other) and size < other:
+        return seen.inner(*activity), lambda: seen.product(*factors)
+    product = seen.product(*factors)
+    return seen.inner(kernel, product), product
 
 
 def _split(seen: Seen, amp, other) -> tuple:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfcredit.connections import Connection
 
-Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor]]
-"""dR/dB as factors and tensors of the shape of B whose products are to be added."""
+Terms = Sequence[tuple[float | tf.Tensor, tf.Tensor | Callable[[], tf.Tensor]]]
+"""dR/dB as factors and tensors of the shape of B whose products are to be added.
+
+A function gives its tensor where the sum is taken: in the backward pass.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +151,12 @@ def over(factor: float | tf.Tensor, n: float | tf.Tensor) -> float | tf.Tensor:
 
 def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
     """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
-    return total([times(times(factor, scale), tensor) for factor, tensor in terms])
+    return total(
+        [
+            times(times(factor, scale), term() if callable(term) else term)
+            for factor, term in terms
+        ]
+    )
 
 
 def total(tensors: Sequence[tf.Tensor]) -> tf.Tensor:

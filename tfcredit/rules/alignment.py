@@ -236,10 +236,14 @@ def descending(value_and_terms_of, variable: tf.Tensor, rate: float | tf.Tensor 
     @tf.custom_gradient
     def attach(b):
         value, terms = value_and_terms_of(tf.stop_gradient(b))
+
+        def gradient(upstream):
+            # A product that nothing has needed yet waits until the gradient is asked for.
+            with tf.control_dependencies([upstream]):
+                return add(terms, times(rate, upstream))
+
         # An eager tape that watches tensors would see through the closure, to W in `self`.
-        return tf.stop_gradient(times(rate, value)), lambda upstream: add(
-            terms, times(rate, upstream)
-        )
+        return tf.stop_gradient(times(rate, value)), gradient
 
     return attach(variable)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One weight for each sequence, `fit(x, y, sample_weight=w)`, in a network with outputs at each step.
+# One weight for each sequence, `fit(x, y, sample_weight=w)`, where each step has an output.
 #
 # One would guess: w, of the batch's length, weights sequences, as the documentation of `fit` says
 # ("1:1 mapping between weights and samples"), and as the metrics do.
@@ -72,7 +72,8 @@ assert abs(column / true - steps) < 1e-3, "it has changed"
 # A sequence of weight 0 teaches, and a step of weight 0 does not
 only = np.zeros(batch, "float32")
 only[0] = 1.0
-for place, kept in {"targets of sequence 0 alone": np.s_[0], "of step 0 alone": np.s_[:, 0]}.items():
+places = {"targets of sequence 0": np.s_[0], "targets of step 0": np.s_[:, 0]}
+for place, kept in places.items():
     changed = y.copy()
     changed[kept] += 1.0
     moved = []
@@ -81,7 +82,7 @@ for place, kept in {"targets of sequence 0 alone": np.s_[0], "of step 0 alone": 
         model.fit(x, targets, sample_weight=1 - only, batch_size=batch, shuffle=False, verbose=0)
         moved.append(model.get_weights()[1])
     shift = np.abs(moved[1] - moved[0]).max()
-    print(f"weight of sequence 0 is 0; other {place} move the bias by {shift:.2g}")
-    assert (shift > 1e-3) == (place != "of step 0 alone"), "it has changed"
+    print(f"weight of sequence 0 is 0; other {place} alone move the bias by {shift:.2g}")
+    assert (shift > 1e-3) == (place == "targets of sequence 0"), "it has changed"
 PYTHON
 echo "As described."

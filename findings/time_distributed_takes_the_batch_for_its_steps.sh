@@ -7,8 +7,8 @@
 # batch in its place: a batch of 2 sequences gives 2 steps, however many it has. Where a pooling or
 # a recurrent layer follows, nothing tells: a video network sees the first frames, as many as the
 # batch has videos, and learns from these. Batches with more sequences than steps raise an error;
-# by XLA their last step is repeated. Called eagerly, or on data whose shape has the number of steps,
-# the same layer is right.
+# by XLA their last step is repeated. Called eagerly, or on data whose shape has the number of
+# steps, the same layer is right.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
 # Source: known and unknown steps compared for all layers inside. `call` of

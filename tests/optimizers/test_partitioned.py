@@ -196,9 +196,25 @@ def test_clipping_and_weight_decay_stay_inside(expected):
     toy.assert_same(toy.weights(network), by_hand(toy.model(), *again), atol=2e-6)
 
 
-def test_exclude_from_weight_decay():
-    optimizer = PartitionedOptimizer(SGD(0.5, weight_decay=0.1), SGD(0.5, weight_decay=0.1))
+def noisy():
+    return optimizers.NoisyOptimizer(SGD(0.5, weight_decay=0.1), variance=0.0)
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PartitionedOptimizer(SGD(0.5, weight_decay=0.1), SGD(0.5, weight_decay=0.1)),
+        noisy,
+        lambda: PartitionedOptimizer(noisy(), noisy()),
+    ],
+    ids=["partitioned", "noisy", "nested"],
+)
+def test_exclude_from_weight_decay(make, saved):
+    optimizer = make()
     optimizer.exclude_from_weight_decay(var_names=["bias"])
+    if saved:
+        optimizer = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     network = toy.model()
     network.set_weights([np.ones_like(w) for w in network.get_weights()])
     optimizer.apply([tf.zeros(v.shape) for v in network.weights], network.trainable_variables)

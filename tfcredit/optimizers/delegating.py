@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -48,6 +48,7 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
         super().__init__(
             learning_rate=lambda: self.learning_rate, loss_scale_factor=loss_scale_factor, name=name
         )
+        self._undecayed: list[str] = []
 
     @property
     def inner_optimizers(self) -> Sequence[keras.optimizers.Optimizer]:
@@ -177,6 +178,9 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         """Exclude variables from the weight decay of every inner optimizer; before building.
 
+        A `.keras` file keeps the patterns, which those of Keras' optimizers lose. It can't keep
+        `var_list`.
+
         Args:
             var_list: Variables to exclude.
             var_names: Patterns; a variable is excluded if one is found in its name.
@@ -191,6 +195,20 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
             )
         for inner in self.inner_optimizers:
             inner.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
+        self._undecayed = list(var_names or [])
+
+    def _config(self, **options: Any) -> dict[str, Any]:
+        """The config of these arguments of the constructor and of what all such optimizers have."""
+        config = {**options, "name": self.name, "loss_scale_factor": self.loss_scale_factor}
+        return config | ({"undecayed": list(self._undecayed)} if self._undecayed else {})
+
+    @classmethod
+    def _from_arguments(cls, undecayed: Sequence[str] = (), **options: Any) -> Self:
+        """The optimizer of a config whose inner optimizers have been made."""
+        optimizer = cls(**options)
+        if undecayed:
+            optimizer.exclude_from_weight_decay(var_names=undecayed)
+        return optimizer
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set all variables.

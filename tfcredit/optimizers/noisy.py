@@ -131,15 +131,13 @@ class NoisyOptimizer(DelegatingOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The inner optimizer's config and the arguments, with the seed in use."""
-        return {
-            "inner": keras.optimizers.serialize(self.inner),
-            "distribution": self.distribution,
-            "variance": self.variance,
-            "variables": self.noisy_variables,
-            "seed": self.seed,
-            "name": self.name,
-            "loss_scale_factor": self.loss_scale_factor,
-        }
+        return self._config(
+            inner=keras.optimizers.serialize(self.inner),
+            distribution=self.distribution,
+            variance=self.variance,
+            variables=self.noisy_variables,
+            seed=self.seed,
+        )
 
     @classmethod
     def from_config(
@@ -154,4 +152,5 @@ class NoisyOptimizer(DelegatingOptimizer):
         Returns:
             A new optimizer with no steps done.
         """
-        return cls(**{**config, "inner": resolve(config["inner"], "inner", custom_objects)})
+        inner = resolve(config["inner"], "inner", custom_objects)
+        return cls._from_arguments(**{**config, "inner": inner})

@@ -102,13 +102,11 @@ class PartitionedOptimizer(DelegatingOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The configs of both optimizers and the other arguments."""
-        return {
-            "forward": keras.optimizers.serialize(self.forward),
-            "feedback": keras.optimizers.serialize(self.feedback),
-            "name": self.name,
-            "loss_scale_factor": self.loss_scale_factor,
-            "feedback_rests": self.feedback_rests,
-        }
+        return self._config(
+            forward=keras.optimizers.serialize(self.forward),
+            feedback=keras.optimizers.serialize(self.feedback),
+            feedback_rests=self.feedback_rests,
+        )
 
     @classmethod
     def from_config(
@@ -126,4 +124,4 @@ class PartitionedOptimizer(DelegatingOptimizer):
         inner = {
             role: resolve(config[role], role, custom_objects) for role in ("forward", "feedback")
         }
-        return cls(**{**config, **inner})
+        return cls._from_arguments(**{**config, **inner})

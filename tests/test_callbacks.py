@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tfcredit import analysis, layers, optimizers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor, SkippedSteps
+from tfcredit.callbacks.steps import EVENTS
 from tfcredit.errors import UserError
 
 X = np.random.RandomState(0).normal(size=(32, 6, 6, 2)).astype("float32")
@@ -258,6 +259,19 @@ def test_a_home_folder_is_meant_by_its_sign(tmp_path, monkeypatch):
     AlignmentMonitor("~/c")
     assert {"table.csv", "a", "b", "c"} <= {path.name for path in tmp_path.iterdir()}
     assert not (tmp_path / "~").exists()
+
+
+def test_event_files_go_to_addresses_and_tables_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = "ram://events"  # TensorFlow's file system in memory
+    EpochTable("table.csv", address).on_epoch_end(0, {"loss": 1.0})
+    (file,) = tf.io.gfile.listdir(address)
+    assert file.endswith(EVENTS)
+    with pytest.raises(UserError, match="is an address, but a path was expected"):
+        EpochTable(f"{address}/table.csv")
+    with pytest.raises(UserError, match="is an address, but a path was expected"):
+        MeasureMonitor(X, Y, table=f"{address}/measures.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 @pytest.mark.parametrize("text", ["x\n1\n", "step\none\n", "step\n2\n1\n", "step\n1"])

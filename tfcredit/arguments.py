@@ -21,13 +21,8 @@ def path(text: str) -> pathlib.Path:
         What `tfcredit.files.place` makes of it.
 
     Raises:
-        argparse.ArgumentTypeError: As `place`, of whose own error argparse would tell nothing; or
-            it is an address such as `gs://...`.
+        argparse.ArgumentTypeError: As `place`, of whose own error argparse would tell nothing.
     """
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"{text} is an address, but a path was expected: a bucket can be mounted as a folder"
-        )
     try:
         return place(text)
     except UserError as problem:

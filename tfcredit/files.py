@@ -28,23 +28,27 @@ def place(path: str | os.PathLike) -> pathlib.Path:
     """A path as the user means it, with `~` for the home folder, which no shell expands after `=`.
 
     Args:
-        path: The path; an address such as `gs://...` stays as it is.
+        path: The path.
 
     Returns:
         The path.
 
     Raises:
         UserError: `~NAME` names no user, or no file can be reached by this path: it is too long,
-            leads through links in a circle, or through a folder that may not be entered.
+            leads through links in a circle, through a folder that may not be entered, or it is an
+            address such as `gs://...`.
     """
     expanded = os.path.expanduser(os.fspath(path))
+    if "://" in expanded:  # of which `pathlib` makes `gs:/...`, a local folder
+        raise UserError(
+            f"{path} is an address, but a path was expected: a bucket can be mounted as a folder."
+        )
     if expanded.startswith("~"):
         raise UserError(
             f"{path}: there is no user {expanded.split(os.sep)[0][1:]!r} whose home folder it "
             f"names: write ./{path} for a file of this name."
         )
-    if "://" not in expanded:
-        _check_reachable(expanded)
+    _check_reachable(expanded)
     return pathlib.Path(expanded)
 
 

@@ -22,7 +22,7 @@ class AlignmentMonitor(keras.callbacks.Callback):
     `tfcredit.convert.report` has it. Works under plain `model.fit`.
 
     Args:
-        log_dir: Folder of the event files.
+        log_dir: Folder of the event files, local or `gs://...`.
         probe: A batch of inputs `[n, ...]` as the model takes them, on which R is measured, or
             `None`.
         histograms: True to write histograms of both kernels.

@@ -36,7 +36,7 @@ class MeasureMonitor(keras.callbacks.Callback):
     Args:
         x: Inputs of the batch on which errors are measured, `[n, ...]`.
         y: Its labels, as the model's loss takes them; None with `measures` that need none.
-        log_dir: Folder of the event files; `None` for none.
+        log_dir: Folder of the event files, local or `gs://...`; `None` for none.
         every: Steps between two measurements, or `"epoch"` for the end of each epoch. At 200 the
             default measures cost less than 3 % of the time if the batch is not larger than the
             one of training.

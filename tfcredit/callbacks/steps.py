@@ -25,7 +25,7 @@ def event_writer(log_dir: str | os.PathLike | None) -> tf.summary.SummaryWriter 
     """Make the writer of TensorBoard's event files in a folder, in whose path `~` is the home.
 
     Args:
-        log_dir: The folder; `None` for none.
+        log_dir: The folder, local or an address such as `gs://...`; `None` for none.
 
     Returns:
         The writer; `None` without a folder.
@@ -35,7 +35,9 @@ def event_writer(log_dir: str | os.PathLike | None) -> tf.summary.SummaryWriter 
     """
     if log_dir is None:
         return None
-    return tf.summary.create_file_writer(str(place(log_dir)), filename_suffix=EVENTS)
+    folder = os.fspath(log_dir)
+    folder = folder if "://" in folder else str(place(folder))
+    return tf.summary.create_file_writer(folder, filename_suffix=EVENTS)
 
 
 def series(name: str, of_layer: Mapping[str, float]) -> dict[str, float]:

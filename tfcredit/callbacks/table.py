@@ -15,7 +15,7 @@ class EpochTable(keras.callbacks.Callback):
 
     Args:
         path: The CSV file; rows of an earlier part of the run are kept.
-        log_dir: Folder of the event files, or `None`.
+        log_dir: Folder of the event files, local or `gs://...`, or `None`.
         columns: Names of the first columns, in this order; the other logs of the epoch follow.
 
     Raises:

@@ -152,10 +152,7 @@ def over(factor: float | tf.Tensor, n: float | tf.Tensor) -> float | tf.Tensor:
 def add(terms: Terms, scale: float | tf.Tensor = 1.0) -> tf.Tensor:
     """The sum of terms, times a scale: one pass over B's size less than to scale the sum."""
     return total(
-        [
-            times(times(factor, scale), term() if callable(term) else term)
-            for factor, term in terms
-        ]
+        [times(times(factor, scale), term() if callable(term) else term) for factor, term in terms]
     )
 
 

@@ -38,6 +38,10 @@ def import_comparing():
     return importlib.import_module("tfcredit.comparison.comparing")
 
 
+def leave_out_check(patch):
+    patch.setattr(import_comparing(), "check", lambda recipes: ({"dataset": "embedded"}, {}))
+
+
 @pytest.fixture(scope="package")
 def compared(tmp_path_factory):
     """The folder of a comparison that was stopped at the end of its first run, and continued."""
@@ -54,9 +58,7 @@ def compared(tmp_path_factory):
         assert compare(folder) == 0
     assert 1 <= len(list(folder.glob("runs/*/*/summary.json"))) < 4
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            comparing, "check", lambda recipes: ({"dataset": "embedded"}, {})
-        )  # to save seconds
+        leave_out_check(patch)
         assert compare(folder) == 0
     _RULES.pop("mine")  # for the tests of other modules
     return folder
@@ -65,7 +67,7 @@ def compared(tmp_path_factory):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leaves out the process that checks flags; it takes seconds."""
-    monkeypatch.setattr(import_comparing(), "check", lambda recipes: ({"dataset": "embedded"}, {}))
+    leave_out_check(monkeypatch)
 
 
 @pytest.fixture

@@ -243,6 +243,14 @@ def test_a_run_goes_on_without_what_it_can_spare(name, run):
         assert "ckpt-3 is damaged" in said and "Continuing at step 2" in said
 
 
+def test_a_kill_before_the_progress_ends_leaves_a_finished_run(run):
+    summary = (run / "summary.json").read_bytes()
+    text("progress.json", b"{}")(run)
+    assert train(run, "--resume=auto")[0] == 0
+    assert not (run / "progress.json").exists()
+    assert (run / "summary.json").read_bytes() == summary
+
+
 SUMMARIES = {
     "top1": ["high", None, True, [1], 1e400],
     "step": [3.0, True, "3", None],

@@ -169,9 +169,14 @@ class Run:
             print(f"Continuing at step {step} from {checkpoints.latest}", flush=True)
         summary = self.directory.finished(step)
         if summary is not None and (step == self.plan.total_steps or "stopped_early" in summary):
+            self._end_progress()  # a kill may have come right before
             return summary
         with self.directory.writing():
             return self._continue(trainer, checkpoints, step, stop)
+
+    def _end_progress(self) -> None:
+        if self.cluster.is_chief:
+            self.directory.progress.unlink(missing_ok=True)
 
     def _check_within(self, step: int, checkpoints: Checkpoints) -> None:
         total = self.plan.total_steps
@@ -281,7 +286,7 @@ class Run:
                 board.write_end(self.directory.tensorboard, results["step"], results)
             self.directory.save_model(network)
             self.directory.write_json(self.directory.summary, summary)
-            self.directory.progress.unlink(missing_ok=True)
+        self._end_progress()
         self.cluster.barrier()  # no worker leaves while another still needs it
         return summary
 

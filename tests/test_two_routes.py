@@ -21,6 +21,7 @@ from studies.two_routes import (
     mirror,
     noise,
     nonlocal_rules,
+    page,
     sensitivity,
     transfer,
 )
@@ -315,3 +316,21 @@ def test_rows_of_other_studies_are_used(tmp_path):
     other = Table("second", "smoke", tmp_path)
     assert other.row(one) is None and other.known()[one.key]["top1"] == "0.5"
     assert Table("first", "smoke", tmp_path).row(one)["seed"] == "0"
+
+
+def test_verdicts_are_of_studies_that_have_been_run_to_their_end(tmp_path):
+    claim, outcomes = CLAIMS["depth"], {"loss": 1.0, "mean_angle": 5.0, "finite": True}
+    depth_only = {"depth": claim, "noise": CLAIMS["noise"]}
+    search = Table("sensitivity", "laptop", tmp_path)
+    for one in CLAIMS["sensitivity"].trials(LAPTOP, lambda name: []):
+        search.add(one, outcomes | {"top1": 0.7, "seconds": 1.0})
+    table = Table("depth", "laptop", tmp_path)
+    trials = claim.trials(LAPTOP, lambda name: Table(name, "laptop", tmp_path).rows)
+    for one in trials[:-1]:
+        table.add(one, outcomes | {"top1": 0.8, "seconds": 1.0})
+    lines = page.verdicts(depth_only, tmp_path).splitlines()
+    assert lines[0] == "| study | claim | at `laptop` |" and len(lines) == 3
+    assert f"{len(trials) - 1} of {len(trials)} runs so far" in lines[2]
+    table.add(trials[-1], outcomes | {"top1": 0.8, "seconds": 1.0})
+    lines = page.verdicts(depth_only, tmp_path).splitlines()
+    assert f"**{OPEN}** ({len(trials)} runs)" in lines[2]

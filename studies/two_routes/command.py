@@ -79,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
         do(CLAIMS[name], scale, flags, given)
     if flags.list:
         return
-    verdicts = page.write(CLAIMS, scale, flags.results)
+    page.write(CLAIMS, scale, flags.results)
+    verdicts = page.verdicts(CLAIMS, flags.results)
     print(verdicts)
     if flags.update:
         VERDICTS.put(verdicts)

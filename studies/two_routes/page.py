@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import matplotlib
 
 from studies.two_routes.claim import Claim
-from studies.two_routes.scales import Scale
+from studies.two_routes.scales import SCALES, Scale
 from studies.two_routes.trials import Table
 from tfcredit.environment import environment
 from tfcredit.records import markdown
@@ -22,16 +22,13 @@ that diverged count as chance, {chance:.1%}. Base flags: `{base}`.
 """
 
 
-def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> str:
+def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> None:
     """Write `README.md` and a figure for each study that has rows.
 
     Args:
         claims: By the names of their studies.
         scale: The scale.
         results: Folder with a folder for each scale.
-
-    Returns:
-        A table of the verdicts.
     """
     folder = results / scale.name
     versions = environment()
@@ -39,13 +36,11 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> s
     about += f"; machine: {versions['machine']}."
     base = " ".join(scale.base)
     parts = [HEAD.format(scale=scale.name, chance=scale.chance, base=base, environment=about)]
-    verdicts = []
     for name, claim in claims.items():
         rows = Table(name, scale.name, results).rows
         if not rows:
             continue
         found = claim.conclude(rows, scale)
-        verdicts.append([f"`{name}`", claim.sentence, f"**{found.verdict}**", len(rows)])
         # The same bytes from the same rows.
         with matplotlib.rc_context({"svg.hashsalt": name}):
             claim.draw(rows, scale).savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -54,4 +49,34 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> s
             f"![{name}]({name}.svg)\n"
         )
     (folder / "README.md").write_text("\n".join(parts))
-    return markdown(["study", "claim", "verdict", "runs"], verdicts)
+
+
+def verdicts(claims: Mapping[str, Claim], results: pathlib.Path) -> str:
+    """A table of the claims' verdicts at every scale that has results.
+
+    Args:
+        claims: By the names of their studies.
+        results: Folder with a folder for each scale.
+
+    Returns:
+        Markdown; a study has a line if it has rows at some scale.
+    """
+    scales = [scale for name, scale in SCALES.items() if (results / name).is_dir()]
+    lines = []
+    for name, claim in claims.items():
+        cells = [_verdict(claim, scale, results) for scale in scales]
+        if set(cells) != {"-"}:
+            lines.append([f"`{name}`", claim.sentence, *cells])
+    return markdown(["study", "claim", *(f"at `{scale.name}`" for scale in scales)], lines)
+
+
+def _verdict(claim: Claim, scale: Scale, results: pathlib.Path) -> str:
+    """The verdict of a study that has been run to its end, or how far it is."""
+    table = Table(claim.name, scale.name, results)
+    if not table.rows:
+        return "-"
+    trials = claim.trials(scale, lambda name: Table(name, scale.name, results).rows)
+    count = len(table.rows)
+    if not all(table.row(trial) for trial in trials):
+        return f"{count} of {len(trials)} runs so far"
+    return f"**{claim.conclude(table.rows, scale).verdict}** ({count} runs)"

@@ -55,7 +55,8 @@ def drawn(
     return tf.cast(tf.reshape(draw(count, seed), shape), dtype)
 
 
-_BITS = (1 << np.arange(32, dtype=np.uint64)).astype(np.uint32).view(np.int32)
+_SIGNS = np.where(np.arange(256)[:, None] >> np.arange(8) & 1, -1.0, 1.0).astype(np.float32)
+"""The eight signs of each byte."""
 
 
 def whole_number(seed: tf.Tensor, bound: int | tf.Tensor) -> tf.Tensor:
@@ -97,9 +98,10 @@ def _uniform(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _signs(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """32 of each whole number."""
-    bits = tf.bitwise.bitwise_and(_bits([(count + 31) // 32], seed)[:, None], tf.constant(_BITS))
-    return tf.reshape(tf.where(bits == 0, 1.0, -1.0), [-1])[:count]
+    """32 of each whole number, looked up byte by byte: bit by bit takes twice the time."""
+    octets = tf.bitcast(_bits([(count + 31) // 32], seed), tf.uint8)
+    signs = tf.gather(tf.constant(_SIGNS), tf.cast(octets, tf.int32))
+    return tf.reshape(signs, [-1])[:count]
 
 
 def _normal(count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

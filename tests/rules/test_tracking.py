@@ -173,14 +173,6 @@ def test_a_kernel_of_few_independent_columns_is_hardly_ever_suspected(monkeypatc
     assert float(learner.memory[0]) < 1.1 * square_of(5) and learner.error < 1.3 * square_of(5)
 
 
-def test_inner_products_of_large_kernels_lose_nothing():
-    """As one row and one column, float32 lost 2 % of these."""
-    for shape in ([3000, 4000], [12_000_000, 1]):
-        kernel = tf.random.stateless_normal(shape, [0, 1])
-        exact = np.sum(kernel.numpy().astype("float64") ** 2)
-        assert float(tracking._inner(kernel, kernel)) == pytest.approx(exact, rel=1e-5)
-
-
 def test_a_b_that_was_suspected_wrongly_keeps_what_it_knows():
     learner = Learner(LAYERS["same"], TrackingMirror(5), samples=640)
     before = learner.run(300)[-1]

@@ -23,7 +23,12 @@ OTHER_STEP_BUDGETS = [
     (HEADLINE | {"batch": 64}, {"calibrated_mirror": 1.15}),
     (
         HEADLINE | {"network": "resnet50v2@224", "batch": 8},
-        {"tracking_mirror": 1.04, "activation_alignment": 1.33, "info_alignment": 1.42},
+        {
+            "kolen_pollack": None,  # what following W costs `tracking_mirror`, too
+            "tracking_mirror": 1.04,
+            "activation_alignment": 1.33,
+            "info_alignment": 1.42,
+        },
     ),
     (
         HEADLINE | {"network": "vit@28", "batch": 64},

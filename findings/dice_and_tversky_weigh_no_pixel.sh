@@ -7,8 +7,7 @@
 # What happens: both losses reduce the whole batch to one number, which is then multiplied by each
 # weight. So weights have no place: the loss is the unweighted one times the mean of the weights.
 # Pixels and pictures of weight 0 keep their part in it and their gradient, and pictures of weights
-# 0 and 3 are learned alike; a mask of the network's output is taken the same way. Nothing warns.
-# `axis=(1, 2, 3)` weighs pictures; there is no way to weigh pixels.
+# 0 and 3 are learned alike. Nothing warns. `axis=(1, 2, 3)` weighs pictures, but no pixels.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
 # Source: all losses with weights 0 and 1 compared with the same samples picked out; `Loss.__call__`

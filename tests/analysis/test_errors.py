@@ -264,14 +264,15 @@ def test_layers_of_one_name_are_told_apart():
 
 @pytest.mark.parametrize("training", [True, False])
 def test_states_of_recurrent_layers_stay(training):
-    recurrent = layers.GRU(3, stateful=True, rule="feedback_alignment")
+    recurrent = layers.GRU(3, stateful=True, dropout=0.5, rule="feedback_alignment")
     model = keras.Sequential([keras.Input(batch_shape=(5, 4, 2)), recurrent, layers.Dense(2)])
     x, labels = RANDOM.normal(size=(5, 4, 2)).astype("float32"), np.zeros((5, 2), "float32")
     model(x)
-    before = recurrent.states[0].numpy()
+    before, seed = recurrent.states[0].numpy(), recurrent.cell.seed_generator.state.numpy()
     assert before.any()
     analysis.ErrorAngles(x, labels, "mse", training)(model)
     np.testing.assert_array_equal(recurrent.states[0], before)
+    np.testing.assert_array_equal(recurrent.cell.seed_generator.state, seed)
 
 
 def test_layers_inside_of_loops_are_left_out():

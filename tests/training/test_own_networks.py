@@ -13,10 +13,13 @@ from tfcredit import cli, convert
 from tfcredit.analysis import feedback_layers
 from tfcredit.errors import UserError
 from tfcredit.layers import Dense
+from tfcredit.training.initial import start_from
 from tfcredit.training.own_network import OwnNetwork, is_function, is_own, of_one_tensor
 from tfcredit.training.plan import Plan
 from tfcredit.training.recipe import Recipe
+from tfcredit.training.run import Run
 from tfcredit.training.run_directory import RunDirectory
+from tfcredit.training.saved import Saved
 from tfcredit.training.state import variables_of
 from tfcredit.training.trainer import Trainer
 
@@ -43,6 +46,12 @@ def wide(width=7):
     x = keras.Input((8, 8, 3))
     y = keras.layers.Dense(width)(keras.layers.Flatten()(x))
     return keras.Model(x, keras.layers.Softmax()(keras.layers.Dense(2)(y)))
+
+
+def scaled(classes):
+    x = keras.Input((8, 8, 3))
+    y = keras.layers.Flatten()(keras.layers.Normalization(name="scaling")(x))
+    return keras.Model(x, keras.layers.Dense(classes, name="top")(y))
 
 
 def unbuilt(classes):
@@ -193,6 +202,39 @@ def test_what_training_leaves_alone_stays(files, tmp_path):
         found.get_layer("scaling")(pictures), norm(pictures), rtol=1e-6, atol=1e-6
     )
     assert not found.get_layer("frozen").trainable
+
+
+@pytest.fixture
+def adapted(tmp_path):
+    """A file of the network `scaled` that was adapted, pictures, and what its first layer gives."""
+    pictures = np.random.default_rng(1).normal(90, 60, (50, 8, 8, 3)).astype("float32")
+    norm = keras.layers.Normalization(name="scaling")
+    norm.adapt(pictures)
+    layers = [norm, keras.layers.Flatten(), keras.layers.Dense(2, name="top")]
+    keras.Sequential([keras.Input((8, 8, 3)), *layers]).save(tmp_path / "adapted.keras")
+    return tmp_path / "adapted.keras", pictures, norm(pictures)
+
+
+def test_statistics_that_come_with_weights_are_computed_with(files, adapted):
+    """Keras' layer takes no notice of variables that are assigned."""
+    file, pictures, expected = adapted
+    found = made(files, f"{files / 'nets.py'}:scaled", image_size=8)
+    start_from(found, file, False, lambda: None)
+    scaled = found.get_layer("scaling")(pictures)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_statistics_of_a_run_are_computed_with_as_it_goes_on(files, adapted, tmp_path):
+    file, pictures, expected = adapted
+    run = tmp_path / "run"
+    flags = command(files, f"--model={files / 'nets.py'}:scaled", "--preprocessing=raw")
+    assert cli.train_main([*flags, f"--run_dir={run}", f"--initial_weights={file}"]) == 0
+    scaled = Saved.at(run).network().get_layer("scaling")(pictures)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6, atol=1e-6)
+    trained = json.loads((run / "summary.json").read_text())["loss"]
+    (again,) = Run(Recipe(run_dir=str(run), mode="evaluate")).evaluate()
+    assert again["loss"] == pytest.approx(trained, rel=1e-5)
 
 
 def test_weights_of_a_function_are_its_own(files):

@@ -65,6 +65,20 @@ def test_steps_are_traced_without_autograph(translated, steps):
     assert translated == []
 
 
+def test_an_evaluation_changes_no_variable():
+    """Recurrent layers draw masks of dropout, which they throw away."""
+    recurrent = keras.layers.LSTM(4, dropout=0.5)
+    model = keras.Sequential([keras.Input((3, 2)), recurrent, layers.Dense(3, rule="brsf")])
+    model.compile("sgd")
+    made = Trainer(model)
+    variables = [*model.variables, recurrent.cell.seed_generator.state]
+    before = [variable.numpy() for variable in variables]
+    x = X.reshape(8, 3, 2)
+    made.evaluate(tf.data.Dataset.from_tensors((x, LABELS, np.ones(8, "float32"))))
+    for variable, old in zip(variables, before, strict=True):
+        np.testing.assert_array_equal(variable, old)
+
+
 def test_the_step_that_is_not_finite_is_counted_within_many():
     made = trainer(keras.optimizers.SGD(0.1))
     images = np.stack([X, X, np.full_like(X, np.nan), X])

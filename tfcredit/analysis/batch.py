@@ -288,10 +288,16 @@ def _changing_in_training(
 
 
 def _states(model: keras.Model) -> list[keras.Variable]:
-    """What every call of stateful recurrent layers changes; Keras counts it among no variables."""
-    recurrent = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
+    """What a call outside of training changes, too.
+
+    Those are the states of stateful recurrent layers, which Keras counts among no variables, and
+    the random states of recurrent layers, which draw dropout's masks whether they train or not.
+    """
+    layers = list(model._flatten_layers())
+    recurrent = [each for each in layers if isinstance(each, keras.layers.RNN)]
     kept = [layer.states for layer in recurrent if layer.states is not None]
-    return keras.tree.flatten(kept)
+    random = [generator.state for each in layers for generator in each._seed_generators]
+    return keras.tree.flatten(kept) + random
 
 
 @contextlib.contextmanager

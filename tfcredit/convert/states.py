@@ -74,6 +74,20 @@ def _copy_by_methods(old: keras.Layer, new: keras.Layer) -> None:
         ) from problem
 
 
+def refresh(network: keras.Model) -> None:
+    """Lets all layers compute with the values that their variables were given.
+
+    Keras' `Normalization` computes with tensors that it makes of its variables in `adapt`, and as a
+    file is loaded, but not where a variable is assigned.
+
+    Args:
+        network: A network whose variables were assigned, before anything of it is traced.
+    """
+    for layer in network._flatten_layers():
+        if layer.weights and callable(getattr(layer, "finalize_state", None)):
+            layer.finalize_state()
+
+
 def _has_own(layer: keras.Layer, method: str) -> bool:
     inherited = getattr(keras.layers.Layer, method, None)
     return getattr(type(layer), method, inherited) is not inherited

@@ -15,6 +15,7 @@ from tfcredit.analysis import feedback_layers
 from tfcredit.analysis.alignment import labels
 from tfcredit.analysis.places import Place, everything
 from tfcredit.convert import load_reference_checkpoint, reference_network, to_backprop
+from tfcredit.convert.states import refresh
 from tfcredit.errors import UserError
 from tfcredit.files import scratch
 from tfcredit.layers import FeedbackLayer
@@ -67,6 +68,7 @@ def start_from(
     _check(path, source, targets, wanted, dropped)
     for name in wanted:
         targets[name].assign(source[name])
+    refresh(network)
     taken, layers, label = 0, feedback_layers(network), labels(network)
     chosen = _chosen_places(network)
     for layer in layers:

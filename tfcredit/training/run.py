@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfcredit import data as datasets
 from tfcredit.analysis import alignment, feedback_layers
 from tfcredit.callbacks import AlignmentMonitor, EpochTable, MeasureMonitor
+from tfcredit.convert.states import refresh
 from tfcredit.environment import environment
 from tfcredit.errors import NotFiniteError, UserError
 from tfcredit.interrupt import StopSignal
@@ -154,7 +155,7 @@ class Run:
             self.directory.keep_images(self.plan.images)
         self.cluster.barrier()  # the others wait until the chief has prepared the directory
         checkpoints = self._checkpoints(trainer)
-        restored = checkpoints.restore()
+        restored = _restored(trainer, checkpoints)
         step = restored or 0
         if not self.cluster.agree(f"step {step}"):
             raise UserError(
@@ -309,7 +310,7 @@ class Run:
             training = self.directory.is_locked()  # asked first: no checkpoint comes after it
             found = checkpoints.times()
             if found.keys() - seen.keys() or any(found[one] != seen[one] for one in found):
-                seen, step = found, checkpoints.restore()
+                seen, step = found, _restored(trainer, checkpoints)
                 if step is not None and (step, found.get(step)) != done:
                     done = step, found.get(step)
                     with trainer.averaged():
@@ -333,7 +334,7 @@ class Run:
         """
         trainer = self._build()
         checkpoints = self._checkpoints(trainer)
-        if checkpoints.restore() is None:
+        if _restored(trainer, checkpoints) is None:
             raise UserError(f"{self.directory.checkpoints} holds no checkpoint to export.")
         with trainer.averaged():
             return self.directory.export(trainer.network)
@@ -448,6 +449,13 @@ class Run:
             "flags": self.recipe.flagfile().splitlines(),
             **environment(),
         }
+
+
+def _restored(trainer: Trainer, checkpoints: Checkpoints) -> int | None:
+    """The step of the newest whole checkpoint, which the network then computes with."""
+    step = checkpoints.restore()
+    refresh(trainer.network)
+    return step
 
 
 def _angles(network: keras.Model) -> dict[str, float]:

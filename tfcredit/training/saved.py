@@ -9,6 +9,7 @@ import numpy as np
 
 from tfcredit.analysis import feedback_layers
 from tfcredit.analysis.alignment import labels
+from tfcredit.convert.states import refresh
 from tfcredit.errors import UserError
 from tfcredit.patterns import LayerPatterns
 from tfcredit.rules import Rule
@@ -111,6 +112,7 @@ class Saved:
             )
         for name, variable in variables.items():
             variable.assign(stored[name])
+        refresh(network)
         return network
 
     def weights(self) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
+from tfcredit.convert.states import random_states
 from tfcredit.layers import DirectFeedback, FeedbackLayer
 from tfcredit.layers.losses import penalty
 from tfcredit.layers.routing import without_alignment
@@ -325,8 +326,16 @@ class Trainer:
         """Cross entropy, top-1 and top-5 over `batches` of (images, labels, weights)."""
         for metric in self.test_metrics.values():
             metric.reset_state()
-        for batch in batches:
-            self._evaluate(*batch)
+        # Recurrent layers of Keras draw dropout's masks here as well: what is trained would depend
+        # on how often and on how many images the network is evaluated.
+        random = list(random_states(self.network))
+        before = [keras.ops.convert_to_numpy(state).copy() for state in random]
+        try:
+            for batch in batches:
+                self._evaluate(*batch)
+        finally:
+            for state, value in zip(random, before, strict=True):
+                state.assign(value)
         return {name: float(metric.result()) for name, metric in self.test_metrics.items()}
 
     def results(self) -> dict[str, float]:

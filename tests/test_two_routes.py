@@ -330,7 +330,10 @@ def test_verdicts_are_of_studies_that_have_been_run_to_their_end(tmp_path):
         table.add(one, outcomes | {"top1": 0.8, "seconds": 1.0})
     lines = page.verdicts(depth_only, tmp_path).splitlines()
     assert lines[0] == "| study | claim | at `laptop` |" and len(lines) == 3
-    assert f"{len(trials) - 1} of {len(trials)} runs so far" in lines[2]
+    so_far = f"{len(trials) - 1} of {len(trials)} runs so far"
+    assert so_far in lines[2]
+    page.write(depth_only, LAPTOP, tmp_path)
+    assert f"## depth: {so_far}" in (tmp_path / "laptop" / "README.md").read_text()
     table.add(trials[-1], outcomes | {"top1": 0.8, "seconds": 1.0})
     lines = page.verdicts(depth_only, tmp_path).splitlines()
     assert f"**{OPEN}** ({len(trials)} runs)" in lines[2]

@@ -23,7 +23,7 @@ that diverged count as chance, {chance:.1%}. Base flags: `{base}`.
 
 
 def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> None:
-    """Write `README.md` and a figure for each study that has rows.
+    """Write `README.md`, and a figure for each study that has been run to its end.
 
     Args:
         claims: By the names of their studies.
@@ -39,6 +39,9 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> N
     for name, claim in claims.items():
         rows = Table(name, scale.name, results).rows
         if not rows:
+            continue
+        if so_far := _so_far(claim, scale, results):
+            parts.append(f"## {name}: {so_far}\n\n**{claim.sentence}**\n")
             continue
         found = claim.conclude(rows, scale)
         # The same bytes from the same rows.
@@ -72,11 +75,18 @@ def verdicts(claims: Mapping[str, Claim], results: pathlib.Path) -> str:
 
 def _verdict(claim: Claim, scale: Scale, results: pathlib.Path) -> str:
     """The verdict of a study that has been run to its end, or how far it is."""
-    table = Table(claim.name, scale.name, results)
-    if not table.rows:
+    rows = Table(claim.name, scale.name, results).rows
+    if not rows:
         return "-"
+    if so_far := _so_far(claim, scale, results):
+        return so_far
+    return f"**{claim.conclude(rows, scale).verdict}** ({len(rows)} runs)"
+
+
+def _so_far(claim: Claim, scale: Scale, results: pathlib.Path) -> str:
+    """How many of its runs a study has, or nothing if it has all."""
+    table = Table(claim.name, scale.name, results)
     trials = claim.trials(scale, lambda name: Table(name, scale.name, results).rows)
-    count = len(table.rows)
-    if not all(table.row(trial) for trial in trials):
-        return f"{count} of {len(trials)} runs so far"
-    return f"**{claim.conclude(table.rows, scale).verdict}** ({count} runs)"
+    if all(table.row(trial) for trial in trials):
+        return ""
+    return f"{len(table.rows)} of {len(trials)} runs so far"

@@ -36,9 +36,10 @@ momentum = 0.9
 def train(constraint, **options):
     """The kernel after each batch, and the one after `fit`."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, kernel_constraint=constraint)])
+    layer = keras.layers.Dense(1, kernel_constraint=constraint)
+    model = keras.Sequential([keras.Input((6,)), layer])
     model.compile(keras.optimizers.SGD(0.1, **options), "mse")
-    kernel, seen = model.layers[0].kernel, []
+    kernel, seen = layer.kernel, []
     after = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: seen.append(np.array(kernel))
     )

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Keras' SpectralNormalization around a layer that is frozen.
 #
-# One would guess: a layer with `trainable = False` keeps its weights in `fit`, as Keras promises for
+# One would guess: a layer with `trainable = False` keeps its weights in `fit`, as Keras promises of
 # all layers and as `BatchNormalization` does, which then neither learns nor moves its averages.
 # What happens: each training step divides the kernel by an estimate of its largest singular value
-# and writes the quotient into it, frozen or not. Here a frozen kernel of norm 3 has norm 1 after the
-# first batches, with a learning rate of 0 as well: predictions shrink to a third, though `fit`
+# and writes the quotient into it, frozen or not. Here a frozen kernel of norm 3 has norm 1 after
+# the first batches, with a learning rate of 0 as well: predictions shrink to a third, though `fit`
 # trains another layer alone. Nothing warns. In a GAN each step of the generator rewrites the frozen
 # discriminator. The wrapped layer without the wrapper keeps its kernel.
 #

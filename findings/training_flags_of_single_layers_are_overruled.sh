@@ -9,7 +9,7 @@
 # which `fit`, `evaluate` and `predict` always set. Batch normalization with `training=False` uses
 # the statistics of batches in `fit` and moves its averages; dropout with `training=True` drops
 # nothing in `predict` and `evaluate`, so that an uncertainty from many predictions is 0. Only
-# `model(x)`, without a flag, does as the layers were told: `model(x)` and `model.predict(x)` differ.
+# `model(x)`, without a flag, does as the layers were told, and differs from `model.predict(x)`.
 # Nothing warns. `trainable = False` keeps batch normalization still; a subclass that sets the flag
 # in its `call` keeps dropout on.
 #

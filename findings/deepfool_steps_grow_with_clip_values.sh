@@ -76,7 +76,8 @@ ratios = {}
 for low, high, clip in ((0, 1, True), (-1, 1, True), (0, 255, True), (0, 255, False)):
     lengths, changed, network = attacked(float(low), float(high), clip)
     ratios[low, high, clip] = float(np.median(lengths / to_border(network)))
-    print(f"images from {low} to {high}, {'with' if clip else 'without'} clip_values: perturbations",
+    clip_is = "with" if clip else "without"
+    print(f"images from {low} to {high}, {clip_is} clip_values: perturbations",
           f"are {ratios[low, high, clip]:.2f} times the distance to the border (median), "
           f"{changed:.0%} change the class")
 assert abs(ratios[0, 1, True] - 1) < 0.02 and abs(ratios[0, 255, False] - 1) < 0.02

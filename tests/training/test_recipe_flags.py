@@ -232,6 +232,21 @@ def test_averages_take_the_place_of_weights_for_a_while(scaled):
         pass
 
 
+def test_averages_keep_constraints():
+    optimizer = optimizers.PartitionedOptimizer(
+        keras.optimizers.SGD(0.1, use_ema=True), keras.optimizers.SGD(0.1)
+    )
+    weight = keras.Variable([1.0, 2.0])
+    weight.constraint = keras.constraints.NonNeg()
+    optimizer.build([weight])
+    averages(optimizer)[0][1].assign([-1.0, 3.0])
+    with averaged(optimizer):
+        np.testing.assert_array_equal(weight, [0.0, 3.0])
+    np.testing.assert_array_equal(weight, [1.0, 2.0])
+    optimizer.finalize_variable_values([weight])
+    np.testing.assert_array_equal(weight, [0.0, 3.0])
+
+
 def test_noises_apart():
     noisy = {"feedback_noise": "uniform", "feedback_noise_variance": 0.2}
     optimizer = plan_of(noise="normal", noise_variance=0.1, **noisy).optimizer()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
-from tfcredit.optimizers.delegating import DelegatingOptimizer
+from tfcredit.optimizers.delegating import DelegatingOptimizer, constrain
 
 
 def averages(
@@ -37,6 +37,8 @@ def averages(
 def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Puts moving averages in the place of the weights for a while; then all is as it was.
 
+    A weight's constraint is applied to its average: Keras averages values from before it.
+
     Args:
         optimizer: A built optimizer; without moving averages nothing is done.
 
@@ -48,6 +50,7 @@ def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     trained = [tf.identity(tf.convert_to_tensor(weight)) for weight, _ in pairs]
     for weight, average in pairs:
         weight.assign(tf.convert_to_tensor(average))
+    constrain(weight for weight, _ in pairs)
     try:
         yield
     finally:

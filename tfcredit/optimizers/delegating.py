@@ -1,10 +1,11 @@
 """The shell that optimizers share which leave the update rules to inner optimizers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import keras
+import tensorflow as tf
 
 from tfcredit.errors import UserError
 from tfcredit.optimizers.synchronous import all_at_once, clipped_after_sum, refuse_replicas
@@ -28,6 +29,17 @@ def skip_step(optimizer: keras.optimizers.Optimizer) -> None:
     if optimizer.use_ema:
         optimizer._update_model_variables_moving_average(optimizer._trainable_variables)
     optimizer._iterations.assign_add(1)
+
+
+def constrain(variables: Iterable[Any]) -> None:
+    """Apply their constraints to variables that moving averages have been written into.
+
+    Keras (3.15) averages what an update gave before the constraint, so that weights that are all
+    to be positive had negative averages.
+    """
+    for variable in variables:
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(tf.convert_to_tensor(variable)))
 
 
 class DelegatingOptimizer(keras.optimizers.Optimizer):
@@ -171,7 +183,10 @@ class DelegatingOptimizer(keras.optimizers.Optimizer):
             var_list: The model's trainable variables.
         """
         for inner in self.inner_optimizers:
-            inner.finalize_variable_values([v for v in var_list if self._owner(v) is inner])
+            owned = [v for v in var_list if self._owner(v) is inner]
+            inner.finalize_variable_values(owned)
+            if inner.use_ema:
+                constrain(owned)
 
     def exclude_from_weight_decay(
         self, var_list: Sequence[Any] | None = None, var_names: Sequence[str] | None = None

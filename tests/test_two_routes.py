@@ -325,7 +325,7 @@ def test_verdicts_are_of_studies_that_have_been_run_to_their_end(tmp_path):
     for one in CLAIMS["sensitivity"].trials(LAPTOP, lambda name: []):
         search.add(one, outcomes | {"top1": 0.7, "seconds": 1.0})
     table = Table("depth", "laptop", tmp_path)
-    trials = claim.trials(LAPTOP, lambda name: Table(name, "laptop", tmp_path).rows)
+    trials = claim.asked(LAPTOP, tmp_path)
     for one in trials[:-1]:
         table.add(one, outcomes | {"top1": 0.8, "seconds": 1.0})
     lines = page.verdicts(depth_only, tmp_path).splitlines()

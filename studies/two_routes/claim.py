@@ -1,6 +1,7 @@
 """A claim, and the statistics that its verdict rests on."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from studies import table
 from studies.table import select
 from studies.two_routes.scales import Scale
-from studies.two_routes.trials import Measure, Trial, accuracy
+from studies.two_routes.trials import Measure, Table, Trial, accuracy
 from tfcredit.analysis import Interval, interval
 
 Rows = Callable[[str], Sequence[dict]]
@@ -49,6 +50,10 @@ class Claim:
     conclude: Callable[[Sequence[dict], Scale], Conclusion]
     draw: Callable[[Sequence[dict], Scale], object]
     measure: Measure | None = None
+
+    def asked(self, scale: Scale, results: pathlib.Path) -> list[Trial]:
+        """The runs of a scale that the results so far ask for; a search asks for more by and by."""
+        return self.trials(scale, lambda name: Table(name, scale.name, results).rows)
 
 
 def accuracies(rows: Sequence[dict], scale: Scale, column: str = "top1", **wanted) -> Interval:

@@ -86,12 +86,8 @@ def main(arguments: Sequence[str]) -> None:
         VERDICTS.put(verdicts)
 
 
-def _trials(claim: Claim, scale: Scale, flags):
-    return claim.trials(scale, lambda name: Table(name, scale.name, flags.results).rows)
-
-
 def _print_commands(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
-    for one in _trials(claim, scale, flags):
+    for one in claim.asked(scale, flags.results):
         places = [*given, f"--run_dir={flags.runs / scale.name / one.folder}", "--resume=auto"]
         print(shlex.join(["python", "run_imagenet.py", *one.flags, *places]))
 
@@ -100,7 +96,7 @@ def _run(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
     table = Table(claim.name, scale.name, flags.results)
     started, runs = time.time(), flags.runs / scale.name
     while True:  # a search asks for its next trials once it knows these
-        trials = _trials(claim, scale, flags)
+        trials = claim.asked(scale, flags.results)
         if all(table.row(one) for one in trials):
             return
         new = complete(table, trials, scale, claim.measure, runs, flags.jobs, tuple(given))

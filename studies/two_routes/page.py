@@ -1,13 +1,13 @@
 """The page of a scale: each study's claim, verdict, table and figure."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 
 from studies.two_routes.claim import Claim
 from studies.two_routes.scales import SCALES, Scale
-from studies.two_routes.trials import Table
+from studies.two_routes.trials import Table, Trial
 from tfcredit.environment import environment
 from tfcredit.records import markdown
 
@@ -37,10 +37,11 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> N
     base = " ".join(scale.base)
     parts = [HEAD.format(scale=scale.name, chance=scale.chance, base=base, environment=about)]
     for name, claim in claims.items():
-        rows = Table(name, scale.name, results).rows
+        table = Table(name, scale.name, results)
+        rows = table.rows
         if not rows:
             continue
-        if so_far := _so_far(claim, scale, results):
+        if so_far := _so_far(table, claim.asked(scale, results)):
             parts.append(f"## {name}: {so_far}\n\n**{claim.sentence}**\n")
             continue
         found = claim.conclude(rows, scale)
@@ -75,18 +76,16 @@ def verdicts(claims: Mapping[str, Claim], results: pathlib.Path) -> str:
 
 def _verdict(claim: Claim, scale: Scale, results: pathlib.Path) -> str:
     """The verdict of a study that has been run to its end, or how far it is."""
-    rows = Table(claim.name, scale.name, results).rows
-    if not rows:
-        return "-"
-    if so_far := _so_far(claim, scale, results):
-        return so_far
-    return f"**{claim.conclude(rows, scale).verdict}** ({len(rows)} runs)"
-
-
-def _so_far(claim: Claim, scale: Scale, results: pathlib.Path) -> str:
-    """How many of its runs a study has, or nothing if it has all."""
     table = Table(claim.name, scale.name, results)
-    trials = claim.trials(scale, lambda name: Table(name, scale.name, results).rows)
-    if all(table.row(trial) for trial in trials):
+    if not table.rows:
+        return "-"
+    if so_far := _so_far(table, claim.asked(scale, results)):
+        return so_far
+    return f"**{claim.conclude(table.rows, scale).verdict}** ({len(table.rows)} runs)"
+
+
+def _so_far(table: Table, asked: Sequence[Trial]) -> str:
+    """How many of its runs a study has, or nothing if it has all."""
+    if all(table.row(trial) for trial in asked):
         return ""
-    return f"{len(table.rows)} of {len(trials)} runs so far"
+    return f"{len(table.rows)} of {len(asked)} runs so far"

@@ -13,6 +13,7 @@ from tfcredit.analysis.alignment import kernel_layers, labels
 from tfcredit.errors import UserError
 from tfcredit.layers.activity import as_activity
 from tfcredit.layers.inner_graphs import inner_graphs
+from tfcredit.layers.states import random_states, unchanged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ class BatchMeasure:
             self._run, self._of = self._traced(model), model
         # An evaluation changes states only; statistics that differ between replicas stay.
         changing = _changing_in_training(model, self._layers) if self.training else []
-        with _unchanged([*changing, *_states(model)]):
+        with unchanged([*changing, *_states(model)]):
             found = tf.nest.map_structure(np.asarray, self._run(self.x, self.y))
         return [
             record
@@ -293,19 +294,6 @@ def _states(model: keras.Model) -> list[keras.Variable]:
     Those are the states of stateful recurrent layers, which Keras counts among no variables, and
     the random states of recurrent layers, which draw dropout's masks whether they train or not.
     """
-    layers = list(model._flatten_layers())
-    recurrent = [each for each in layers if isinstance(each, keras.layers.RNN)]
+    recurrent = [each for each in model._flatten_layers() if isinstance(each, keras.layers.RNN)]
     kept = [layer.states for layer in recurrent if layer.states is not None]
-    random = [generator.state for each in layers for generator in each._seed_generators]
-    return keras.tree.flatten(kept) + random
-
-
-@contextlib.contextmanager
-def _unchanged(variables: Sequence[keras.Variable]) -> Iterator[None]:
-    """Puts back the values of variables."""
-    values = [tf.identity(v.value) for v in variables]
-    try:
-        yield
-    finally:
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+    return [*keras.tree.flatten(kept), *random_states(model)]

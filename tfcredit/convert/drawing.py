@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from tfcredit.convert.rebuild import rebuild
-from tfcredit.convert.states import random_states
+from tfcredit.layers.states import random_states
 from tfcredit.seeding import derive
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfcredit.errors import UserError
 from tfcredit.files import scratch
+from tfcredit.layers.states import random_states
 from tfcredit.layers.twins import parts
 
 
@@ -95,17 +96,3 @@ def _has_own(layer: keras.Layer, method: str) -> bool:
 
 def _as_array(value: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)
-
-
-def random_states(layer: keras.Layer) -> Iterator[keras.Variable]:
-    """The states of a network's random generators, such as those of dropout.
-
-    Args:
-        layer: The layer or network.
-
-    Yields:
-        Each state, in the order of the layers.
-    """
-    for each in layer._flatten_layers():
-        for generator in each._seed_generators:
-            yield generator.state

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from tfcredit.layers.states import unchanged
 from tfcredit.optimizers.delegating import DelegatingOptimizer, constrain
 
 
@@ -46,16 +47,11 @@ def averaged(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
         Nothing.
     """
     pairs = averages(optimizer)
-    # Copies, as a tensor that is read of a variable may share its memory.
-    trained = [tf.identity(tf.convert_to_tensor(weight)) for weight, _ in pairs]
-    for weight, average in pairs:
-        weight.assign(tf.convert_to_tensor(average))
-    constrain(weight for weight, _ in pairs)
-    try:
+    with unchanged(weight for weight, _ in pairs):
+        for weight, average in pairs:
+            weight.assign(tf.convert_to_tensor(average))
+        constrain(weight for weight, _ in pairs)
         yield
-    finally:
-        for (weight, _), value in zip(pairs, trained, strict=True):
-            weight.assign(value)
 
 
 def start_averages(optimizer: keras.optimizers.Optimizer) -> None:

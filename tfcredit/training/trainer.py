@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from tfcredit.analysis import feedback_layers
-from tfcredit.convert.states import random_states
 from tfcredit.layers import DirectFeedback, FeedbackLayer
 from tfcredit.layers.losses import penalty
 from tfcredit.layers.routing import without_alignment
+from tfcredit.layers.states import random_states, unchanged
 from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
 from tfcredit.training.state import AVERAGE, named, variables_of
@@ -328,14 +328,9 @@ class Trainer:
             metric.reset_state()
         # Recurrent layers of Keras draw dropout's masks here as well: what is trained would depend
         # on how often and on how many images the network is evaluated.
-        random = list(random_states(self.network))
-        before = [keras.ops.convert_to_numpy(state).copy() for state in random]
-        try:
+        with unchanged(random_states(self.network)):
             for batch in batches:
                 self._evaluate(*batch)
-        finally:
-            for state, value in zip(random, before, strict=True):
-                state.assign(value)
         return {name: float(metric.result()) for name, metric in self.test_metrics.items()}
 
     def results(self) -> dict[str, float]:

@@ -140,6 +140,15 @@ def test_the_list_of_commands(capsys, tmp_path):
     assert lines[0].startswith("python run_imagenet.py --dataset=imagenet")
 
 
+def test_the_runs_of_chosen_rules_only(capsys, tmp_path):
+    flags = ["--scale=desktop", "--list", f"--results={tmp_path}"]
+    assert main(["two_routes", "defaults", *flags, "--rules", "backprop", "tracking_mirror"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rules = [word for line in lines for word in line.split() if word.startswith("--rule=")]
+    assert len(rules) == 2 * 7 * 3
+    assert set(rules) == {"--rule=backprop", "--rule=tracking_mirror"}
+
+
 def test_an_interval_is_students():
     found = interval([1.0, 2.0, 4.0])
     # t(0.975, 2) = 4.3027, standard error 0.8819

@@ -4,6 +4,7 @@
     python -m studies two_routes --scale=desktop --jobs=1       # all of them, in order
     python -m studies two_routes depth --scale=imagenet --data_dir=DIR --strategy=mirrored --jobs=1
     python -m studies two_routes depth --scale=imagenet --list  # the commands, to run elsewhere
+    python -m studies two_routes defaults --scale=desktop --rules backprop tracking_mirror
 
 Rows that the results hold are not trained again; an interrupted run goes on from its checkpoint.
 Flags that the command does not know go to every run, such as `--data_dir`.
@@ -25,12 +26,13 @@ from studies.two_routes import (
     nonlocal_rules,
     page,
     robustness,
+    rules,
     sensitivity,
     transfer,
 )
 from studies.two_routes.claim import Claim
 from studies.two_routes.scales import SCALES, Scale
-from studies.two_routes.trials import RESULTS, Table, complete
+from studies.two_routes.trials import RESULTS, Table, Trial, complete
 from tfcredit.errors import UserError
 
 MODULES = (
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--runs", type=pathlib.Path, default="runs/two_routes")
     parser.add_argument("--jobs", type=int, default=2, help="processes that train at once [2]")
     parser.add_argument("--list", action="store_true", help="print the commands of the runs only")
+    words = "runs of these rules only [all]"
+    parser.add_argument("--rules", nargs="+", metavar="RULE", choices=rules.ALL, help=words)
     words = f"write the verdicts into {VERDICTS.page}"
     parser.add_argument("--update", action="store_true", help=words)
     flags, given = parser.parse_known_args(arguments)
@@ -86,8 +90,14 @@ def main(arguments: Sequence[str]) -> None:
         VERDICTS.put(verdicts)
 
 
+def _asked(claim: Claim, scale: Scale, flags) -> list[Trial]:
+    """The runs that the results so far ask for, of the rules that were chosen."""
+    asked = claim.asked(scale, flags.results)
+    return [one for one in asked if not flags.rules or one.factors["rule"] in flags.rules]
+
+
 def _print_commands(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
-    for one in claim.asked(scale, flags.results):
+    for one in _asked(claim, scale, flags):
         places = [*given, f"--run_dir={flags.runs / scale.name / one.folder}", "--resume=auto"]
         print(shlex.join(["python", "run_imagenet.py", *one.flags, *places]))
 
@@ -96,7 +106,7 @@ def _run(claim: Claim, scale: Scale, flags, given: list[str]) -> None:
     table = Table(claim.name, scale.name, flags.results)
     started, runs = time.time(), flags.runs / scale.name
     while True:  # a search asks for its next trials once it knows these
-        trials = claim.asked(scale, flags.results)
+        trials = _asked(claim, scale, flags)
         if all(table.row(one) for one in trials):
             return
         new = complete(table, trials, scale, claim.measure, runs, flags.jobs, tuple(given))

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from benchmarks import products
-from benchmarks.timing import clocked
+from benchmarks.timing import clocked, timed
 from tfcredit import convert
 from tfcredit.analysis.alignment import kernel_layers
 from tfcredit.data import ImageData, synthetic
@@ -92,6 +92,11 @@ class Training:
             return images.train(recipe.batch_size, 0, 0, 0, Shard(host, hosts, replicas))
 
         self._batches = iter(cluster.distribute(dataset))
+
+    def trace(self) -> float:
+        """Seconds that Python takes to trace a step, which the first step then does not."""
+        step = self.trainer._one_step[True]
+        return timed(step.get_concrete_function, self._batches, tf.zeros([2]))()
 
     def run(self, calls: int = 1) -> float:
         """Seconds per step over some calls."""

@@ -68,12 +68,14 @@ def footprint(setting: dict, rule: str, steps: int) -> dict:
 
     Returns:
         Bytes at the peak, resident ones and those of TensorFlow's tensors, and of the variables;
-        seconds to build, of the first step, of a later one.
+        seconds to build, to trace a step, of the first step without that, of a later one; the
+        FLOP bound of a step.
     """
     started = time.perf_counter()
     training = Training(Case(rule=rule, **setting))
     built = time.perf_counter() - started
     gc.collect()  # the baseline is made of another network, which would live on for a while
+    traced = training.trace()
     first = training.run()
     later = statistics.median(training.run() for _ in range(steps))
     return {
@@ -81,8 +83,10 @@ def footprint(setting: dict, rule: str, steps: int) -> dict:
         "tensors": tf.config.experimental.get_memory_info("CPU:0")["peak"],
         "variables": _bytes(training),
         "build": built,
+        "traced": traced,
         "first": first,
         "later": later,
+        "bound": training.bound(),
         "load": os.getloadavg()[0],
     }
 

@@ -76,9 +76,9 @@ def _first_step(setting: dict, found: dict[str, list[dict]]) -> Table:
         LOAD,
     ]
     note = (
-        "Medians over the same processes. What the first step takes beyond a later one is spent on "
-        "placing, optimizing and compiling its graph, and on what each product sets up once. A rule "
-        "that adds products does all of it for them, too: compare with the bound."
+        "Medians over the same processes. What the first step takes beyond a later one goes into "
+        "placing, optimizing and compiling its graph, and into what each product sets up once. A "
+        "rule that adds products does all of it for them, too: compare with the bound."
     )
     rows = []
     for rule, results in found.items():

@@ -1,5 +1,7 @@
 """Tracking rules: angles are as predicted, W that moves unseen is found, odd input is told."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -282,6 +284,35 @@ def test_xla_and_eager_mode_give_the_same(kind):
         learner.run(3)
     for other in learners[1:]:
         np.testing.assert_allclose(learners[0].b, other.b, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_a_batch_of_unknown_size_gets_the_same(kind):
+    found = []
+    for size in (8, None):
+        layer = layers.Dense(6, rule=RULES[kind](8), seed=1, feedback_initializer="zeros")
+        signature = [tf.TensorSpec([size, 40])]
+        layer.build((size, 40))
+        call = tf.function(functools.partial(layer, training=True), input_signature=signature)
+        layer.kernel.assign(np.random.default_rng(0).normal(size=(40, 6)))
+        for _ in range(60):
+            call(np.ones((8, 40), "float32"))
+        found.append((layer.feedback_kernel.numpy(), layer.rule_memory.numpy()))
+    for known, unknown in zip(*found, strict=True):
+        np.testing.assert_allclose(known, unknown, rtol=1e-6)
+
+
+def test_layers_of_one_geometry_call_one_graph_in_turn():
+    sizes = (12, 12, 5, 12)
+    chain = [
+        layers.Dense(size, rule="tracking_mirror", seed=size + i) for i, size in enumerate(sizes)
+    ]
+    network = keras.Sequential([keras.Input((12,)), *chain[:3], layers.Dense(12), *chain[3:]])
+    step = tf.function(lambda x: network(x, training=True)).get_concrete_function(tf.ones([8, 12]))
+    calls = [op for op in step.graph.get_operations() if op.type == "PartitionedCall"]
+    assert len(calls) == 4 and len({op.get_attr("f").name for op in calls}) == 2
+    for before, after in zip(calls, calls[1:], strict=False):
+        assert before in after.control_inputs
 
 
 @pytest.mark.parametrize("value", [0, -1, 45, 90, np.nan, "5"])

@@ -31,6 +31,10 @@ class KernelAxes:
     taps: Sequence[int] = ()
     scatters: bool = False
 
+    def __post_init__(self):
+        for name in ("shape", "inputs", "outputs", "taps"):  # A list has no hash.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
     @property
     def field(self) -> tuple[int, ...]:
         """The axes along which the weights of one output meet what one position of x holds.

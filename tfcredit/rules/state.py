@@ -27,7 +27,7 @@ class LayerState:
         feedback_kernel: The feedback kernel B, likewise.
         bias: The layer's bias (compute dtype), shaped to be added to `y`, or `None`.
         activation: The layer's activation, a function.
-        seed: The layer's integer seed.
+        seed: The layer's seed, an integer or an int32 scalar.
         step: The number of training calls of this layer before this one: an int32 scalar, or
             `None` where the rule does not need it (`Rule.counts_steps`).
         perturbation: What the rule added to the layer's input in this call (`Rule.perturbation`),
@@ -48,7 +48,7 @@ class LayerState:
     feedback_kernel: tf.Tensor
     bias: tf.Tensor | None
     activation: Callable
-    seed: int
+    seed: int | tf.Tensor
     step: tf.Tensor | None
     perturbation: tf.Tensor | None = None
     y_is_product: bool = False
@@ -127,7 +127,7 @@ class LayerState:
             shared = alike
         elif self.noise_kind is None:
             self._unstated()
-        seed = tf.stack([tf.constant(self.seed, tf.int32), self.step])
+        seed = tf.stack([tf.convert_to_tensor(self.seed, tf.int32), self.step])
         if index is not None:
             seed = tf.random.experimental.stateless_fold_in(seed, index, "philox")
         replica = tf.distribute.get_replica_context()

@@ -11,14 +11,16 @@ _LAST = weakref.WeakKeyDictionary()
 
 
 def in_turn(work: Callable[[], Sequence[tf.Tensor]]) -> Sequence[tf.Tensor]:
-    """What `work` gives, computed behind all earlier work in turn of this graph and replica.
+    """Adds work to the graph, to be done behind all earlier work in turn of this replica.
 
     Alignments wait for nothing but their variables. TensorFlow (2.21) started those of all layers
     at once, and each held its noise: 130 MB on ResNet-18.
 
     Args:
-        work: Adds to the graph that is being traced; the last tensor that it gives is the last one
-            to be computed.
+        work: Adds to the graph that is being traced, and gives tensors.
+
+    Returns:
+        What `work` gives; the next work waits for the last of these.
     """
     graph, replica = tf.compat.v1.get_default_graph(), threading.get_ident()
     names = _LAST.setdefault(graph, {})

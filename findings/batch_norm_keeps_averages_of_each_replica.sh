@@ -12,9 +12,9 @@
 # gamma's gradient, so that the next epoch is lost. `synchronized=True` has one set, and no NaN.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
-# Source: averages and predictions compared with one device. The guide keras.io/guides/
-# distributed_training_with_tensorflow has replicas that "stay in sync after each batch they
-# process". tensorflow issue 52986 is of an empty replica in 2.5; of the averages no report was found.
+# Source: averages and predictions compared with one device. Keras' guide has replicas that "stay in
+# sync after each batch they process" (keras.io/guides/distributed_training_with_tensorflow).
+# tensorflow issue 52986 is of an empty replica in 2.5; of the averages no report was found.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,16 +3,17 @@
 #
 # One would guess: under MirroredStrategy the gradient of the batch is clipped, so that N devices
 # train as one does on the same batch, and no step of SGD is longer than rate times bound.
-# What happens: each replica clips its own share, which is 1/N of a mean, before the shares are added
-# up. Shares that point one way give a step N times the bound; noisy ones are cut at another length
-# than their sum, which turns the direction, too. A gradient of norm 1 spread over 2 replicas passes
-# a bound of 0.5 unclipped. Without a bound both are equal to the last bits, so that nothing tells.
+# What happens: each replica clips its own share, which is 1/N of a mean, before the shares are
+# added up. Shares that point one way give a step N times the bound; noisy ones are cut at another
+# length than their sum, which turns the direction, too. A gradient of norm 1 spread over 2 replicas
+# passes a bound of 0.5 unclipped. Without a bound both are equal to the last bits, so that nothing
+# tells.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
 # Source: steps of all optimizers and options compared with one device; `apply` of
-# keras/src/optimizers/base_optimizer.py clips, `_backend_update_step` of the TensorFlow backend adds
-# up. tensorflow issue 33929 of 2020 calls that order "usually wrong", which is why TensorFlow 2.0 to
-# 2.2 refused it; of Keras 3 no report was found.
+# keras/src/optimizers/base_optimizer.py clips, `_backend_update_step` of the TensorFlow backend
+# adds up. tensorflow issue 33929 of 2020 calls that order "usually wrong", which is why TensorFlow
+# 2.0 to 2.2 refused it; of Keras 3 no report was found.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

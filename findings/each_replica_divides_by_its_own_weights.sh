@@ -3,8 +3,8 @@
 #
 # One would guess: under MirroredStrategy the loss of a batch is that of one device, whatever its
 # samples weigh: the sum over all steps that count, divided by their number.
-# What happens: each replica divides by what counts in its own part, and the parts are averaged. Of a
-# batch whose sequences have 1 step on one replica and 9 on the other, the one step counts as much
+# What happens: each replica divides by what counts in its own part, and the parts are averaged. Of
+# a batch whose sequences have 1 step on one replica and 9 on the other, the one step counts as much
 # as the nine, in the loss that is shown, in `evaluate`, and in the gradient. A replica whose
 # sequences are all padding halves the step. So it is with `reduction="mean_with_sample_weight"`:
 # weights count within their replica only. Samples sorted by length or weight are off most. On one

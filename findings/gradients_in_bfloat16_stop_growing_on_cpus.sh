@@ -3,14 +3,14 @@
 #
 # One would guess: mixed precision computes in 16 bits and adds up in 32, as `tf.reduce_sum` and
 # matrix products do, so that a gradient is right to 1 %.
-# What happens: TensorFlow's own kernels add the shares of all samples and pixels up in bfloat16, one
-# by one, and a sum 256 times as large as its next summand stops growing. A bias whose errors are
-# alike, as in a regression that starts off its targets or a segmentation that starts off the share
-# of its classes, gets the gradient of 256 pixels, however many there are: of 8 sequences of 1,024
-# steps 3 % of what it should be, in Dense and in convolutions. Kernels of convolutions on images of
-# numbers from 0 to 1 are off by half, behind ReLUs by a tenth. XLA has kernels right and biases as
-# wrong. oneDNN, where it is on and the CPU has bfloat16, has kernels right, and Conv2D's bias, but
-# not those of Dense and Conv1D. float16 is right in all of them.
+# What happens: TensorFlow's own kernels add the shares of all samples and pixels up in bfloat16,
+# one by one, and a sum 256 times as large as its next summand stops growing. A bias whose errors
+# are alike, as in a regression that starts off its targets or a segmentation that starts off the
+# share of its classes, gets the gradient of 256 pixels, however many there are: of 8 sequences of
+# 1,024 steps 3 % of what it should be, in Dense and in convolutions. Kernels of convolutions on
+# images of numbers from 0 to 1 are off by half, behind ReLUs by a tenth. XLA has kernels right and
+# biases as wrong. oneDNN, where it is on and the CPU has bfloat16, has kernels right, and Conv2D's
+# bias, but not those of Dense and Conv1D. float16 is right in all of them.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
 # Source: gradients of layers in 16 bits compared with float32. The guide to mixed precision
@@ -56,7 +56,7 @@ def gradients(make, shape, policy, jit_compile):
     def step():
         with tf.GradientTape() as tape:
             outputs = tf.cast(layer(x), tf.float32)
-            loss = tf.reduce_sum(outputs) / float(tf.size(outputs) // outputs.shape[-1])
+            loss = tf.reduce_sum(tf.reduce_mean(outputs, list(range(len(shape) - 1))))
         return tape.gradient(loss, [layer.trainable_variables[0], layer.bias])
 
     return step()

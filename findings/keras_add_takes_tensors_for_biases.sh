@@ -3,18 +3,18 @@
 #
 # One would guess: `keras.ops.add(x, y)`, x + y in a functional model and the Add layer broadcast as
 # NumPy does ("Add arguments element-wise"), as `keras.ops.subtract` does.
-# What happens: on TensorFlow a y with one axis longer than 1 is taken for a bias, whatever axis that
-# is: if x's last axis is as long, y goes along it, else along axis 1. (3, 3) + (3, 1) adds the column
-# as a row; (1, 3) + (3, 1) is (1, 3) in place of (3, 3); (4, 3, 5) + (3,) is added where NumPy
-# refuses. A mask of queries on attention scores, (1, 1, T, 1) on (batch, heads, T, T), hides keys. A
-# batch of one image makes a bias of what is none in a batch of two, so that a model called on one
-# image gives another output. And all convolutions with data_format="channels_first" and as many
-# filters as the image has columns add their biases to columns; some do only outside of graphs.
+# What happens: on TensorFlow a y with one axis longer than 1 is taken for a bias, whatever axis
+# that is: if x's last axis is as long, y goes along it, else along axis 1. (3, 3) + (3, 1) adds the
+# column as a row; (1, 3) + (3, 1) is (1, 3) in place of (3, 3); (4, 3, 5) + (3,) is added where
+# NumPy refuses. A mask of queries on attention scores, (1, 1, T, 1) on (batch, heads, T, T), hides
+# keys. A batch of one image makes a bias of what is none in a batch of two, so that a model called
+# on one image gives another output. And all convolutions with data_format="channels_first" and as
+# many filters as the image has columns add their biases to columns; some do only outside of graphs.
 #
 # Versions: Keras 3.15.1, TensorFlow 2.21.0 (tensorflow-cpu), Python 3.11. Date: 2026-12-01.
 # Source: sums of many shapes compared with NumPy's; `add` of keras/src/backend/tensorflow/numpy.py,
-# since keras pull request 20386 ("bias_add as special case of tf.add"). keras.io/api/ops/numpy makes
-# one guess so. No report of it was found.
+# since keras pull request 20386 ("bias_add as special case of tf.add"). keras.io/api/ops/numpy
+# makes one guess so. No report of it was found.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -51,9 +51,10 @@ x = keras.Input((3, 3))
 model = keras.Model(x, x + keras.ops.mean(x, axis=-1, keepdims=True))
 images = np.random.default_rng(0).normal(size=(2, 3, 3)).astype("float32")
 one, two = np.asarray(model(images[:1])), np.asarray(model(images))
-print("x + its mean: the first image alone differs from the first of two by", abs(one - two[:1]).max())
+off = abs(one - two[:1]).max()
+print("x + its mean: the first image alone differs from the first of two by", off)
 assert abs(two - images - images.mean(-1, keepdims=True)).max() < 1e-6
-assert abs(one - two[:1]).max() > 0.1, "it has changed"
+assert off > 0.1, "it has changed"
 
 for name in ("Conv2D", "Conv2DTranspose", "DepthwiseConv2D"):
     for columns in (8, 9):

@@ -3,18 +3,18 @@
 #
 # One would guess: `keras.saving.load_model(directory)` gives the network as it was saved, with
 # weights and optimizer, or raises; `load_weights(directory)` does as with a .weights.h5 file.
-# What happens: variables are found by their paths, and one that is not found stays as it is, without
-# a word. A Sequential model's are under "sequential/" in training and are not after loading, a
-# subclassed model's likewise: the loaded network has new random weights, next to the optimizer's
-# counter of all steps. `load_weights` into a second network of the same process loads nothing
-# either, as its layers are called dense_2 and so on. A functional model is loaded as it was. Name
-# the model's layers and load weights into a functional model, or use ModelCheckpoint.
+# What happens: variables are found by their paths, and one that is not found stays as it is,
+# without a word. A Sequential model's are under "sequential/" in training and are not after
+# loading, a subclassed model's likewise: the loaded network has new random weights, next to the
+# optimizer's counter of all steps. `load_weights` into a second network of the same process loads
+# nothing either, as its layers are called dense_2 and so on. A functional model is loaded as it
+# was. Name the model's layers and load weights into a functional model, or use ModelCheckpoint.
 #
 # Versions: Keras 3.15.1, orbax-checkpoint 0.12.8, JAX 0.10.2, TensorFlow 2.21.0 (tensorflow-cpu),
 # Python 3.11. Date: 2026-12-01.
-# Source: kinds of models and optimizers saved, loaded and compared. keras.io/guides/orbax_checkpoint
-# makes one guess so ("resume training seamlessly"). keras issue 23251 of July 2026 has the case of a
-# Sequential model on JAX; it is open.
+# Source: kinds of models and optimizers saved, loaded and compared.
+# keras.io/guides/orbax_checkpoint makes one guess so ("resume training seamlessly"). keras issue
+# 23251 of July 2026 has the case of a Sequential model on JAX; it is open.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -74,7 +74,8 @@ for make in (sequential, Subclassed, functional):
     second.load_weights(directory)
     same = all(map(np.array_equal, before, second.get_weights()))
     print(f"{make.__name__}: {model.variables[0].path} is loaded as {loaded.variables[0].path};",
-          f"weights are {apart(model, loaded):.3f} apart, steps {int(loaded.optimizer.iterations)};",
+          f"weights are {apart(model, loaded):.3f} apart,",
+          f"steps {int(loaded.optimizer.iterations)};",
           f"load_weights into a second network {'changes nothing' if same else 'changes it'}")
     assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations) == 6
     assert (apart(model, loaded) == 0) if make is functional else (apart(model, loaded) > 0.3)

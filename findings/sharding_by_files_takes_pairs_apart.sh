@@ -3,11 +3,12 @@
 #
 # One would guess: `experimental_distribute_dataset`, and `fit` under MultiWorkerMirroredStrategy,
 # give each worker its share of the dataset's elements. AUTO "attempts FILE-based sharding, falling
-# back to DATA-based sharding", so that a dataset which is not of files alone is sharded by elements.
+# back to DATA-based sharding", so that a dataset which is not of files alone is sharded by
+# elements.
 # What happens: where any part reads files, the files of that part are shared out, and the rest is
-# left whole. A zip of records and labels pairs worker 1's records with the labels of the first ones:
-# the network learns labels of other images, and nothing is said. And as batches are cut into the
-# workers' parts on top of that, half of what each worker read is dropped: of 24 pairs the two
+# left whole. A zip of records and labels pairs worker 1's records with the labels of the first
+# ones: the network learns labels of other images, and nothing is said. And as batches are cut into
+# the workers' parts on top of that, half of what each worker read is dropped: of 24 pairs the two
 # workers see 12. Of files and a `concatenate`d array a quarter is lost; `take(10)` takes 10 of each
 # worker's files, `skip(10)` skips 20. With `enumerate`, or by auto_shard_policy DATA, all is right.
 #

@@ -2,8 +2,8 @@
 # `tfds.ReadConfig` with `tfds.folder_dataset.ImageFolder`.
 #
 # One would guess: `as_dataset(read_config=...)` does for a folder of images what it does for any
-# other set of TensorFlow Datasets: `shuffle_seed` fixes the order, `input_context` gives each worker
-# its part, `add_tfds_id` adds an id; or it is refused, as slices of splits are.
+# other set of TensorFlow Datasets: `shuffle_seed` fixes the order, `input_context` gives each
+# worker its part, `add_tfds_id` adds an id; or it is refused, as slices of splits are.
 # What happens: it is dropped. Two readings with `shuffle_files=True` and one `shuffle_seed` differ;
 # each of N workers reads all images, so that an epoch is N epochs; there is no id. The same
 # arguments do as they say for a set of a builder, and an unknown split raises.

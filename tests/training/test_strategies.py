@@ -144,6 +144,18 @@ def test_replicas_equal_one_device(replicas, names, one_device, tmp_path):
     compare(np.load(tmp_path / "out.npz"), one_device(names), replicas, names)
 
 
+@pytest.mark.multi_device
+def test_replicas_share_the_averages_of_batch_norm(tmp_path, monkeypatch):
+    flags = ["--rule=info_alignment", "--model=resnet8", "--width=4", "--steps=2"]
+    monkeypatch.setitem(CASES, "batch_norm", flags)
+    finish(start(tmp_path / "out.npz", "--num_replicas=2", names=["batch_norm"]))
+    results = np.load(tmp_path / "out.npz")
+    averages = [key for key in results if "|0|" in key and "moving" in key]
+    assert len(averages) == 20
+    for key in averages:
+        np.testing.assert_array_equal(results[key], results[key.replace("|0|", "|1|")])
+
+
 @pytest.mark.slow
 @pytest.mark.multi_device
 def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):

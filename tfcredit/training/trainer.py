@@ -77,6 +77,12 @@ class Trainer:
         self._direct = [each for each in network.layers if isinstance(each, DirectFeedback)]
         own = FeedbackLayer | DirectFeedback
         self._others = [each for each in network._flatten_layers() if not isinstance(each, own)]
+        self._statistics = [
+            variable
+            for each in self._others
+            for variable in each._non_trainable_variables
+            if tf.as_dtype(variable.dtype).is_floating
+        ]
         self.optimizer.build(network.trainable_variables)
         for metric in (*self.metrics.values(), *self.test_metrics.values()):
             _build(metric, network.output_shape[-1])
@@ -284,7 +290,21 @@ class Trainer:
             gradients = self._zeros_unless(finite, gradients)
         pairs = zip(gradients, self.network.trainable_variables, strict=True)
         self.optimizer.apply_gradients(pairs)
+        self._share_statistics()
         return tf.concat([[1.0 - tf.cast(finite, tf.float32)], wishes], 0)
+
+    def _share_statistics(self) -> None:
+        """Give all replicas the mean of their moving averages, those of batch norm for example.
+
+        Keras (3.15) leaves each replica its own. An evaluation then depends on which replica sees
+        an image, and a checkpoint holds the averages of the first one.
+        """
+        if self.strategy.num_replicas_in_sync == 1 or not self._statistics:
+            return
+        own = [tf.convert_to_tensor(variable) for variable in self._statistics]
+        means = tf.distribute.get_replica_context().all_reduce("MEAN", own)
+        for variable, mean in zip(self._statistics, means, strict=True):
+            variable.assign(mean)
 
     def _overflowing_together(self, gradients: list) -> list:
         """The gradients, not finite on any replica if they are not finite on one.

@@ -301,7 +301,8 @@ class Trainer:
         """
         if self.strategy.num_replicas_in_sync == 1 or not self._statistics:
             return
-        own = [tf.convert_to_tensor(variable) for variable in self._statistics]
+        # A variable's value states no device on workers, where an exchange needs one.
+        own = [tf.identity(variable) for variable in self._statistics]
         means = tf.distribute.get_replica_context().all_reduce("MEAN", own)
         for variable, mean in zip(self._statistics, means, strict=True):
             variable.assign(mean)

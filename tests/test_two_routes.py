@@ -342,7 +342,10 @@ def test_verdicts_are_of_studies_that_have_been_run_to_their_end(tmp_path):
     so_far = f"{len(trials) - 1} of {len(trials)} runs so far"
     assert so_far in lines[2]
     page.write(depth_only, LAPTOP, tmp_path)
-    assert f"## depth: {so_far}" in (tmp_path / "laptop" / "README.md").read_text()
+    text = (tmp_path / "laptop" / "README.md").read_text()
+    assert f"## depth: {so_far}" in text
+    assert "| resnet8 | info_alignment | 3 | 80.0 [80.0, 80.0] | 0.0 [0.0, 0.0] |" in text
+    assert "| resnet56 | weight_mirror | 2 | 80.0 [80.0, 80.0] | 0.0 [0.0, 0.0] |" in text
     table.add(trials[-1], outcomes | {"top1": 0.8, "seconds": 1.0})
     lines = page.verdicts(depth_only, tmp_path).splitlines()
     assert f"**{OPEN}** ({len(trials)} runs)" in lines[2]

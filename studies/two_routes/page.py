@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 
-from studies.two_routes.claim import Claim
+from studies.table import select
+from studies.two_routes.claim import Claim, accuracies, gaps, interval
 from studies.two_routes.scales import SCALES, Scale
 from studies.two_routes.trials import Table, Trial
 from tfcredit.environment import environment
@@ -41,8 +42,10 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> N
         rows = table.rows
         if not rows:
             continue
-        if so_far := _so_far(table, claim.asked(scale, results)):
-            parts.append(f"## {name}: {so_far}\n\n**{claim.sentence}**\n")
+        asked = claim.asked(scale, results)
+        if so_far := _so_far(table, asked):
+            found = _found_so_far(rows, asked, scale)
+            parts.append(f"## {name}: {so_far}\n\n**{claim.sentence}**\n\n{found}\n")
             continue
         found = claim.conclude(rows, scale)
         # The same bytes from the same rows.
@@ -53,6 +56,22 @@ def write(claims: Mapping[str, Claim], scale: Scale, results: pathlib.Path) -> N
             f"![{name}]({name}.svg)\n"
         )
     (folder / "README.md").write_text("\n".join(parts))
+
+
+def _found_so_far(rows: Sequence[dict], asked: Sequence[Trial], scale: Scale) -> str:
+    """Accuracy and gap to backprop of all settings that have runs, as Markdown."""
+    of_single_runs = ("seed", "number", "values")
+    factors = list(
+        dict.fromkeys(name for one in asked for name in one.factors if name not in of_single_runs)
+    )
+    settings = dict.fromkeys(tuple(row.get(name, "") for name in factors) for row in rows)
+    lines = []
+    for setting in settings:
+        wanted = dict(zip(factors, setting, strict=True))
+        gap = [] if wanted["rule"] == "backprop" else gaps(rows, scale, **wanted)
+        runs = len(select(rows, **wanted))
+        lines.append([*setting, runs, accuracies(rows, scale, **wanted), interval(gap)])
+    return markdown([*factors, "runs", "top-1, %", "gap to backprop, points"], lines)
 
 
 def verdicts(claims: Mapping[str, Claim], results: pathlib.Path) -> str:

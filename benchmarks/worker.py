@@ -1,6 +1,7 @@
 """Processes of their own for measurements: `call` starts one, and this module is what it runs."""
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ def call(name: str, **arguments: Any) -> Any:
         What the function gives.
 
     Raises:
-        RuntimeError: The process failed; the message ends with what it wrote.
+        RuntimeError: The process failed; the message says how it ended, and then what it wrote.
     """
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.worker", name, json.dumps(arguments)],
@@ -29,7 +30,9 @@ def call(name: str, **arguments: Any) -> Any:
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"{name}({arguments}) failed: {done.stderr[-3000:]}")
+        code = done.returncode
+        ended = f"exit code {code}" if code > 0 else f"signal {-code}: {signal.strsignal(-code)}"
+        raise RuntimeError(f"{name}({arguments}) ended with {ended}. {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

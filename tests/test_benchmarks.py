@@ -20,6 +20,7 @@ from benchmarks import (
     step_profile,
     timing,
     whole_run,
+    worker,
 )
 from benchmarks.__main__ import named, run
 from benchmarks.budgets import HEADLINE, OTHER_STEP_BUDGETS, RULES, STEP_BUDGETS
@@ -138,6 +139,29 @@ def test_quick_parts_make_a_report(tmp_path):
     text = output.with_suffix(".md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 4 * (2 + 3) and text == report.markdown(found)
+
+
+def test_a_process_that_is_killed_is_told_by_its_signal(tmp_path, monkeypatch):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho 'the last words' >&2\nkill -KILL $$\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(RuntimeError, match=r"signal 9: Killed\. the last words"):
+        worker.call("surroundings")
+
+
+def test_rules_of_direct_feedback_are_timed_on_a_network_that_memory_holds(monkeypatch):
+    asked = {}
+
+    def call(name, setting, rules, **_):
+        asked.setdefault(setting["network"], []).extend(rules)
+        return [{"rule": rule, "ratio": 1.0} for rule in [PLAIN, *rules]]
+
+    list(parts.others(plan.Plan(quick=False, rounds=1, call=call)))
+    direct = asked.pop("resnet20@32")
+    assert direct == ["direct_feedback_alignment", "direct_kolen_pollack", "drtp"]
+    assert sorted(direct + asked.pop("resnet18@224")) == sorted(parts.other_rules())
+    assert not asked
 
 
 def test_parts_go_by_their_former_names_too():

@@ -46,6 +46,8 @@ def of_layer(layer: keras.Layer, batch: int) -> tuple[float, float] | None:
         return batch * macs, 3 * rule.budget * batch * macs
     teaches = rule.learns or rule.perturbs or rule.renews
     copies = isinstance(rule, rules.SignSymmetry)  # renews B without products
+    if not rule.trains_kernel:
+        return None
     if isinstance(rule, rules.AlignmentRule) or copies or (rule.sends_error and not teaches):
         if not isinstance(rule, rules.AlignmentRule):
             return batch * macs, 0

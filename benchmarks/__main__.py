@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.budgets import RULES
-from benchmarks.parts import FORMER_NAMES, PARTS, other_rules
+from benchmarks.parts import FORMER_NAMES, PARTS, RULED, other_rules
 from benchmarks.plan import MODES, NETWORKS, PRECISIONS, SERIES, Plan
 from benchmarks.report import Table, markdown
 from benchmarks.worker import call
@@ -90,7 +90,7 @@ def main() -> None:
     for name, (known, part) in chosen.items():
         options = {"default": [*known], "choices": [*known], "help": f"of `{part}`"}
         parser.add_argument(f"--{name}", nargs="+", **options)
-    words = "of `budgets`, `others`, `steps` and `footprints`: the rules to measure"
+    words = f"of {', '.join(RULED)}: the rules to measure"
     parser.add_argument("--rules", nargs="+", default=[], metavar="RULE", help=words)
     flags = parser.parse_args()
     names = named(flags.parts)
@@ -102,7 +102,11 @@ def main() -> None:
     unknown = sorted({*flags.rules} - {*RULES, *other_rules()})
     if unknown:
         parser.error(f"no part measures the rule {unknown[0]!r}: choose of {', '.join(RULES)}, ...")
-    rounds = flags.rounds or (2 if flags.quick else 15)
+    if flags.rules and (flags.quick or {*flags.parts} - {*RULED}):
+        parser.error(f"--rules goes with the parts {', '.join(RULED)}, without --quick")
+    rounds = (2 if flags.quick else 15) if flags.rounds is None else flags.rounds
+    if rounds < 1:
+        parser.error(f"--rounds={rounds} must be at least 1")
     wanted = {name: getattr(flags, name) for name in [*chosen, "rules"]}
     plan = Plan(flags.quick, rounds, call, flags.torch_python, against=flags.against, **wanted)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])

@@ -160,5 +160,7 @@ PARTS = {
     )
 }
 """Name -> part, in the order in which they run."""
+RULED = ["budgets", "others", "steps", "footprints"]
+"""The parts whose rules can be chosen."""
 FORMER_NAMES = {"bars": "budgets", "peers": "baselines"}
 """Former name of a part -> its name."""

@@ -22,7 +22,7 @@ from benchmarks import (
     whole_run,
     worker,
 )
-from benchmarks.__main__ import named, run
+from benchmarks.__main__ import main, named, run
 from benchmarks.budgets import HEADLINE, OTHER_STEP_BUDGETS, RULES, STEP_BUDGETS
 from benchmarks.cases import FUNCTIONS, PLAIN, Case, Training
 from tests.conftest import ROOT
@@ -162,6 +162,21 @@ def test_rules_of_direct_feedback_are_timed_on_a_network_that_memory_holds(monke
     assert direct == ["direct_feedback_alignment", "direct_kolen_pollack", "drtp"]
     assert sorted(direct + asked.pop("resnet18@224")) == sorted(parts.other_rules())
     assert not asked
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["budgets", "--rounds=0"], "--rounds=0 must be at least 1"),
+        (["growth", "--rules", "info_alignment"], "--rules goes with the parts budgets, others"),
+        (["budgets", "--quick", "--rules", "l_drl"], "without --quick"),
+    ],
+)
+def test_flags_that_would_not_apply_are_refused(arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+    with pytest.raises(SystemExit):
+        main()
+    assert told in capsys.readouterr().err
 
 
 def test_parts_go_by_their_former_names_too():

@@ -62,7 +62,8 @@ def trained(rule, wrap, graph=False, steps=2):
             loss = tf.reduce_sum(outputs**2) + sum([*block.losses, *top.losses])
         *gradients, dx = tape.gradient(loss, [*(v.value for v in variables), x])
         given = [(g, v) for g, v in zip(gradients, variables, strict=True) if g is not None]
-        optimizer.apply_gradients(given)
+        if given:  # `frozen` trains nothing.
+            optimizer.apply_gradients(given)
         return loss, tf.zeros_like(x) if dx is None else dx
 
     step = tf.function(step) if graph else step

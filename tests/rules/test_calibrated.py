@@ -14,6 +14,7 @@ from tfcredit.connections import (
 )
 from tfcredit.rules import CalibratedActivation, CalibratedMirror, LayerState
 from tfcredit.rules.calibrated import MAX_NUMBERS
+from tfcredit.rules.state import renewal
 
 # Connection, input, kernel. On small maps some taps meet few positions or, on 1x1, none.
 LAYERS = {
@@ -63,10 +64,17 @@ class Learner:
         self.samples = rule.samples(*self.field)
         rng = np.random.default_rng(0)
         self.w, self.b = (tf.constant(rng.normal(size=kernel_shape), tf.float32) for _ in range(2))
+        self.memory = None if rule.memory is None else tf.constant(rule.memory)
         self.step, self.update = 0, tf.function(self._update)
 
-    def _update(self, b, step):
-        return self.rule.update(
+    @property
+    def length(self):
+        """B's length over that of the mirror's estimate."""
+        return 1.0 if self.memory is None else float(self.memory[0])
+
+    def _update(self, b, step, memory):
+        return renewal(
+            self.rule,
             LayerState(
                 connection=self.connection,
                 x=tf.zeros((1, *self.shape)),
@@ -77,16 +85,19 @@ class Learner:
                 activation=None,
                 seed=3,
                 step=step,
-            )
+                memory=memory,
+            ),
+            "a test",
         )
 
     def run(self, steps):
-        """The square error relative to |W|^2 after each step."""
+        """The estimate's square error relative to |W|^2 after each step."""
         errors = []
         for _ in range(steps):
-            self.b = self.update(self.b, tf.constant(self.step))
+            self.b, self.memory = self.update(self.b, tf.constant(self.step), self.memory)
             self.step += 1
-            errors.append(float(tf.reduce_sum((self.b - self.w) ** 2) / tf.reduce_sum(self.w**2)))
+            error = tf.reduce_sum((self.b / self.length - self.w) ** 2)
+            errors.append(float(error / tf.reduce_sum(self.w**2)))
         return np.array(errors)
 
 
@@ -121,6 +132,38 @@ def test_gain_rises_where_w_runs_away():
         learner.w += 0.02 * step
         errors += learner.run(1).tolist()
     assert max(errors) < 0.35
+
+
+def test_b_shortens_while_it_lags_w():
+    learner = Learner(LAYERS["dense"], CalibratedMirror(5, 0.01))
+    learner.update = learner._update  # W is no constant of a graph.
+    learner.run(100)
+    assert learner.length == 1.0
+    step = tf.constant(np.random.default_rng(1).normal(size=learner.w.shape), tf.float32)
+    lengths, errors = [], []
+    for _ in range(60):
+        learner.w += 0.02 * step
+        errors += learner.run(1).tolist()
+        lengths.append(learner.length)
+    allowed = np.tan(np.radians(5)) ** 2
+    predicted = (allowed / np.mean(errors[10:30])) ** 2
+    assert predicted < 0.5
+    np.testing.assert_allclose(np.mean(lengths[10:30]), predicted, rtol=0.5)
+    # Where W rests B catches up, and gets its length back.
+    learner.run(100)
+    assert learner.length == 1.0
+    measured = tf.norm(learner.b) / tf.norm(learner.w)
+    np.testing.assert_allclose(measured, learner.length, rtol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_a_w_that_is_replaced_leaves_b_finite(scale):
+    learner = Learner(LAYERS["dense"], CalibratedMirror())
+    learner.update = learner._update
+    learner.run(20)
+    learner.w = scale * learner.w
+    assert np.isfinite(learner.run(400)).all()
+    assert learner.run(1)[0] < 0.05 and learner.length > 0.5
 
 
 @pytest.mark.every(3)
@@ -206,5 +249,8 @@ def test_samples_are_what_the_formula_needs_within_bounds(rule, field, expected)
 
 def test_replicas_draw_alike_and_steps_differ():
     learner = Learner(LAYERS["same"], CalibratedMirror())
-    draws = [learner.update(learner.b, tf.constant(step)).numpy() for step in (0, 0, 1)]
+    draws = [
+        learner.update(learner.b, tf.constant(step), learner.memory)[0].numpy()
+        for step in (0, 0, 1)
+    ]
     assert (draws[0] == draws[1]).all() and (draws[0] != draws[2]).any()

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.crossing import crossed
 from tests.rules.test_calibrated import LAYERS
-from tfcredit import connections, convert, layers, models, rules
+from tfcredit import analysis, connections, convert, layers, models, rules, testing
 from tfcredit.errors import UserError
 from tfcredit.rules import LayerState, TrackingActivation, TrackingMirror, tracking
 
@@ -300,6 +300,24 @@ def test_a_batch_of_unknown_size_gets_the_same(kind):
         found.append((layer.feedback_kernel.numpy(), layer.rule_memory.numpy()))
     for known, unknown in zip(*found, strict=True):
         np.testing.assert_allclose(known, unknown, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["tracking_mirror", "tracking_activation"])
+def test_a_step_by_xla_behind_one_in_graph_mode(rule):
+    """With batches of unknown size: XLA can't compile a graph that was built for another step."""
+    x, y = np.ones((20, 8), "float32"), np.zeros(20)
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    for jit_compile in (False, True, False):
+        network = keras.Sequential([keras.Input((8,)), layers.Dense(6, rule=rule, seed=1)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        network.compile("sgd", loss, jit_compile=jit_compile)
+        assert np.isfinite(network.fit(batches, shuffle=False, verbose=0).history["loss"]).all()
+        assert analysis.alignment(network)[0]["angle"] < 3
+
+
+@pytest.mark.parametrize("rule", ["tracking_mirror", "tracking_activation"])
+def test_check_rule_passes(rule):
+    assert testing.check_rule(rule).rule.name == rule
 
 
 def test_layers_of_one_geometry_call_one_graph_in_turn():

@@ -156,6 +156,44 @@ def test_replicas_share_the_averages_of_batch_norm(tmp_path, monkeypatch):
         np.testing.assert_array_equal(results[key], results[key.replace("|0|", "|1|")])
 
 
+@pytest.mark.multi_device
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_replicas_drop_units_of_their_own(accumulation_steps, two_cpus):
+    """One image on each: a weight's gradient is the mean of two units that are there or not."""
+    printed = two_cpus(
+        """
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tfcredit
+from tfcredit.training.trainer import Trainer
+
+parts = int(sys.argv[1])
+with strategy.scope():
+    dropout = keras.layers.Dropout(0.5, seed=3)
+    dense = tfcredit.layers.Dense(2, rule="kolen_pollack", kernel_initializer="zeros", seed=2)
+    network = keras.Sequential([keras.Input((400,)), dropout, dense])
+    network.compile(keras.optimizers.SGD(1.0))
+    trainer = Trainer(network, strategy=strategy, accumulation_steps=parts)
+images = tf.data.Dataset.from_tensors((np.ones((2, 400), "float32"), np.zeros(2, "int32")))
+trainer.run(iter(strategy.experimental_distribute_dataset(images.repeat())), 1, first=0)
+change = np.abs(dense.kernel.numpy()[:, 0])
+print(*np.bincount(np.round(change / change.max() * 2 * parts).astype(int)))
+for state in strategy.experimental_local_results(dropout.seed_generator.state.value):
+    print(*state.numpy())
+""",
+        str(accumulation_steps),
+    )
+    counts, *states = printed.splitlines()
+    counts = [int(each) for each in counts.split()]
+    # Binomial: of 400 units 100 : 200 : 100, or 25 : 100 : 150 : 100 : 25.
+    assert counts[1] > (150 if accumulation_steps == 1 else 70)
+    assert states == [states[0]] * 2 and states[0].startswith("3 ")
+
+
 @pytest.mark.slow
 @pytest.mark.multi_device
 def test_accumulation_and_executions_equal_single_steps(one_device, tmp_path):

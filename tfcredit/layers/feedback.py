@@ -303,20 +303,22 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
             return self._call_with_factors(inputs, bool(training) and self.trainable)
         if not self.rule.has_feedback_kernel:
             return self._plain_call(inputs if self.rule.sends_error else hold_back_error(inputs))
-        training = bool(training) and self.trainable  # As Keras' batch norm: frozen ones rest.
+        asked = bool(training)
+        training = asked and self.trainable  # As Keras' batch norm: frozen ones rest.
+        aligns = asked and not training and self.rule.aligns_when_frozen
         run = block_run()
         if run is not None and run.repeated is not None:
             return self._repeated_call(inputs, run.recall(self))
-        if run is not None and training:
+        if run is not None and (training or aligns):
             self._check_recomputation(run)
         x = self._activity(inputs)
         with recording(run):
             reading = self._read()
         state = self._state_of(x, reading, perturbed=training)
         carrier = reading.feedback_kernel
-        if training:
+        if training or aligns:
             with recording(run):
-                carrier = self._learn(state)
+                carrier = self._learn(dataclasses.replace(state, frozen=aligns))
         if run is not None:
             run.keep(self, Call(reading, carrier, training))
         return self._routed(x, state, reading.bias, carrier, training)
@@ -473,7 +475,7 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         loss = None if is_alignment_off() else self.rule.loss(state)
         if loss is not None:
             self.add_alignment_loss(self._checked("loss", loss, ()))
-        if self._step is not None:
+        if self._step is not None and not state.frozen:
             # Not assign_add, which the graph could run before the reading that the noise needs.
             self._step.assign(state.step + 1)
         return state.feedback_kernel if renewed is None else renewed
@@ -564,14 +566,19 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         if not foreign and not (self._has_own_variables and self.built):
             super().load_own_variables(store)
             return
-        if set(variables) != set(store.keys()):
+        saved, missing = set(store.keys()), set(variables) - set(store.keys())
+        # Files of before `calibrated_mirror` kept anything beside B have no memory.
+        known = saved < set(variables) and missing == {"rule_memory"} or saved == set(variables)
+        if known and not missing and self._memory is not None:
+            known = store["rule_memory"].shape == tuple(self._memory.shape)
+        if not known:
             raise UserError(
                 f"layer {self.name!r} (rule {self.rule.name!r}) has the variables "
                 f"{sorted(variables)}, the file has {sorted(store.keys())}: it was saved from a "
                 "layer with another rule; build the model with that rule."
             )
         for name, variable in variables.items():
-            variable.assign(store[name])
+            variable.assign(self.rule.memory if name in missing else store[name])
 
     def get_config(self) -> dict:
         """Constructor arguments, as plain data."""

@@ -42,6 +42,8 @@ class Rule:
         follows_forward: Whether B is to be updated by the optimizer of the forward kernel.
         follows_decay: Whether B gets the gradient of W's regularizer, at B, as W gets it at W.
             Default False: a rule that follows states its decay itself.
+        aligns_when_frozen: Whether frozen layers call `update`, too, with `LayerState.frozen`: for
+            rules whose B has to find W once. Default False: B of a frozen layer rests.
         feedback_optimizer: Name and learning rate of the optimizer for B that the command line
             uses unless told otherwise; `None` where no optimizer updates B.
     """
@@ -57,6 +59,7 @@ class Rule:
     feedback_rank: int | None = None
     follows_forward = False
     follows_decay = False
+    aligns_when_frozen = False
     feedback_optimizer: tuple[str, float] | None = None
 
     def __init_subclass__(cls, **kwargs):

@@ -27,6 +27,10 @@ MAX_SHARES = 8
 DOUBTS = 2.0
 # Halves of fewer samples see nothing.
 LEAST_HALF = 16
+# Each look at B's error has so large a share in its running mean.
+LOOK = 0.2
+# B is never shorter than so small a share of the estimate, which would be lost in rounding.
+LEAST_LENGTH = 1e-3
 
 
 class CalibratedRule(Rule):
@@ -141,6 +145,13 @@ class CalibratedMirror(CalibratedRule):
     of it chance does not explain makes the gain that of a Kalman filter, |W - B|^2 / (|W - B|^2 +
     |W|^2 (fan_in - 1) / k), where this is larger. Layers of few outputs tell little of their lag:
     they draw more samples, so that chance hides no more of it than the error tan(angle)^2.
+
+    What is left of the lag is in the directions in which W has just moved, and errors use these
+    most: a few degrees of it make a network without batch norm diverge. So B is the estimate, and
+    where a running mean of its error exceeds the one that is asked for it is shorter, by the square
+    of their ratio. The layers below then get smaller errors, their W moves less, and B catches up.
+    (By the ratio itself `conv` diverges in the setting of docs/tracking.md, by its square it
+    trains.) Optimizers that divide gradients by their size, such as Adam, undo it.
     `tracking_mirror` does not lag at all.
 
     Args:
@@ -153,34 +164,49 @@ class CalibratedMirror(CalibratedRule):
         UserError: A value outside these ranges.
     """
 
+    # B's length over that of the estimate; the running mean of its error, relative to |W|^2.
+    memory = (1.0, 0.0)
+
     def __init__(self, angle: float = 5.0, gain: float = 0.01):
         self.angle = checks.number("angle", angle, above=0, below=90, unit="degrees")
         self.gain = checks.number("gain", gain, above=0, at_most=1)
 
+    @property
+    def _allowed(self) -> float:
+        """tan(angle)^2: the error of B that is asked for, relative to |W|^2."""
+        return math.tan(math.radians(self.angle)) ** 2
+
     def needed(self, fan_in: int, columns: int) -> float:
         """See `CalibratedRule.needed`."""
-        allowed = math.tan(math.radians(self.angle)) ** 2
-        settled = self.gain / (2.0 - self.gain) * (fan_in - 1) / allowed
-        half = DOUBTS * seen_deviation(fan_in, 1 / columns, 1) / allowed
+        settled = self.gain / (2.0 - self.gain) * (fan_in - 1) / self._allowed
+        half = DOUBTS * seen_deviation(fan_in, 1 / columns, 1) / self._allowed
         return max(settled, 2 * half)
 
-    def update(self, state: LayerState) -> tf.Tensor:
+    def update(self, state: LayerState) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Rule.update`."""
-        b = state.feedback_kernel
+        length, mean = tf.unstack(state.memory)
+        b = state.feedback_kernel / tf.cast(length, state.feedback_kernel.dtype)
         t = tf.cast(state.step + 1, b.dtype)
         gain = tf.maximum(tf.cast(self.gain, b.dtype), 1.0 / t)
         fan_in, columns = field_of(state)
         k = self.samples(fan_in, columns)
         if k < 2 * LEAST_HALF:
-            return b + gain * (self._estimate(state, state.kernel) - b)
+            return b + gain * (self._estimate(state, state.kernel) - b), state.memory
         first, second = self._halves(state, k)
         w_square = tf.maximum(tf.reduce_sum(first * second), 0.0)
-        lag = tf.reduce_sum((first - b) * (second - b))
+        lag = tf.math.divide_no_nan(tf.reduce_sum((first - b) * (second - b)), w_square)
         doubt = seen_deviation(fan_in, 1 / columns, k // 2)
-        lag = tf.maximum(lag - DOUBTS * doubt * w_square, 0.0)
-        gain = tf.maximum(gain, tf.math.divide_no_nan(lag, lag + w_square * ((fan_in - 1) / k)))
+        noise = (fan_in - 1) / k
+        sure = tf.maximum(lag - DOUBTS * doubt, 0.0)
+        used = tf.maximum(gain, sure / (sure + noise))
         estimate = (k // 2 / k) * first + ((k + 1) // 2 / k) * second
-        return b + gain * (estimate - b)
+        b += used * (estimate - b)
+        # The first B is of other kernels: what it lacks says nothing of how W moves.
+        seen = tf.where(state.step > 0, tf.cast(lag, mean.dtype), 0.0)
+        mean += LOOK * (seen - mean)
+        length = tf.clip_by_value((self._allowed / mean) ** 2, LEAST_LENGTH, 1.0)
+        length = tf.where(mean > self._allowed, length, 1.0)
+        return tf.cast(length, b.dtype) * b, tf.stack([length, mean])
 
     def _halves(self, state: LayerState, k: int) -> list[tf.Tensor]:
         """Estimates of W by each half of the noise."""

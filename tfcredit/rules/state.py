@@ -39,6 +39,8 @@ class LayerState:
             where it keeps none.
         alignment_activation: What options of `AlignmentInputs` take for the layer's activation,
             where that follows behind other layers, such as batch norm; `None` for `activation`.
+        frozen: Whether the layer rests (`trainable = False`); only rules that state
+            `Rule.aligns_when_frozen` see such a state.
     """
 
     connection: Connection
@@ -55,6 +57,7 @@ class LayerState:
     noise_kind: str | None = "per_replica"
     memory: tf.Tensor | None = None
     alignment_activation: Callable | None = None
+    frozen: bool = False
 
     def perturbed_by(self, rule: "Rule", where: str) -> "LayerState":
         """This state with the rule's perturbation, if it has one, added to `x`.

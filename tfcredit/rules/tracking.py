@@ -9,8 +9,8 @@ of cost allows.
 """
 
 import dataclasses
-import functools
 import math
+import weakref
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -59,6 +59,8 @@ JUMP = 4.0
 SAME = 2.0
 # The error of B, measured outright, that asks for an alignment however it came about.
 LARGEST_ERROR = 0.25
+# Graph of a step -> what `_graph_of` made for it.
+_MADE = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +129,7 @@ class TrackingRule(Rule):
     # The error of B, as far as it is known; 1 where an alignment is due, else 0.
     memory = (0.0, 1.0)
     follows_forward = follows_decay = True
+    aligns_when_frozen = True
     linear_in_error = True
 
     def __init__(self, angle: float | None = None, budget: float = 0.02):
@@ -155,50 +158,30 @@ class TrackingRule(Rule):
         """See `Rule.update`: nothing, a refinement, or an alignment."""
         fields = _Fields.of(state)
         self._check_budget(state, fields.samples(self.budget))
-        kernels = (
+        w, b = (
             _wide(tf.stop_gradient(kernel)) for kernel in (state.kernel, state.feedback_kernel)
         )
         seed = tf.convert_to_tensor(state.seed, tf.int32)
-        seen = (*kernels, state.memory, seed, state.step, fields.count)
         if tf.executing_eagerly():
-            b, memory = self._renewed(fields.connection, fields.axes, *seen)
+            seen = dataclasses.replace(state, kernel=w, feedback_kernel=b, seed=seed)
+            b, memory = self._renewed(seen, fields)
         else:
-            b, memory = in_turn(lambda: _graph_of(self, fields.axes)(*seen))
+            renewed = _graph_of(self, fields.axes, state.frozen)
+            b, memory = in_turn(
+                lambda: renewed(w, b, state.memory, seed, state.step, fields.count)
+            )
         return tf.cast(b, state.feedback_kernel.dtype), memory
 
-    def _renewed(
-        self,
-        connection: Connection,
-        axes: KernelAxes,
-        kernel: tf.Tensor,
-        feedback_kernel: tf.Tensor,
-        memory: tf.Tensor,
-        seed: tf.Tensor,
-        step: tf.Tensor,
-        count: float | tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """B and memory of a layer, of which nothing else is known."""
-        fields = _Fields(connection, axes, count)
+    def _renewed(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:
+        """B and memory of a layer of which the kernels, seed, step and memory are known."""
         every, half = self._schedule(fields)
-        state = LayerState(
-            connection=connection,
-            x=None,
-            y=None,
-            kernel=kernel,
-            feedback_kernel=feedback_kernel,
-            bias=None,
-            activation=None,
-            seed=seed,
-            step=step,
-            noise_kind=self.noise,
-            memory=memory,
-        )
+        kept = state.feedback_kernel, state.memory
         # Layers refine in turn, so that steps cost alike.
-        turn = step + seed % MOST_STEPS
-        due = tf.math.floormod(turn, every) == 0
+        turn = state.step + state.seed % MOST_STEPS
+        due = (tf.math.floormod(turn, every) == 0) & (not state.frozen)
 
         def rest():
-            return feedback_kernel, memory
+            return kept
 
         def refine():
             return self._refined(state, fields, half)
@@ -206,7 +189,7 @@ class TrackingRule(Rule):
         def align():
             return self._aligned(state, fields)
 
-        branch = tf.where(memory[-1] > 0, 2, tf.where(due, 1, 0))
+        branch = tf.where(state.memory[-1] > 0, 2, tf.where(due, 1, 0))
         return tf.switch_case(branch, [rest, refine, align])
 
     def _schedule(self, fields: _Fields) -> tuple[int | tf.Tensor, int | tf.Tensor]:
@@ -456,15 +439,40 @@ class TrackingActivation(TrackingRule):
         return b + gain * lack, tf.cast(found, tf.float32), tf.cast(left, tf.float32)
 
 
-@functools.lru_cache(maxsize=128)
-def _graph_of(rule: TrackingRule, axes: KernelAxes) -> Callable:
+def _graph_of(rule: TrackingRule, axes: KernelAxes, frozen: bool) -> Callable:
     """`TrackingRule._renewed` for kernels with these axes, as a graph that all their layers call.
 
     With a graph of its own for each layer in the midst of that of the step, a ResNet-50 v2 took
     4.6 s of processor time longer to trace, 10 s longer to start and 275 MB more.
+
+    Layers share it in one step's graph only. TensorFlow (2.21) builds loops in another way where
+    XLA compiles the step, so XLA refused a graph that had been built for another step.
     """
-    renewed = functools.partial(rule._renewed, FieldConnection(axes), axes)
-    return tf.function(renewed, autograph=False, experimental_attributes={"_noinline": True})
+    made = _MADE.setdefault(tf.compat.v1.get_default_graph(), {})
+    key = rule, axes, frozen
+    if key not in made:
+
+        def renewed(kernel, feedback_kernel, memory, seed, step, count):
+            state = LayerState(
+                connection=FieldConnection(axes),
+                x=None,
+                y=None,
+                kernel=kernel,
+                feedback_kernel=feedback_kernel,
+                bias=None,
+                activation=None,
+                seed=seed,
+                step=step,
+                noise_kind=rule.noise,
+                memory=memory,
+                frozen=frozen,
+            )
+            return rule._renewed(state, _Fields(FieldConnection(axes), axes, count))
+
+        made[key] = tf.function(
+            renewed, autograph=False, experimental_attributes={"_noinline": True}
+        )
+    return made[key]
 
 
 def _gain(error: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

@@ -16,6 +16,9 @@ from tfcredit.optimizers.averages import averaged, averages, start_averages
 from tfcredit.schedules import TaskRate
 from tfcredit.training.state import AVERAGE, named, variables_of
 
+# Between the random seeds of two replicas.
+APART = 1_000_003
+
 
 class Trainer:
     """Trains a compiled network of feedback layers; holds the metrics of an epoch.
@@ -227,12 +230,14 @@ class Trainer:
         self, images: tf.Tensor, labels: tf.Tensor, wishes: tf.Tensor, aligned: bool = True
     ) -> tf.Tensor:
         """Take one replica's part of a step; return 1 if it was not finite, and `wishes`."""
-        loss, gradients = self._differentiate(images, labels, aligned)
+        with self._draws_of_its_own():
+            loss, gradients = self._differentiate(images, labels, aligned)
         return self._update(tf.math.is_finite(loss), gradients, wishes)
 
     def _accumulate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool) -> None:
         """Add the gradients of one replica's batch to those of the batches before it."""
-        loss, gradients = self._differentiate(images, labels, aligned)
+        with self._draws_of_its_own():
+            loss, gradients = self._differentiate(images, labels, aligned)
         self._not_finite.assign_add(1.0 - tf.cast(tf.math.is_finite(loss), tf.float32))
         for total, gradient in zip(self._sums, gradients, strict=True):
             if gradient is not None:
@@ -250,6 +255,26 @@ class Trainer:
         for total in (*self._sums, self._not_finite):
             total.assign(tf.zeros_like(total))
         return result
+
+    @contextlib.contextmanager
+    def _draws_of_its_own(self) -> Iterator[None]:
+        """Each replica draws its own dropout, noise and augmentation.
+
+        Keras (3.15) gives each replica the same state of a random generator, so that all drop the
+        same units of their k-th image, in every step. The states are apart during a step only:
+        checkpoints hold the first replica's.
+        """
+        states = []
+        if self.strategy.num_replicas_in_sync > 1:
+            states = list(random_states(self.network))
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        # A state is a seed and a count of draws.
+        shift = APART * tf.cast(replica, tf.int64) * tf.constant([1, 0], tf.int64)
+        for state in states:
+            state.assign(tf.convert_to_tensor(state) + tf.cast(shift, state.dtype))
+        yield
+        for state in states:
+            state.assign(tf.convert_to_tensor(state) - tf.cast(shift, state.dtype))
 
     def _differentiate(self, images: tf.Tensor, labels: tf.Tensor, aligned: bool):
         """The loss of one replica's batch and its share in the gradients of the step.

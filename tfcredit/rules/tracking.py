@@ -158,18 +158,14 @@ class TrackingRule(Rule):
         """See `Rule.update`: nothing, a refinement, or an alignment."""
         fields = _Fields.of(state)
         self._check_budget(state, fields.samples(self.budget))
-        w, b = (
-            _wide(tf.stop_gradient(kernel)) for kernel in (state.kernel, state.feedback_kernel)
-        )
+        w, b = (_wide(tf.stop_gradient(kernel)) for kernel in (state.kernel, state.feedback_kernel))
         seed = tf.convert_to_tensor(state.seed, tf.int32)
         if tf.executing_eagerly():
             seen = dataclasses.replace(state, kernel=w, feedback_kernel=b, seed=seed)
             b, memory = self._renewed(seen, fields)
         else:
             renewed = _graph_of(self, fields.axes, state.frozen)
-            b, memory = in_turn(
-                lambda: renewed(w, b, state.memory, seed, state.step, fields.count)
-            )
+            b, memory = in_turn(lambda: renewed(w, b, state.memory, seed, state.step, fields.count))
         return tf.cast(b, state.feedback_kernel.dtype), memory
 
     def _renewed(self, state: LayerState, fields: _Fields) -> tuple[tf.Tensor, tf.Tensor]:

@@ -140,6 +140,15 @@ def test_the_list_of_commands(capsys, tmp_path):
     assert lines[0].startswith("python run_imagenet.py --dataset=imagenet")
 
 
+def test_the_list_goes_on_behind_a_study_that_needs_results_of_another(capsys, tmp_path):
+    flags = ["--scale=desktop", "--list", f"--results={tmp_path}"]
+    assert main(["two_routes", *flags]) == 0
+    printed = capsys.readouterr()
+    assert "not listed: transfer, as the search wm_tpe" in printed.err
+    assert len(printed.out.splitlines()) > 300
+    assert main(["two_routes", "transfer", *flags]) == 2
+
+
 def test_the_runs_of_chosen_rules_only(capsys, tmp_path):
     flags = ["--scale=desktop", "--list", f"--results={tmp_path}"]
     assert main(["two_routes", "defaults", *flags, "--rules", "backprop", "tracking_mirror"]) == 0

@@ -13,6 +13,7 @@ Flags that the command does not know go to every run, such as `--data_dir`.
 import argparse
 import pathlib
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 
@@ -79,8 +80,15 @@ def main(arguments: Sequence[str]) -> None:
     for name in flags.studies or CLAIMS:
         if name not in CLAIMS:
             raise UserError(f"study {name!r} is unknown: choose of {', '.join(CLAIMS)}.")
-        do = _print_commands if flags.list else _run
-        do(CLAIMS[name], scale, flags, given)
+        if not flags.list:
+            _run(CLAIMS[name], scale, flags, given)
+            continue
+        try:
+            _print_commands(CLAIMS[name], scale, flags, given)
+        except UserError as problem:
+            if flags.studies:
+                raise
+            print(f"not listed: {name}, as {problem}", file=sys.stderr)
     if flags.list:
         return
     page.write(CLAIMS, scale, flags.results)

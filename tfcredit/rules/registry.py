@@ -1,6 +1,7 @@
 """Names of rules, and the many ways to say which rule is meant."""
 
 import ast
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,6 +125,14 @@ def _create(name, arguments: dict) -> Rule:
             f"{', '.join(names())}; one of your own must be imported first, on the command line by "
             "--import=FILE.py."
         )
+    known = [*inspect.signature(_RULES[name]).parameters.values()]
+    named = [one.name for one in known if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+    for argument in arguments if len(named) == len(known) else ():
+        if argument not in named:
+            raise UserError(
+                f"rule {name!r} does not take these arguments: {argument!r} is "
+                f"unknown{did_you_mean(argument, named)} It takes {', '.join(named) or 'none'}."
+            )
     try:
         return _RULES[name](**arguments)
     except TypeError as problem:

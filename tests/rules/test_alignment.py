@@ -228,7 +228,7 @@ REFUSED = {
     "weight_mirror(ampp=1)": "did you mean 'amp'",
     "weight_mirror(null=1)": "has no coefficient 'null'.*It takes amp, decay",
     "backprop(amp=1)": "does not take these arguments",
-    "calibrated_mirror(angel=5)": "'angel' is unknown; did you mean 'angle'\\? It takes angle, gain",
+    "calibrated_mirror(angel=5)": "did you mean 'angle'\\? It takes angle, gain",
     "calibrated_mirror(angle=90)": "angle=90",
     "calibrated_mirror(angle=0)": "angle=0",
     "calibrated_mirror(gain=1.5)": "gain=1.5",

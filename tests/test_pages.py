@@ -222,8 +222,8 @@ def test_the_python_of_a_page_runs(name, tmp_path, monkeypatch, capsys):
         assert of_sequences[0].endswith("/gru_cell/recurrent_kernel tracking_mirror")
         assert [line.split("_")[0].split()[0] for line in angles] == ["conv2d", "dense"]
         assert [line.split()[2] for line in table_of_layers] == ["info_alignment", "weight_mirror"]
-        # Both kernels and bias of two layers, and the dense layer's step.
-        assert len(names["again"].weights) == 6 + 1
+        # Both kernels and bias of two layers, and the dense layer's step and memory.
+        assert len(names["again"].weights) == 6 + 2
         assert any((tmp_path / "logs").iterdir())
 
 

@@ -13,6 +13,7 @@ from tfcredit import layers, rules
 from tfcredit.analysis.alignment import angle
 from tfcredit.errors import UserError
 from tfcredit.layers.routing import backprop_errors
+from tfcredit.rules.state import renewal
 
 KINDS = ["SimpleRNN", "LSTM", "GRU"]
 EVERY = pytest.mark.parametrize("name", KINDS)
@@ -319,7 +320,7 @@ def test_a_sequence_is_one_training_call_of_both_kernels(case, rule):
         share = rule_of.gradient(state, None, tf.constant(dw))
         expected += 0.0 if share is None else share
         np.testing.assert_allclose(db, expected, rtol=0, atol=1e-9)
-        renewed = rule_of.update(state)
+        renewed, _ = renewal(rule_of, state, "a test")
         np.testing.assert_allclose(now, b if renewed is None else renewed, rtol=0, atol=1e-9)
 
 

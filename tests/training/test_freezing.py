@@ -91,7 +91,10 @@ def test_a_run_trains_these_layers_alone(rule, tmp_path, capsys):
     first = at_start(run)
     last = {v.path: v.numpy() for v in models.load(run / "model.keras").variables}
     changed = {path for path in last if not np.array_equal(last[path], first[path])}
-    assert changed and all(path.startswith("dense_output/") for path in changed)
+    found = {path for path in changed if path.startswith("dense_output/")}
+    # A B that is drawn at random is aligned with W once, as errors travel on through it.
+    aligned = {f"dense{i}/{name}" for i in range(3) for name in ("feedback_kernel", "rule_memory")}
+    assert found and changed - found == (aligned if rule == "tracking_mirror" else set())
     assert cli.train_main([*flags, "--steps=3", "--learning_rate=0.1", "--resume=must"]) == 0
     assert "--trainable=dense_output" in json.loads((run / "summary.json").read_text())["flags"]
 

@@ -198,7 +198,7 @@ class CalibratedMirror(CalibratedRule):
         doubt = seen_deviation(fan_in, 1 / columns, k // 2)
         noise = (fan_in - 1) / k
         sure = tf.maximum(lag - DOUBTS * doubt, 0.0)
-        used = tf.maximum(gain, sure / (sure + noise))
+        used = tf.maximum(gain, tf.math.divide_no_nan(sure, sure + noise))
         estimate = (k // 2 / k) * first + ((k + 1) // 2 / k) * second
         b += used * (estimate - b)
         # The first B is of other kernels: what it lacks says nothing of how W moves.

@@ -333,6 +333,15 @@ def test_layers_of_one_geometry_call_one_graph_in_turn():
         assert before in after.control_inputs
 
 
+def test_a_file_of_a_rule_with_another_memory_is_refused(tmp_path):
+    def network(rule):
+        return keras.Sequential([keras.Input((12,)), layers.Dense(6, rule=rule, seed=1)])
+
+    network("calibrated_mirror").save_weights(tmp_path / "own.weights.h5")
+    with pytest.raises(ValueError, match="it was saved from a layer with another rule"):
+        network("tracking_mirror").load_weights(tmp_path / "own.weights.h5")
+
+
 @pytest.mark.parametrize("value", [0, -1, 45, 90, np.nan, "5"])
 def test_angles_out_of_range_are_told(value):
     with pytest.raises(UserError, match="angle="):

@@ -566,19 +566,19 @@ class FeedbackLayer(ThreadLosses, keras.layers.Layer):
         if not foreign and not (self._has_own_variables and self.built):
             super().load_own_variables(store)
             return
-        saved, missing = set(store.keys()), set(variables) - set(store.keys())
-        # Files of before `calibrated_mirror` kept anything beside B have no memory.
-        known = saved < set(variables) and missing == {"rule_memory"} or saved == set(variables)
-        if known and not missing and self._memory is not None:
-            known = store["rule_memory"].shape == tuple(self._memory.shape)
-        if not known:
+        stored = {name: store[name] for name in store.keys()}
+        if self._memory is not None:
+            # Files of before `calibrated_mirror` kept anything beside B have no memory.
+            stored.setdefault("rule_memory", self.rule.memory)
+        other = self._memory is not None and len(stored["rule_memory"]) != len(self.rule.memory)
+        if set(variables) != set(stored) or other:
             raise UserError(
                 f"layer {self.name!r} (rule {self.rule.name!r}) has the variables "
                 f"{sorted(variables)}, the file has {sorted(store.keys())}: it was saved from a "
                 "layer with another rule; build the model with that rule."
             )
         for name, variable in variables.items():
-            variable.assign(self.rule.memory if name in missing else store[name])
+            variable.assign(stored[name])
 
     def get_config(self) -> dict:
         """Constructor arguments, as plain data."""
